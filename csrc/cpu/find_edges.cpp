@@ -1,0 +1,36 @@
+// find_edges: slot of each pair's edge in a CSR graph, -1 where there is none. One binary search a pair.
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/dispatch.h"
+#include "cpu/parallel.h"
+
+namespace graphmem {
+namespace {
+
+constexpr const char* kOp = "find_edges";
+
+Tensor find_edges_cpu(Tensor rowptr, Tensor col, Tensor pairs) {
+  const int64_t num_pairs = pairs.size(1);
+  Tensor out = torch::stable::new_empty(pairs, {num_pairs});
+  const int64_t* source = data<int64_t>(kOp, "pairs", pairs);
+  const int64_t* offsets = data<int64_t>(kOp, "rowptr", rowptr);
+  int64_t* slots = static_cast<int64_t*>(out.mutable_data_ptr());
+  dispatch_index(kOp, col.scalar_type(), [&](auto index) {
+    using Col = typename decltype(index)::type;
+    const Col* columns = data<Col>(kOp, "col", col);
+    parallel_chunks(num_pairs, 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const int64_t row_end = offsets[source[n] + 1];
+        const Col wanted = static_cast<Col>(source[num_pairs + n]);
+        const int64_t at = lower_bound(columns, offsets[source[n]], row_end, wanted);
+        slots[n] = at < row_end && columns[at] == wanted ? at : -1;
+      }
+    });
+  });
+  return out;
+}
+
+}  // namespace
+}  // namespace graphmem
+
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) { m.impl("find_edges", TORCH_BOX(&graphmem::find_edges_cpu)); }

@@ -1,0 +1,33 @@
+// Dynamic scheduling over torch's thread pool. Every output element belongs to one chunk, so which thread runs a chunk
+// never shows in the result.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+namespace graphmem {
+
+// Calls f(begin, end) over [0, n) in chunks; threads fetch chunks as they become free, because the cost of a pair is
+// heavy-tailed and an even split by count would leave threads idle.
+template <class F>
+void parallel_chunks(int64_t n, int64_t chunk, const F& f) {
+  const int64_t chunks = (n + chunk - 1) / chunk;
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), chunks);
+  if (threads <= 1) {
+    if (n > 0) f(int64_t{0}, n);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) {
+      for (int64_t c = next.fetch_add(1); c < chunks; c = next.fetch_add(1)) {
+        f(c * chunk, std::min(n, (c + 1) * chunk));
+      }
+    }
+  });
+}
+
+}  // namespace graphmem

@@ -1,0 +1,48 @@
+// sample_rows: at most k entries of each row, weighted so that sums stay unbiased; positions are absolute and ascending.
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "common/sample.h"
+#include "cpu/dispatch.h"
+#include "cpu/parallel.h"
+
+namespace graphmem {
+namespace {
+
+constexpr const char* kOp = "sample_rows";
+
+std::tuple<Tensor, Tensor> sample_rows_cpu(Tensor ptr, Tensor out_ptr, int64_t total, int64_t k, int64_t seed,
+                                           Tensor row_key, bool replace) {
+  const int64_t num_rows = ptr.size(0) - 1;
+  Tensor pos = torch::stable::new_empty(ptr, {total});
+  Tensor weight = torch::stable::new_empty(ptr, {total}, ScalarType::Float);
+  const int64_t* offsets = data<int64_t>(kOp, "ptr", ptr);
+  const int64_t* out_offsets = data<int64_t>(kOp, "out_ptr", out_ptr);
+  const int64_t* keys = data<int64_t>(kOp, "row_key", row_key);
+  int64_t* positions = static_cast<int64_t*>(pos.mutable_data_ptr());
+  float* weights = static_cast<float*>(weight.mutable_data_ptr());
+  parallel_chunks(num_rows, 512, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t first = offsets[r], length = offsets[r + 1] - first;
+      int64_t* row = positions + out_offsets[r];
+      const int64_t taken = length < k ? length : k;
+      if (length <= k) {
+        for (int64_t n = 0; n < taken; ++n) row[n] = n;
+      } else {
+        sample_positions(stream(static_cast<uint64_t>(seed), static_cast<uint64_t>(keys[r])), length, k, replace, row);
+      }
+      const float scale = length <= k ? 1.0f : static_cast<float>(length) / static_cast<float>(k);
+      for (int64_t n = 0; n < taken; ++n) {
+        row[n] += first;
+        weights[out_offsets[r] + n] = scale;
+      }
+    }
+  });
+  return {pos, weight};
+}
+
+}  // namespace
+}  // namespace graphmem
+
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) { m.impl("sample_rows", TORCH_BOX(&graphmem::sample_rows_cpu)); }

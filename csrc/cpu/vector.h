@@ -1,0 +1,30 @@
+// Row arithmetic, compiled once per instruction set and chosen at load time: the wheel never needs -march=native.
+// All clones run the same sequence of IEEE operations (no contraction), so they give the same bits.
+#pragma once
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <cstdint>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(GRAPHMEM_NO_CLONES)
+#define GRAPHMEM_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define GRAPHMEM_CLONES
+#endif
+
+namespace graphmem {
+
+// y += w * x over n elements.
+void axpy(float* y, float w, const float* x, int64_t n);
+void axpy(double* y, double w, const double* x, int64_t n);
+void axpy(float* y, float w, const torch::headeronly::BFloat16* x, int64_t n);
+void axpy(float* y, float w, const torch::headeronly::Half* x, int64_t n);
+
+// Rounds a row of sums to the dtype of the output; a no-op where both are the same memory.
+template <class Out, class Acc>
+inline void store(Out* out, const Acc* acc, int64_t n) {
+  for (int64_t f = 0; f < n; ++f) out[f] = static_cast<Out>(acc[f]);
+}
+
+}  // namespace graphmem

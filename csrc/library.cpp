@@ -1,0 +1,30 @@
+// Schemas of every operator. Defaults live in Python: a schema default would tie a binary to one torch version.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(graphmem, m) {
+  m.def(
+      "cn_count(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
+      "Tensor pairs, bool exclude_endpoints) -> Tensor");
+  m.def(
+      "cn_gather_sum(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor? weight_a, Tensor rowptr_b, Tensor col_b, "
+      "Tensor? keep_b, Tensor? weight_b, Tensor pairs, Tensor x, bool exclude_endpoints, int parts) -> Tensor");
+  m.def(
+      "cn_gather_sum_backward(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor? weight_a, Tensor rowptr_b, "
+      "Tensor col_b, Tensor? keep_b, Tensor? weight_b, Tensor pairs, Tensor grad, SymInt num_nodes, "
+      "bool exclude_endpoints, int parts) -> Tensor");
+  m.def(
+      "cn_index(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
+      "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
+      "-> (Tensor, Tensor, Tensor)");
+  m.def("csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)");
+  m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
+  m.def(
+      "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");
+  m.def(
+      "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "
+      "-> (Tensor, Tensor)");
+  m.def("segment_gather_dot(Tensor ptr, Tensor idx, Tensor? keep, Tensor x, Tensor grad) -> Tensor");
+  m.def(
+      "segment_gather_sum(Tensor ptr, Tensor idx, Tensor? slot, Tensor? weight, Tensor? keep, Tensor x, Tensor? tptr, "
+      "Tensor? trow, Tensor? tslot) -> Tensor");
+}

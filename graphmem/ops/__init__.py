@@ -1,0 +1,44 @@
+"""Operators on graphs and node pairs: compiled kernels with a numba reference behind the same names."""
+
+from graphmem.ops._loader import CPU_LIBRARY, CUDA_LIBRARY, NATIVE
+
+if not NATIVE:
+    from graphmem.ops import _fallback
+
+    _fallback.register()
+
+from graphmem.ops.common_neighbors import (
+    CNPart,
+    cn_count,
+    cn_diff_gather_sum,
+    cn_gather_sum,
+    cn_index,
+    cn_sizes,
+    common_neighbor_scores,
+    grouped_pairs,
+    present_degree,
+)
+from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
+from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
+
+__all__ = [
+    "CPU_LIBRARY",
+    "CUDA_LIBRARY",
+    "NATIVE",
+    "CNPart",
+    "SampledRows",
+    "Transposed",
+    "cn_count",
+    "cn_diff_gather_sum",
+    "cn_gather_sum",
+    "cn_index",
+    "cn_sizes",
+    "common_neighbor_scores",
+    "csr_transpose",
+    "find_edges",
+    "grouped_pairs",
+    "present_degree",
+    "sample_non_edges",
+    "sample_rows",
+    "segment_gather_sum",
+]
