@@ -1,0 +1,37 @@
+"""Training negatives that are a function of (seed, epoch, event), whatever the batch size, device or thread count."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphmem import ops
+from graphmem.data.graph import CSRGraph
+
+_MASK = 2**64 - 1
+
+
+def combine(*values: int) -> int:
+    """Mix integers (seed, epoch, ...) into one signed 64-bit seed, by SplitMix64's finaliser."""
+    state = 0
+    for value in values:
+        z = (state + (value & _MASK) * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) & _MASK
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+        state = z ^ (z >> 31)
+    return state - 2**64 if state >= 2**63 else state
+
+
+def uniform_negatives(graph: CSRGraph, count: int, *, seed: int, epoch: int) -> Tensor:
+    """Uniform pairs that are no edges of ``graph``, int64 [2, count]: negative e of an epoch belongs to positive e.
+
+    Raises:
+        ArgumentError: a graph with (almost) no pair to draw.
+    """
+    return ops.sample_non_edges(graph, count, seed=combine(seed, epoch))
+
+
+def permutation(size: int, *, seed: int, epoch: int) -> Tensor:
+    """Random order of ``size`` events, int64 [size], a function of (seed, epoch)."""
+    generator = torch.Generator().manual_seed(combine(seed, epoch, 1) & (2**63 - 1))
+    return torch.randperm(size, generator=generator)

@@ -1,0 +1,204 @@
+"""Pair decoders: what turns node representations and neighbourhoods into a logit for a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from graphmem import ops
+from graphmem.data.graph import CSRGraph
+from graphmem.nn.heads import CNBranch, logit_mlp, node_mlp, pair_mlp, reset_all
+from graphmem.ops import CNPart, _check
+
+Compat = Literal["clean", "reference"]
+
+
+class Memo(dict[str, Any]):
+    """What one evaluation may reuse between batches of pairs: valid for one (h, graph) and fixed weights."""
+
+
+class PairDecoder(nn.Module):
+    r"""Decoder without neighbourhood: :math:`\mathrm{lin}(\mathrm{xijlin}(h_i \odot h_j))`, and the frame of the others.
+
+    Args:
+        channels: width of h and of all layers.
+        dropout: in the perceptrons.
+        norm: LayerNorm in the perceptrons.
+        tail_act: end the branches with an activation instead of a linear layer.
+        two_layer_lin: one more hidden layer before the logit.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        dropout: float = 0.0,
+        norm: bool = True,
+        tail_act: bool = True,
+        two_layer_lin: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.xijlin = pair_mlp(channels, dropout, norm, tail_act)
+        self.lin = logit_mlp(channels, dropout, norm, two_layer_lin)
+
+    def reset_parameters(self) -> None:
+        """Torch's defaults for linear layers and norms."""
+        reset_all(self)
+
+    def pair_product(self, h: Tensor, pairs: Tensor) -> Tensor:
+        r""":math:`e_{ij} = h_i \odot h_j`, [B, channels]."""
+        return gather_rows(h, pairs[0]) * gather_rows(h, pairs[1])
+
+    def forward(self, h: Tensor, graph: CSRGraph, pairs: Tensor, memo: Memo | None = None) -> Tensor:
+        """Logits of pairs.
+
+        Args:
+            h: [N, channels].
+            graph: graph whose neighbourhoods count.
+            pairs: int64 [2, B].
+            memo: what evaluation shares between calls.
+
+        Returns:
+            [B].
+        """
+        out: Tensor = self.lin(self.xijlin(self.pair_product(h, pairs)))
+        return out.squeeze(1)
+
+
+class CNDecoder(PairDecoder):
+    r"""Neural Common Neighbor: :math:`\mathrm{lin}(\beta\,\mathrm{xcnlin}(z_{ij}) + \mathrm{xijlin}(h_i \odot h_j))`
+    with :math:`z_{ij} = \sum_{u \in N(i) \cap N(j)} a_{iu} a_{ju} \tilde h_u`,
+    :math:`\tilde h = h + \mathrm{xlin}(h)`.
+
+    Source: Wang, Yang, Zhang, ICLR 2024; the sum of two branches is the released code's form of the paper's
+    concatenation.
+
+    Args:
+        channels: width of h and of all layers.
+        dropout, norm, tail_act, two_layer_lin: see :class:`PairDecoder`.
+        use_xlin: transform nodes before summing them; otherwise :math:`\tilde h = h`.
+        edge_dropout: training only, probability that a directed slot is hidden from the neighbourhoods.
+        beta: initial value of the learned factor of the neighbourhood branch.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        dropout: float = 0.0,
+        norm: bool = True,
+        tail_act: bool = True,
+        two_layer_lin: bool = False,
+        use_xlin: bool = True,
+        edge_dropout: float = 0.0,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(channels, dropout=dropout, norm=norm, tail_act=tail_act, two_layer_lin=two_layer_lin)
+        self.xlin = node_mlp(channels, dropout, norm) if use_xlin else None
+        self.xcnlin = CNBranch(channels, dropout, norm, tail_act)
+        self.beta = nn.Parameter(torch.full((1,), beta))
+        self.initial_beta = beta
+        self.edge_dropout = edge_dropout
+
+    def reset_parameters(self) -> None:
+        """Torch's defaults for linear layers and norms; ``beta`` to its initial value."""
+        super().reset_parameters()
+        nn.init.constant_(self.beta, self.initial_beta)
+
+    def forward(self, h: Tensor, graph: CSRGraph, pairs: Tensor, memo: Memo | None = None) -> Tensor:
+        """Logits of pairs, [B]; arguments as :meth:`PairDecoder.forward`."""
+        graph = self.hide_edges(graph)
+        part = ops.cn_index(graph, pairs, parts=("cn",))["cn"]
+        ids, sums = self.common_sums(h, graph, part, memo)
+        return self.combine(h, pairs, ids, sums)
+
+    def combine(self, h: Tensor, pairs: Tensor, ids: Tensor, sums: Tensor) -> Tensor:
+        """Logits from the sums of the pairs ``ids`` (the others' are zero)."""
+        branch = self.xcnlin(ids, sums, pairs.size(1))
+        out: Tensor = self.lin(branch * self.beta + self.xijlin(self.pair_product(h, pairs)))
+        return out.squeeze(1)
+
+    def hide_edges(self, graph: CSRGraph) -> CSRGraph:
+        """Apply edge dropout. Only presence counts here, so nothing is rescaled."""
+        return graph.drop_edges(self.edge_dropout, rescale=False) if self.training and self.edge_dropout > 0 else graph
+
+    def transform(self, h: Tensor) -> Tensor:
+        r""":math:`\tilde h = h + \mathrm{xlin}(h)`, row by row."""
+        return h if self.xlin is None else h + self.xlin(h)
+
+    def transform_all(self, h: Tensor, memo: Memo | None) -> Tensor:
+        """Transform every row; once per evaluation."""
+        if memo is None or self.xlin is None:
+            return self.transform(h)
+        if "transformed" not in memo:
+            memo["transformed"] = self.transform(h)
+        transformed: Tensor = memo["transformed"]
+        return transformed
+
+    def common_sums(self, h: Tensor, graph: CSRGraph, part: CNPart, memo: Memo | None) -> tuple[Tensor, Tensor]:
+        """Ids of the pairs with common neighbours, and their sums; transforms no node that is not needed."""
+        ids, ptr = nonempty(part.ptr)
+        weight = cn_weight(graph, part)
+        if self.xlin is None or memo is not None:
+            return ids, gather_sum(ptr, part.idx, self.transform_all(h, memo), weight)
+        nodes, local = compact_nodes(part.idx, graph.num_nodes)
+        return ids, gather_sum(ptr, local, self.transform(gather_rows(h, nodes)), weight)
+
+
+# Neighbour entries that one chunk of pairs may touch: 2^21 of them are 16 MiB of indices, and at width 256 the activations
+# of the at most 2^14 pairs that go with them stay near 100 MiB.
+CHUNK_WORK = 2**21
+CHUNK_PAIRS = 2**14
+
+
+def work_chunks(graph: CSRGraph, pairs: Tensor) -> Iterator[Tensor]:
+    """Cut pairs [2, P] into chunks by the neighbour entries they touch, so that hubs do not blow up memory."""
+    degree = graph.rowptr.diff()
+    work = (degree[pairs[0]] + degree[pairs[1]]).clamp_(min=CHUNK_WORK // CHUNK_PAIRS).cumsum(0)
+    start = 0
+    while start < pairs.size(1):
+        done = int(work[start - 1]) if start else 0
+        end = max(start + 1, int(torch.searchsorted(work, done + CHUNK_WORK, right=True)))
+        yield pairs[:, start:end].contiguous()
+        start = end
+
+
+def gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """``x[index]`` with a gradient that is summed in a fixed order, so the same bits for every number of threads."""
+    ptr = torch.arange(index.numel() + 1, device=index.device)
+    return gather_sum(ptr, index, x)
+
+
+def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """:func:`graphmem.ops.segment_gather_sum` for indices made in this package, which need no second check."""
+    if weight is not None:
+        weight = weight.to(_check.accumulate_dtype(x.dtype))
+    out: Tensor = torch.ops.graphmem.segment_gather_sum(
+        ptr, idx.contiguous(), None, weight, None, x.contiguous(), None, None, None
+    )
+    return out
+
+
+def nonempty(ptr: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids of the non-empty rows and offsets of these rows alone."""
+    filled = ptr.diff() > 0
+    return filled.nonzero().squeeze(1), torch.cat((ptr[:1], ptr[1:][filled]))
+
+
+def compact_nodes(idx: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """Distinct nodes of a list, ascending, and the list in terms of them; linear in list and nodes, no sort."""
+    seen = torch.zeros(num_nodes, dtype=torch.bool, device=idx.device)
+    seen[idx.long()] = True
+    place = seen.cumsum(0).sub_(1)
+    return seen.nonzero().squeeze(1), place[idx.long()]
+
+
+def cn_weight(graph: CSRGraph, part: CNPart) -> Tensor | None:
+    """Product of the two edge weights of each common neighbour, or ``None`` where all are 1."""
+    if graph.weight is None or part.slot_b is None:
+        return None
+    return graph.weight[part.slot] * graph.weight[part.slot_b]
