@@ -17,7 +17,11 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
       "-> (Tensor, Tensor, Tensor)");
   m.def("csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)");
+  m.def("dropout(Tensor x, float p, int seed, bool relu) -> Tensor");
+  m.def("dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor");
   m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
+  m.def("pair_product(Tensor x, Tensor pairs) -> Tensor");
+  m.def("pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor");
   m.def(
       "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");
   m.def(

@@ -39,4 +39,25 @@ GRAPHMEM_HD uint64_t below(uint64_t value, uint64_t bound) {
 #endif
 }
 
+// Dropout: one 32-bit draw an element, in blocks of 2^16 elements that each have two 32-bit keys. MurmurHash3's finaliser
+// (Appleby, public domain) with the second key between its two multiplications: every step is a 32-bit lane operation.
+constexpr int64_t kDropoutBlock = 65536;
+
+struct BlockKey {
+  uint32_t first, second;
+};
+
+GRAPHMEM_HD BlockKey block_key(uint64_t seed, uint64_t block) {
+  const uint64_t state = stream(seed, block);
+  return {static_cast<uint32_t>(state), static_cast<uint32_t>(state >> 32)};
+}
+
+GRAPHMEM_HD uint32_t element_draw(BlockKey key, uint32_t element) {
+  uint32_t h = element * 0x9E3779B9u + key.first;
+  h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
+  h ^= key.second;
+  h = (h ^ (h >> 13)) * 0xC2B2AE35u;
+  return h ^ (h >> 16);
+}
+
 }  // namespace graphmem

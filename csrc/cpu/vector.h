@@ -13,6 +13,13 @@
 #define GRAPHMEM_CLONES
 #endif
 
+// Templates that a clone must absorb to be compiled for its instruction set.
+#if defined(__GNUC__)
+#define GRAPHMEM_INLINE inline __attribute__((always_inline))
+#else
+#define GRAPHMEM_INLINE inline
+#endif
+
 namespace graphmem {
 
 // y += w * x over n elements.

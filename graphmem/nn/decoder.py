@@ -51,7 +51,7 @@ class PairDecoder(nn.Module):
 
     def pair_product(self, h: Tensor, pairs: Tensor) -> Tensor:
         r""":math:`e_{ij} = h_i \odot h_j`, [B, channels]."""
-        return gather_rows(h, pairs[0]) * gather_rows(h, pairs[1])
+        return ops.pair_product(h, pairs)
 
     def forward(self, h: Tensor, graph: CSRGraph, pairs: Tensor, memo: Memo | None = None) -> Tensor:
         """Logits of pairs.

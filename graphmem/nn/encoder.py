@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError
 from graphmem.nn.conv import CONVS, make_conv
 from graphmem.nn.features import Features, SparseFeatures, as_features
-from graphmem.nn.functional import DropoutReLU
+from graphmem.nn.functional import DropoutReLU, dropout
 from graphmem.ops import _check
 
 
@@ -108,7 +107,7 @@ class GraphEncoder(nn.Module):
                 x = torch.arange(num_nodes, device=self.embedding.weight.device)
             x = _check.tensor("x", x, shape=(num_nodes,), dtypes=(torch.int64,))
             _check.in_range("x", x, self.embedding.num_embeddings)
-            return F.dropout(self.embedding(x), self.dropout, self.training)
+            return dropout(self.embedding(x), self.dropout, self.training)
         x = as_features(x)
         if x is None:
             raise ArgumentError(
@@ -123,11 +122,11 @@ class GraphEncoder(nn.Module):
             if isinstance(x, SparseFeatures):
                 x = x.linear(self.input_lin.weight, self.input_lin.bias, input_dropout)
             else:
-                x = self.input_lin(F.dropout(x, input_dropout, self.training))
-            return F.dropout(x, self.dropout, self.training)
+                x = self.input_lin(dropout(x, input_dropout, self.training))
+            return dropout(x, self.dropout, self.training)
         if isinstance(x, SparseFeatures):
             x = x.to_dense()
-        return F.dropout(x, input_dropout, self.training)
+        return dropout(x, input_dropout, self.training)
 
     def forward(self, x: Features, graph: CSRGraph) -> Tensor:
         """Encode every node.
@@ -145,7 +144,7 @@ class GraphEncoder(nn.Module):
             seen = graph.drop_edges(self.edge_dropout) if self.training and self.edge_dropout > 0 else graph
             out = post(conv(h, seen))
             if self.pure and layer == len(self.convs) - 1:
-                out = F.dropout(out, self.tail_dropout, self.training)
+                out = dropout(out, self.tail_dropout, self.training)
             h = out + h if self.residual and out.shape == h.shape else out
             outputs.append(h)
         if self.jk_weight is not None:

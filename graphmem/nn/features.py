@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from graphmem import ops
 from graphmem.errors import ArgumentError
+from graphmem.nn import functional
 from graphmem.ops import _check
 
 
@@ -73,7 +73,7 @@ class SparseFeatures:
         """
         if self._transposed is None:
             self._transposed = ops.csr_transpose(self.ptr, self.idx, self.num_features)
-        value = F.dropout(self.value, dropout) if dropout > 0 else self.value
+        value = functional.dropout(self.value, dropout, dropout > 0)
         out: Tensor = torch.ops.graphmem.segment_gather_sum(
             self.ptr, self.idx, None, value, None, weight.t().contiguous(), *self._transposed
         )

@@ -18,6 +18,8 @@ from graphmem.ops.common_neighbors import (
     grouped_pairs,
     present_degree,
 )
+from graphmem.ops.dropout import dropout
+from graphmem.ops.pair_product import pair_product
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
 
@@ -35,8 +37,10 @@ __all__ = [
     "cn_sizes",
     "common_neighbor_scores",
     "csr_transpose",
+    "dropout",
     "find_edges",
     "grouped_pairs",
+    "pair_product",
     "present_degree",
     "sample_non_edges",
     "sample_rows",

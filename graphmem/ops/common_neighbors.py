@@ -59,7 +59,9 @@ def grouped_pairs(src: Tensor, ptr: Tensor, dst: Tensor) -> Tensor:
     ptr = _check.tensor("ptr", ptr, shape=(src.numel() + 1,), dtypes=(torch.int64,), device=src.device)
     dst = _check.tensor("dst", dst, shape=(None,), dtypes=(torch.int64,), device=src.device)
     if not dst.is_cuda and (int(ptr[0]) != 0 or int(ptr[-1]) != dst.numel() or bool((ptr.diff() < 0).any())):
-        raise ArgumentError(f"ptr: expected offsets from 0 to {dst.numel()} that never decrease, got {ptr.tolist()[:8]}")
+        raise ArgumentError(
+            f"ptr: expected offsets from 0 to {dst.numel()} that never decrease, got {ptr.tolist()[:8]}"
+        )
     return torch.stack((src.repeat_interleave(ptr.diff(), output_size=dst.numel()), dst))
 
 

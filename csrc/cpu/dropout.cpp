@@ -1,0 +1,106 @@
+// dropout: inverted dropout with a counter-based mask, optionally followed by ReLU, in one pass. Nothing but the seed is
+// stored: the mask is drawn again in the backward pass, and with ReLU it can be read off the output.
+// Why not the framework's: its generator is sequential and cost as much as the matrix product beside it.
+#include <torch/csrc/stable/library.h>
+
+#include <cmath>
+
+#include "common/random.h"
+#include "cpu/dispatch.h"
+#include "cpu/parallel.h"
+#include "cpu/vector.h"
+
+namespace graphmem {
+namespace {
+
+// Elements [begin, end) of one block; begin and end count from the start of the block.
+template <class T, class Acc>
+inline void dropout_rows(T* y, const T* x, int64_t n, uint32_t threshold, Acc scale, BlockKey key, Acc floor) {
+  for (int64_t e = 0; e < n; ++e) {
+    const Acc value = static_cast<Acc>(x[e]) * scale;
+    const bool kept = element_draw(key, static_cast<uint32_t>(e)) >= threshold;
+    y[e] = static_cast<T>(kept && value > floor ? value : Acc(0));
+  }
+}
+
+template <class T, class Acc>
+inline void backward_rows(T* out, const T* grad, const T* y, int64_t n, Acc scale) {
+  for (int64_t e = 0; e < n; ++e) {
+    const Acc value = static_cast<Acc>(grad[e]) * scale;
+    out[e] = static_cast<T>(static_cast<Acc>(y[e]) > Acc(0) ? value : Acc(0));
+  }
+}
+
+// Function multiversioning does not reach into templates, so the two hot dtypes get clones of their own.
+GRAPHMEM_CLONES void dropout_block(float* y, const float* x, int64_t n, uint32_t threshold, float scale, BlockKey key,
+                                   float floor) {
+  dropout_rows<float, float>(y, x, n, threshold, scale, key, floor);
+}
+GRAPHMEM_CLONES void dropout_block(double* y, const double* x, int64_t n, uint32_t threshold, double scale,
+                                   BlockKey key, double floor) {
+  dropout_rows<double, double>(y, x, n, threshold, scale, key, floor);
+}
+template <class T>
+void dropout_block(T* y, const T* x, int64_t n, uint32_t threshold, float scale, BlockKey key, float floor) {
+  dropout_rows<T, float>(y, x, n, threshold, scale, key, floor);
+}
+
+GRAPHMEM_CLONES void backward_block(float* out, const float* grad, const float* y, int64_t n, float scale) {
+  backward_rows<float, float>(out, grad, y, n, scale);
+}
+GRAPHMEM_CLONES void backward_block(double* out, const double* grad, const double* y, int64_t n, double scale) {
+  backward_rows<double, double>(out, grad, y, n, scale);
+}
+template <class T>
+void backward_block(T* out, const T* grad, const T* y, int64_t n, float scale) {
+  backward_rows<T, float>(out, grad, y, n, scale);
+}
+
+Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
+  constexpr const char* kOp = "dropout";
+  STD_TORCH_CHECK(p >= 0 && p < 1, kOp, ": expected p in [0, 1), got ", p);
+  Tensor out = torch::stable::empty_like(x);
+  const int64_t n = x.numel();
+  const uint32_t threshold = static_cast<uint32_t>(std::floor(p * 4294967296.0));
+  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+    using X = typename decltype(feature)::type;
+    using Acc = typename Accumulate<X>::type;
+    const X* in = data<X>(kOp, "x", x);
+    X* y = static_cast<X*>(out.mutable_data_ptr());
+    const Acc scale = static_cast<Acc>(1.0 / (1.0 - p));
+    const Acc floor = relu ? Acc(0) : -std::numeric_limits<Acc>::infinity();
+    parallel_chunks((n + kDropoutBlock - 1) / kDropoutBlock, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; ++block) {
+        const int64_t at = block * kDropoutBlock;
+        dropout_block(y + at, in + at, std::min(kDropoutBlock, n - at), threshold, scale,
+                      block_key(static_cast<uint64_t>(seed), static_cast<uint64_t>(block)), floor);
+      }
+    });
+  });
+  return out;
+}
+
+Tensor dropout_relu_backward_cpu(Tensor grad, Tensor y, double p) {
+  constexpr const char* kOp = "dropout_relu_backward";
+  Tensor out = torch::stable::empty_like(y);
+  dispatch_feature(kOp, y.scalar_type(), [&](auto feature) {
+    using X = typename decltype(feature)::type;
+    using Acc = typename Accumulate<X>::type;
+    const X* grads = data<X>(kOp, "grad", grad);
+    const X* outputs = data<X>(kOp, "y", y);
+    X* result = static_cast<X*>(out.mutable_data_ptr());
+    const Acc scale = static_cast<Acc>(1.0 / (1.0 - p));
+    parallel_chunks(y.numel(), kDropoutBlock, [&](int64_t begin, int64_t end) {
+      backward_block(result + begin, grads + begin, outputs + begin, end - begin, scale);
+    });
+  });
+  return out;
+}
+
+}  // namespace
+}  // namespace graphmem
+
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) {
+  m.impl("dropout", TORCH_BOX(&graphmem::dropout_cpu));
+  m.impl("dropout_relu_backward", TORCH_BOX(&graphmem::dropout_relu_backward_cpu));
+}
