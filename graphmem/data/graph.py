@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -313,7 +314,10 @@ class CSRGraph:
         values = self.edge_weight()
         if values is None:
             values = torch.ones(col.numel(), device=self.device)
-        return torch.sparse_csr_tensor(rowptr, col, values, (self.num_nodes, self.num_nodes), check_invariants=False)
+        size = (self.num_nodes, self.num_nodes)
+        with warnings.catch_warnings():  # torch calls its CSR layout a beta
+            warnings.filterwarnings("ignore", message=".*Sparse CSR tensor support is in beta.*")
+            return torch.sparse_csr_tensor(rowptr, col, values, size, check_invariants=False)
 
     def is_symmetric(self) -> bool:
         """Whether every present edge is present in the other direction too (values are not compared); cached."""
@@ -354,8 +358,8 @@ def to_csr(graph: Any, num_nodes: int | None = None, edge_weight: Tensor | None 
     """Convert any of PyG's adjacency forms to a :class:`CSRGraph`, once.
 
     Accepts a ``CSRGraph`` (returned as it is), ``edge_index`` [2, E] (edge (j, i) makes j a neighbour of i), PyG's
-    ``EdgeIndex``, torch-sparse's ``SparseTensor`` and torch sparse CSR/COO matrices (as PyG's ``adj_t``: row i lists the
-    neighbours of i), and ``Data`` (its ``edge_index`` or ``adj_t``, and ``edge_weight``).
+    ``EdgeIndex``, torch-sparse's ``SparseTensor`` and torch sparse CSR/COO matrices (as PyG's ``adj_t``: row i lists
+    the neighbours of i), and ``Data`` (its ``edge_index`` or ``adj_t``, and ``edge_weight``).
 
     Args:
         graph: the graph.
@@ -373,8 +377,8 @@ def to_csr(graph: Any, num_nodes: int | None = None, edge_weight: Tensor | None 
         return graph
     if isinstance(graph, dict) or hasattr(graph, "node_types"):
         raise ArgumentTypeError(
-            f"graph: expected a homogeneous graph, got {kind}; convert it first (`HeteroData.to_homogeneous()`) or pass "
-            "the edge_index of one edge type"
+            f"graph: expected a homogeneous graph, got {kind}; convert it first (`HeteroData.to_homogeneous()`) or "
+            "pass the edge_index of one edge type"
         )
     if kind == "SparseTensor":
         rowptr, col, value = graph.csr()

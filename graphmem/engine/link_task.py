@@ -43,8 +43,8 @@ class LinkPredictionTask(Task):
         metrics: names, see :func:`graphmem.engine.check_metrics`.
         remove_targets: take the links of a batch out of the graph of its step.
         multi_edges: see :meth:`CSRGraph.without_edges`.
-        joint: decode links and negatives of a batch in one call. ``False`` in two, with dropout masks of edges and nodes
-            of their own, as the released code.
+        joint: decode links and negatives of a batch in one call. ``False`` in two, with dropout masks of edges and
+            nodes of their own, as the released code.
         valid_edges_at_test: add the validation links to the graph that scores the test links (ogbl-collab's rules
             allow it); a field of :attr:`protocol`.
         drop_last: leave out the last, smaller batch of an epoch, as the released code.

@@ -1,6 +1,7 @@
 """Models: plain modules, PyG tensors in, logits out."""
 
 from graphmem.models.base import LinkModel
+from graphmem.models.heuristics import Heuristic
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
 
-__all__ = ["GAE", "NCN", "NCN2", "NCNC", "LinkModel", "NCNDiff"]
+__all__ = ["GAE", "NCN", "NCN2", "NCNC", "Heuristic", "LinkModel", "NCNDiff"]

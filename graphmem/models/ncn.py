@@ -149,8 +149,8 @@ class _Overlap(_NCNFamily):
 
     def _make_decoder(self, channels: int, options: dict[str, Any]) -> PairDecoder:
         if self.compat == "reference":
-            # The released script passes these two models' arguments by position, one off: edge dropout lands in `ln` and
-            # `ln` in `tailact`, and the remaining flags never arrive.
+            # The released script passes these two models' arguments by position, one off: edge dropout lands in `ln`
+            # and `ln` in `tailact`, and the remaining flags never arrive.
             norm = options.get("norm", True)
             options = {
                 "pair_dropout": options.get("pair_dropout", 0.0),
@@ -162,7 +162,9 @@ class _Overlap(_NCNFamily):
 
 
 class NCNDiff(_Overlap):
-    r"""NCN with a third branch on :math:`\sum_{N(i) \setminus N(j)} \tilde h_u + \sum_{N(j) \setminus N(i)} \tilde h_u`.
+    r"""NCN with a third branch on the neighbours of one end only.
+
+    Its input is :math:`\sum_{N(i) \setminus N(j)} \tilde h_u + \sum_{N(j) \setminus N(i)} \tilde h_u`.
 
     Arguments as :class:`NCN`; ``compat="reference"`` has the head that the released code gives this model.
     """

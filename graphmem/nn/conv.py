@@ -42,6 +42,7 @@ class PureConv(nn.Module):
         """Nothing to reset."""
 
     def extra_repr(self) -> str:
+        """Show the aggregation."""
         return self.aggregation
 
 
@@ -70,6 +71,7 @@ class LinearConv(nn.Module):
         return propagate(graph, self.lin(x), self.aggregation) + self.bias
 
     def extra_repr(self) -> str:
+        """Show the aggregation."""
         return self.aggregation
 
 

@@ -21,7 +21,7 @@ class Memo(dict[str, Any]):
 
 
 class PairDecoder(nn.Module):
-    r"""Decoder without neighbourhood: :math:`\mathrm{lin}(\mathrm{xijlin}(h_i \odot h_j))`, and the frame of the others.
+    r"""Decoder without neighbourhood, :math:`\mathrm{lin}(\mathrm{xijlin}(h_i \odot h_j))`; base of the others.
 
     Args:
         channels: width of h and of all layers.
@@ -70,9 +70,11 @@ class PairDecoder(nn.Module):
 
 
 class CNDecoder(PairDecoder):
-    r"""Neural Common Neighbor: :math:`\mathrm{lin}(\beta\,\mathrm{xcnlin}(z_{ij}) + \mathrm{xijlin}(h_i \odot h_j))`
-    with :math:`z_{ij} = \sum_{u \in N(i) \cap N(j)} a_{iu} a_{ju} \tilde h_u`,
-    :math:`\tilde h = h + \mathrm{xlin}(h)`.
+    r"""Neural Common Neighbor.
+
+    .. math::
+        s_{ij} = \mathrm{lin}(\beta\,\mathrm{xcnlin}(z_{ij}) + \mathrm{xijlin}(h_i \odot h_j)), \qquad
+        z_{ij} = \sum_{u \in N(i) \cap N(j)} a_{iu} a_{ju} \tilde h_u, \qquad \tilde h = h + \mathrm{xlin}(h)
 
     Source: Wang, Yang, Zhang, ICLR 2024; the sum of two branches is the released code's form of the paper's
     concatenation.
@@ -149,8 +151,8 @@ class CNDecoder(PairDecoder):
         return ids, gather_sum(ptr, local, self.transform(gather_rows(h, nodes)), weight)
 
 
-# Neighbour entries that one chunk of pairs may touch: 2^21 of them are 16 MiB of indices, and at width 256 the activations
-# of the at most 2^14 pairs that go with them stay near 100 MiB.
+# Neighbour entries that one chunk of pairs may touch: 2^21 of them are 16 MiB of indices, and at width 256 the
+# activations of the at most 2^14 pairs that go with them stay near 100 MiB.
 CHUNK_WORK = 2**21
 CHUNK_PAIRS = 2**14
 

@@ -156,6 +156,7 @@ class GraphEncoder(nn.Module):
         return h
 
     def extra_repr(self) -> str:
+        """Show the widths."""
         source = f"num_embeddings={self.num_embeddings}" if self.in_channels is None else f"{self.in_channels}"
         return f"{source}, {self.hidden_channels}, num_layers={len(self.convs)}"
 
@@ -182,7 +183,7 @@ class PyGEncoder(nn.Module):
     def reset_parameters(self) -> None:
         """Reset the wrapped module."""
         if hasattr(self.module, "reset_parameters"):
-            self.module.reset_parameters()
+            self.module.reset_parameters()  # type: ignore[operator]
 
     def forward(self, x: Features, graph: CSRGraph) -> Tensor:
         """Encode with the edges that are present; weights are passed on where the graph has them."""

@@ -63,8 +63,8 @@ def logit_mlp(channels: int, dropout: float, norm: bool, two_layer: bool) -> nn.
 class CNBranch(nn.Module):
     """``xcnlin`` on neighbourhood sums: Lin, dropout, ReLU, Lin, LN, dropout, ReLU and, unless ``tail_act``, Lin.
 
-    Most pairs of a sparse graph have no common neighbour, so their sum is zero: their first layer is the bias alone, and
-    without dropout their whole output is one shared row. Both are exact.
+    Most pairs of a sparse graph have no common neighbour, so their sum is zero: their first layer is the bias alone,
+    and without dropout their whole output is one shared row. Both are exact.
     """
 
     def __init__(self, channels: int, dropout: float, norm: bool, tail_act: bool) -> None:
@@ -99,7 +99,7 @@ class CNBranch(nn.Module):
             out = self.rest(bias.expand(num_pairs, -1).index_copy(0, ids, first))
             return out
         # Row 0 stands for every empty pair.
-        rows = self.rest(torch.cat((bias.unsqueeze(0), first)))
+        rows: Tensor = self.rest(torch.cat((bias.unsqueeze(0), first)))
         place = torch.zeros(num_pairs, dtype=torch.int64, device=ids.device)
         place[ids] = torch.arange(1, ids.numel() + 1, device=ids.device)
         return rows[place]

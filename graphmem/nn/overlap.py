@@ -44,7 +44,7 @@ class CNDiffDecoder(_ThirdBranchDecoder):
 
 
 class TwoHopDecoder(_ThirdBranchDecoder):
-    r"""NCN2: the third branch sums :math:`N(i) \cap N^2(j)` and :math:`N^2(i) \cap N(j)`, :math:`N^2` without weights."""
+    r"""NCN2: the third branch sums :math:`N(i) \cap N^2(j)` and :math:`N^2(i) \cap N(j)`, unweighted."""
 
     def sums(self, h: Tensor, graph: CSRGraph, pairs: Tensor, memo: Memo | None) -> tuple[Tensor, Tensor]:
         """See :class:`_ThirdBranchDecoder`."""

@@ -1,9 +1,9 @@
 r"""Common-neighbour operators on node pairs.
 
 For a pair (i, j) let A be the neighbours of i in ``graph`` and B those of j in ``g2`` (``graph`` itself by default).
-``cn`` is A & B, ``left`` is A \\ B, ``right`` is B \\ A; all ascending. Neural Common Neighbor sums features over ``cn``
-(Wang, Yang, Zhang, "Neural Common Neighbor with Completion for Link Prediction", ICLR 2024, eq. 6); completion needs the
-other two.
+``cn`` is A & B, ``left`` is A without B, ``right`` is B without A; all ascending. Neural Common Neighbor sums features
+over ``cn`` (Wang, Yang, Zhang, "Neural Common Neighbor with Completion for Link Prediction", ICLR 2024); completion
+needs the other two.
 
 All integer results and all sums are bit-identical for every number of threads.
 """

@@ -1,0 +1,62 @@
+"""What every benchmark writes down, and where."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import graphmem
+from graphmem import ops
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def cpu_model() -> str:
+    """Processor name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def provenance() -> dict[str, Any]:
+    """Machine, versions and command of this run."""
+    import torch_geometric
+
+    command = ["python", *(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv))]
+    if "--peer" in command:
+        command[command.index("--peer") + 1] = "PATH"
+    return {
+        "command": " ".join(command).replace("python ", "python benchmarks/", 1),
+        "date": date.today().isoformat(),
+        "machine": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "instruction_sets": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        },
+        "environment": {k: v for k, v in os.environ.items() if k in ("OMP_WAIT_POLICY", "MALLOC_TOP_PAD_")},
+        "versions": {
+            "graphmem": graphmem.__version__,
+            "torch": torch.__version__,
+            "torch_geometric": torch_geometric.__version__,
+            "python": platform.python_version(),
+            "native": ops.NATIVE,
+        },
+    }
+
+
+def write_json(name: str, content: dict[str, Any]) -> Path:
+    """Write a result file; returns its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return path
