@@ -225,7 +225,8 @@ class CSRGraph:
         view = self._view(keep, self.scale)
         lost = torch.bincount(self.row[slots], minlength=self.num_nodes)
         view._degree = self.degree() - lost
-        view._symmetric = self._symmetric  # both directions went
+        if policy == "all" or self.multiplicity is None:
+            view._symmetric = self._symmetric  # both directions went
         return view
 
     def drop_edges(self, p: float, *, rescale: bool = True, generator: torch.Generator | None = None) -> CSRGraph:
@@ -380,10 +381,12 @@ def to_csr(graph: Any, num_nodes: int | None = None, edge_weight: Tensor | None 
             f"graph: expected a homogeneous graph, got {kind}; convert it first (`HeteroData.to_homogeneous()`) or "
             "pass the edge_index of one edge type"
         )
+    if edge_weight is not None and (kind == "SparseTensor" or _is_sparse(graph)):
+        raise ArgumentError("edge_weight: a sparse matrix brings its own weights, expected None")
     if kind == "SparseTensor":
         rowptr, col, value = graph.csr()
         return _from_csr(rowptr, col, value, graph.size(0), graph.size(1))
-    if isinstance(graph, Tensor) and graph.layout in (torch.sparse_csr, torch.sparse_coo):
+    if _is_sparse(graph):
         matrix = graph if graph.layout == torch.sparse_csr else graph.coalesce().to_sparse_csr()
         values = matrix.values() if matrix.values().is_floating_point() else None
         if values is not None and bool((values == 1).all()):
@@ -395,12 +398,19 @@ def to_csr(graph: Any, num_nodes: int | None = None, edge_weight: Tensor | None 
         return CSRGraph.from_edge_index(graph, num_nodes, edge_weight)
     if hasattr(graph, "edge_index") or hasattr(graph, "adj_t"):
         nodes = graph.num_nodes if num_nodes is None else num_nodes
-        edges = graph.edge_index if getattr(graph, "edge_index", None) is not None else graph.adj_t
+        edges = getattr(graph, "edge_index", None)
+        edges = getattr(graph, "adj_t", None) if edges is None else edges
+        if edges is None:
+            raise ArgumentError(f"graph: expected a {kind} with edge_index or adj_t, found {list(graph.keys())}")
         weight = getattr(graph, "edge_weight", None) if edge_weight is None else edge_weight
         return to_csr(edges, nodes, weight)
     raise ArgumentTypeError(
         f"graph: expected edge_index, EdgeIndex, SparseTensor, a torch sparse matrix, Data or CSRGraph, got {kind}"
     )
+
+
+def _is_sparse(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout in (torch.sparse_csr, torch.sparse_coo)
 
 
 def _from_csr(rowptr: Tensor, col: Tensor, value: Tensor | None, num_rows: int, num_cols: int) -> CSRGraph:

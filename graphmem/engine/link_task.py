@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from graphmem.data.dataset import LinkSplit
 from graphmem.data.graph import CSRGraph, Policy
-from graphmem.data.negatives import permutation, uniform_negatives
+from graphmem.data.negatives import permutation, random_targets, uniform_negatives
 from graphmem.engine.metrics import check_metrics, evaluate_scores
 from graphmem.engine.task import Task
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models.base import LinkModel
 from graphmem.nn.features import Features, as_features
 from graphmem.ops import _check
+
+_NEGATIVES = {
+    "uniform": "uniform non-edges of the training graph",
+    "target": "the link's source and a uniform target",
+}
 
 
 class LinkBatch(NamedTuple):
@@ -48,6 +53,8 @@ class LinkPredictionTask(Task):
         valid_edges_at_test: add the validation links to the graph that scores the test links (ogbl-collab's rules
             allow it); a field of :attr:`protocol`.
         drop_last: leave out the last, smaller batch of an epoch, as the released code.
+        negatives: "uniform" non-edges of the training graph; "target" keeps the source of each link and draws any node
+            as its target (the released code on ogbl-citation2).
         name: data set, for the records.
 
     Raises:
@@ -67,6 +74,7 @@ class LinkPredictionTask(Task):
         joint: bool = True,
         valid_edges_at_test: bool = False,
         drop_last: bool = True,
+        negatives: str = "uniform",
         name: str = "links",
     ) -> None:
         if split.valid_neg is None or split.test_neg is None:
@@ -81,6 +89,7 @@ class LinkPredictionTask(Task):
         self.remove_targets, self.joint = remove_targets, joint
         self.multi_edges: Policy = _check.choice("multi_edges", multi_edges, ("all", "reference"))  # type: ignore[assignment]
         self.valid_edges_at_test = valid_edges_at_test
+        self.negatives = _check.choice("negatives", negatives, ("uniform", "target"))
         self.name = name
         self.graph = CSRGraph.from_edge_index(split.train, split.num_nodes, symmetric=True)
         self.graph.is_symmetric()  # cached for all views
@@ -99,7 +108,7 @@ class LinkPredictionTask(Task):
             "split": self.split.protocol,
             "split_seed": -1 if self.split.seed is None else self.split.seed,
             "negatives": negatives,
-            "training_negatives": "uniform non-edges of the training graph",
+            "training_negatives": _NEGATIVES[self.negatives],
             "test_graph": "train and validation links" if self.valid_edges_at_test else "train links",
             "target_link_removal": self.remove_targets,
         }
@@ -126,7 +135,10 @@ class LinkPredictionTask(Task):
         """Yield an epoch's batches: a function of (seed, epoch)."""
         links = self._train_links(split)
         order = permutation(links.size(1), seed=self.seed, epoch=epoch).to(links.device)
-        negatives = uniform_negatives(self.graph, links.size(1), seed=self.seed, epoch=epoch)
+        if self.negatives == "target":
+            negatives = random_targets(links, self.split.num_nodes, seed=self.seed, epoch=epoch)
+        else:
+            negatives = uniform_negatives(self.graph, links.size(1), seed=self.seed, epoch=epoch)
         for batch in range(start, self.num_batches(split, epoch)):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield LinkBatch(links[:, chosen], negatives[:, chosen])
@@ -155,8 +167,12 @@ class LinkPredictionTask(Task):
         finally:
             self._encoded = None
 
-    def evaluate(self, model: nn.Module, split: Literal["valid", "test"] | str) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Metrics of the validation or test links."""
+        return evaluate_scores(*self.scores(model, split), self.metrics)
+
+    def scores(self, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:
+        """Scores of the positives [P] and negatives ([M], or [P, K] where they are per positive), float32."""
         _check.choice("split", split, ("valid", "test"))
         model = _link_model(model)
         graph = self.test_graph if split == "test" else self.graph
@@ -164,7 +180,7 @@ class LinkPredictionTask(Task):
         flat = neg if neg.dim() == 2 else neg.flatten(0, 1).t()
         scores = model.score(self._encode(model, graph), graph, torch.cat((pos, flat), dim=1)).float()
         pos_score, neg_score = scores.split([pos.size(1), flat.size(1)])
-        return evaluate_scores(pos_score, neg_score.view(neg.shape[:2]) if neg.dim() == 3 else neg_score, self.metrics)
+        return pos_score, neg_score.view(neg.shape[:2]) if neg.dim() == 3 else neg_score
 
     def _encode(self, model: LinkModel, graph: CSRGraph) -> Any:
         if self._encoded is None:

@@ -15,10 +15,9 @@ from graphmem.nn.decoder import (
     CNDecoder,
     Compat,
     Memo,
+    Neighborhoods,
     cn_weight,
     gather_rows,
-    gather_sum,
-    nonempty,
     work_chunks,
 )
 from graphmem.nn.heads import evaluating
@@ -123,18 +122,16 @@ class CompletionDecoder(CNDecoder):
         if self.compat == "clean":
             transformed = self._transform_touched(h, pairs, {"cn": cn, "left": left, "right": right}, 1, memo)
         pt = self.ptlin(self.pair_product(h, pairs)).squeeze(1) if self.learn_pt else None
-        sums = gather_sum(cn.ptr, cn.idx, transformed, cn_weight(seen, cn))
+        terms: list[tuple[Tensor, Tensor, Tensor | None]] = [(cn.ptr, cn.idx, cn_weight(seen, cn))]
         for part, logit, scale in ((left, left_logit, left_scale), (right, right_logit, right_scale)):
-            weight = self._probability(
-                logit, None if pt is None else gather_rows(pt.unsqueeze(1), _rows(part)).squeeze(1)
-            )
+            row_pt = None if pt is None else gather_rows(pt.unsqueeze(1), _rows(part)).squeeze(1)
+            weight = self._probability(logit, row_pt)
             if scale is not None:
                 weight = weight * scale
             if seen.weight is not None:
                 weight = weight * seen.weight[part.slot]
-            sums = sums + gather_sum(part.ptr, part.idx, transformed, weight)
-        ids, _ = nonempty(cn.ptr + left.ptr + right.ptr)
-        return self.combine(h, pairs, ids, sums if ids.numel() == pairs.size(1) else sums[ids])
+            terms.append((part.ptr, part.idx, weight))
+        return self.combine(h, pairs, Neighborhoods(transformed, terms))
 
     def _probability(self, logit: Tensor, pt: Tensor | None) -> Tensor:
         q = torch.sigmoid(self.scale * (logit - self.offset))

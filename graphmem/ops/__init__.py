@@ -14,13 +14,12 @@ from graphmem.ops.common_neighbors import (
     cn_gather_sum,
     cn_index,
     cn_sizes,
-    common_neighbor_scores,
     grouped_pairs,
-    present_degree,
 )
 from graphmem.ops.dropout import dropout
 from graphmem.ops.pair_product import pair_product
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
+from graphmem.ops.scores import common_neighbor_scores, present_degree
 from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
 
 __all__ = [

@@ -1,0 +1,165 @@
+"""Seconds of a training epoch and of an evaluation against the authors' code, in interleaved pairs.
+
+OMP_WAIT_POLICY=passive python benchmarks/speed_ncn.py --peer PATH [--data cora] [--models ncn ncnc] [--pairs 9]
+
+Same process, same split, same batch size, same dropouts, target-link removal on both sides. Training is the peer's own
+``train`` function (negatives included on both sides); evaluation scores validation and test pairs only on both sides
+(the peer's ``test`` also scores every training link), with metrics outside the clock. "reference" computes what the
+peer computes; "clean" is reported apart. Floor: matrix products of our side, counted, at the rate of a 1024^3 product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from common import provenance, write_json
+from peer_ncn import build_peer, load_peer, sparse_tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphmem.data import CSRGraph, load_dataset, split_edges
+from graphmem.engine.experiment import RunConfig, build
+
+TEST_BATCH = 8192  # the peer's --testbs
+STALL = 3.0  # a sample beyond this multiple of its side's median is a stall of the machine
+
+
+class Peer:
+    """The authors' training and evaluation on one split."""
+
+    def __init__(self, path: str, name: str, options: dict[str, Any], train: dict[str, Any], dataset, split) -> None:
+        model, self.utils = load_peer(path)
+        self.script = importlib.import_module("NeighborOverlap")
+        x = dataset.x.to_dense()
+        self.encoder, self.predictor = build_peer(model, name, options, x.size(1))
+        graph = CSRGraph.from_edge_index(split.train, split.num_nodes, symmetric=True)
+        self.data = SimpleNamespace(
+            x=x, adj_t=sparse_tensor(graph), edge_index=graph.edge_index(), num_nodes=split.num_nodes
+        )
+        self.edges = split.to_ogb()
+        groups = [(self.encoder, train["encoder_lr"]), (self.predictor, train["decoder_lr"])]
+        self.optimizer = torch.optim.Adam([{"params": m.parameters(), "lr": lr} for m, lr in groups])
+        self.batch_size = train["batch_size"]
+
+    def train_epoch(self) -> None:
+        self.script.train(
+            self.encoder, self.predictor, self.data, self.edges, self.optimizer, self.batch_size, True, [], None
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        self.encoder.eval()
+        self.predictor.eval()
+        adjacency = self.data.adj_t
+        h = self.encoder(self.data.x, adjacency)
+        for name in ("valid", "test"):
+            for kind in ("edge", "edge_neg"):
+                pairs = self.edges[name][kind]
+                batches = self.utils.PermIterator(pairs.device, pairs.shape[0], TEST_BATCH, False)
+                torch.cat([self.predictor(h, adjacency, pairs[perm].t()).squeeze() for perm in batches])
+
+
+class Ours:
+    """Our training and evaluation on the same split."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.model, self.task, self.optimizer = build(config, 0)
+        self.epoch = 0
+
+    def train_epoch(self) -> None:
+        self.epoch += 1
+        self.model.train()
+        for batch in self.task.batches("train", self.epoch):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.task.loss(self.model, batch).backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        self.model.eval()
+        with self.task.evaluation(self.model):
+            for split in ("valid", "test"):
+                self.task.scores(self.model, split)
+
+
+def clock(work: Callable[[], None]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def paired(ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> dict[str, Any]:
+    """A/B/A/B after two warm-ups of each; stalled pairs are dropped and counted."""
+    for _ in range(2):
+        ours()
+        theirs()
+    samples = [(clock(ours), clock(theirs)) for _ in range(pairs)]
+    medians = [statistics.median(side) for side in zip(*samples, strict=True)]
+    kept = [s for s in samples if all(value < STALL * m for value, m in zip(s, medians, strict=True))]
+    return {
+        "ours_seconds": [s[0] for s in samples],
+        "peer_seconds": [s[1] for s in samples],
+        "stalled_pairs": len(samples) - len(kept),
+        "median_ours": statistics.median(s[0] for s in kept),
+        "median_peer": statistics.median(s[1] for s in kept),
+        "median_paired_ratio": statistics.median(s[1] / s[0] for s in kept),
+        "peer_best_over_our_median": min(s[1] for s in kept) / statistics.median(s[0] for s in kept),
+    }
+
+
+def product_rate() -> float:
+    """Flops per second of a square float32 product, best of ten."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    a @ b
+    return 2 * 1024**3 / min(clock(lambda: a @ b) for _ in range(10))
+
+
+def floor(work: Callable[[], None], seconds: float) -> dict[str, float]:
+    """Floating point operations in matrix products, and the share of the time that they alone would take."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    flops = float(counter.get_total_flops())
+    rate = product_rate()
+    return {"product_flops": flops, "product_rate": rate, "fraction_of_floor": flops / rate / seconds}
+
+
+def measure(args: argparse.Namespace, name: str, threads: int) -> list[dict[str, Any]]:
+    torch.set_num_threads(threads)
+    dataset = load_dataset(args.data)
+    split = split_edges(dataset, protocol="ncn", seed=0)
+    rows = []
+    for compat in ("reference", "clean"):
+        torch.manual_seed(0)
+        config = RunConfig(model=name, data=args.data, compat=compat)
+        ours = Ours(config)
+        peer = Peer(args.peer, name, config.resolved_options(), config.resolved_train(), dataset, split)
+        for stage in ("train_epoch", "evaluate"):
+            result = paired(getattr(ours, stage), getattr(peer, stage), args.pairs)
+            result.update(floor(getattr(ours, stage), result["median_ours"]))
+            rows.append({"model": name, "compat": compat, "threads": threads, "stage": stage, **result})
+            print({k: v for k, v in rows[-1].items() if not k.endswith("_seconds")}, flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--data", default="cora")
+    parser.add_argument("--models", nargs="+", default=["ncn", "ncnc"])
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    args = parser.parse_args()
+    rows = [row for name in args.models for threads in args.threads for row in measure(args, name, threads)]
+    write_json(f"speed_ncn_{args.data}", {**provenance(), "data": args.data, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
