@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphmem import ops
+from graphmem.data._random import below, draws
 from graphmem.data.graph import CSRGraph
 
 _MASK = 2**64 - 1
@@ -29,6 +30,19 @@ def uniform_negatives(graph: CSRGraph, count: int, *, seed: int, epoch: int) -> 
         ArgumentError: a graph with (almost) no pair to draw.
     """
     return ops.sample_non_edges(graph, count, seed=combine(seed, epoch))
+
+
+def random_targets(links: Tensor, num_nodes: int, *, seed: int, epoch: int) -> Tensor:
+    """Links with another target, uniform among all nodes and not checked to be no edge, int64 [2, count].
+
+    Args:
+        links: int64 [2, count]; their sources stay.
+        num_nodes: number of nodes.
+        seed: of the draws.
+        epoch: likewise.
+    """
+    targets = below(draws(combine(seed, epoch), 0, links.size(1)), num_nodes)
+    return torch.stack((links[0], torch.from_numpy(targets).to(links.device)))
 
 
 def permutation(size: int, *, seed: int, epoch: int) -> Tensor:

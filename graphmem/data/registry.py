@@ -1,0 +1,183 @@
+"""`load_dataset`: data sets by name, from local files, the cache or the publisher."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from graphmem.data.cache import LocatedFiles, array_sha256, locate
+from graphmem.data.card import DatasetCard, read_cards
+from graphmem.data.dataset import GraphDataset
+from graphmem.errors import ArgumentError, DatasetError, DatasetIntegrityError
+
+__all__ = ["dataset_card", "dataset_sha256", "list_datasets", "load_dataset", "prepare_dataset"]
+
+_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb"}
+
+
+def list_datasets() -> list[DatasetCard]:
+    """Cards of all known data sets, by name."""
+    return list(read_cards().values())
+
+
+def dataset_card(name: str) -> DatasetCard:
+    """The card of a data set.
+
+    Args:
+        name: name or alias; case does not matter, `_` and `-` are the same.
+
+    Raises:
+        DatasetError: unknown name; the message suggests similar ones.
+    """
+    cards = read_cards()
+    by_key = {_key(alias): card for card in cards.values() for alias in (card.name, *card.aliases)}
+    card = by_key.get(_key(name))
+    if card is not None:
+        return card
+    close = difflib.get_close_matches(_key(name), by_key, n=3, cutoff=0.6)
+    known = "; did you mean " + " or ".join(repr(by_key[key].name) for key in close) + "?" if close else "."
+    raise DatasetError(
+        f"name: unknown data set {name!r}{known} Known: {', '.join(sorted(cards))}; or the path of a file."
+    )
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
+
+
+def load_dataset(
+    name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, download: bool = True
+) -> GraphDataset:
+    """Load a data set by name, or an edge list by path.
+
+    Files are searched in `root`, `$GRAPHMEM_DATA` and the user's cache (`$GRAPHMEM_CACHE`), then downloaded from the
+    publisher into the cache. They are verified: by the sha256 of each file where the card records it, else by the
+    sha256 of the decoded arrays; node, edge, feature and class counts are compared in any case. Nothing prompts, and
+    `root` and `$GRAPHMEM_DATA` are never written.
+
+    Args:
+        name: a name of `list_datasets()`; the path of an edge list (see `read_edges` for its options); or a generated
+            graph with settings, e.g. `"generated:dcsbm?num_nodes=1000&seed=3"`.
+        root: folder searched first, laid out like `$GRAPHMEM_DATA` (`folder` on each card).
+        download: False: never use the network.
+
+    Raises:
+        DatasetError: unknown name.
+        DatasetNotFoundError: a file is missing and cannot be downloaded.
+        DatasetIntegrityError: a file or its contents differ from the card.
+        MissingExtraError: the format needs an optional dependency.
+
+    Example:
+        >>> from graphmem.data.registry import load_dataset
+        >>> load_dataset("generated:dcsbm?num_nodes=200&num_blocks=4&seed=1").num_nodes
+        200
+    """
+    text = os.fspath(name)
+    if text.startswith("generated:"):
+        return _generate(text)
+    from graphmem.data.formats.edge_list import SUFFIXES, read_edges
+
+    if text.lower().endswith(SUFFIXES):
+        return read_edges(text)
+    card = dataset_card(text)
+    files = locate(card, root, download)
+    dataset = _read(card, files)
+    verify(dataset, files)
+    return dataset
+
+
+def prepare_dataset(name: str, root: str | os.PathLike[str] | None = None, download: bool = True) -> Path:
+    """Fetch the files of a data set and verify them; nothing is decoded unless only the arrays' sha256 is known.
+
+    Args:
+        name: as for `load_dataset`.
+        root: as for `load_dataset`.
+        download: as for `load_dataset`.
+
+    Returns:
+        The folder that holds the files (of the first one, if they lie in several).
+
+    Raises:
+        DatasetError: unknown name, or a generated graph, which has no files; see `load_dataset` for the others.
+    """
+    card = dataset_card(name)
+    if not card.files:
+        raise DatasetError(f"name: {card.name!r} is generated and has no files")
+    files = locate(card, root, download)
+    if not files.verified and card.array_sha256:
+        verify(_read(card, files), files)
+    first, path = next(iter(files.paths.items()))
+    return path.parents[len(Path(first).parts) - 1]
+
+
+def _read(card: DatasetCard, files: LocatedFiles) -> GraphDataset:
+    if card.format not in _READERS:
+        raise DatasetError(f"card {card.name!r}: format {card.format!r} has no reader; known: {sorted(_READERS)}")
+    reader = importlib.import_module(f"graphmem.data.formats.{card.format}")
+    dataset: GraphDataset = reader.load(card, files)
+    return dataset
+
+
+def dataset_sha256(dataset: GraphDataset) -> str:
+    """`array_sha256` of `edge_index`, `x` and `y`, and of the sets of the fixed split."""
+    split = dataset.split
+    names = ("train", "valid", "valid_neg", "test", "test_neg")
+    sets = {} if split is None else {f"split.{name}": getattr(split, name) for name in names}
+    return array_sha256(edge_index=dataset.edge_index, x=dataset.x, y=dataset.y, **sets)
+
+
+def verify(dataset: GraphDataset, files: LocatedFiles) -> None:
+    """Compare a decoded data set with its card.
+
+    Raises:
+        DatasetIntegrityError: a count differs, or the files were not verified and the arrays have another sha256.
+    """
+    card = dataset.card
+    where = ", ".join(str(path) for path in list(files.paths.values())[:2])
+    for name in ("num_nodes", "num_edges", "num_features", "num_classes"):
+        expected, found = getattr(card, name), getattr(dataset, name)
+        if expected is not None and expected != found:
+            raise DatasetIntegrityError(
+                f"data set {card.name!r}: {name} is {found}, the card says {expected}. The file ({where}) holds "
+                "another data set or another version; replace it."
+            )
+    sizes = {} if dataset.split is None else dataset.split.sizes
+    for name, expected in card.split_sizes.items():
+        if sizes.get(name) != expected:
+            raise DatasetIntegrityError(
+                f"data set {card.name!r}: split set {name!r} has {sizes.get(name)} pairs, the card says {expected} "
+                f"({where})"
+            )
+    if files.verified or not card.array_sha256:
+        return
+    digest = dataset_sha256(dataset)
+    if digest != card.array_sha256:
+        raise DatasetIntegrityError(
+            f"data set {card.name!r}: {where} is neither the recorded file nor another encoding of it: its arrays have "
+            f"sha256 {digest}, expected {card.array_sha256}. Replace it with the publisher's file."
+        )
+
+
+def _generate(text: str) -> GraphDataset:
+    """Build `generated:<kind>?<setting>=<value>&...`; settings default to those of the card."""
+    from graphmem.data import generators
+
+    base, _, query = text.partition("?")
+    card = dataset_card(base)
+    function: Any = {"dcsbm": generators.dcsbm, "power-law": generators.power_law}[str(card.options["generator"])]
+    settings: dict[str, Any] = {key: value for key, value in card.options.items() if key != "generator"}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in settings:
+            raise ArgumentError(f"name: {base!r} has no setting {key!r}; it has {sorted(settings)}")
+        try:
+            settings[key] = type(settings[key])(value)
+        except ValueError:
+            kind = type(settings[key]).__name__
+            raise ArgumentError(f"name: setting {key!r} of {base!r} must be {kind}, found {value!r}") from None
+    dataset: GraphDataset = function(**settings)
+    return replace(dataset, card=replace(card, options={**dataset.card.options, **settings}))

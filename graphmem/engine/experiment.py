@@ -1,0 +1,261 @@
+"""From a :class:`RunConfig` to trained models and a result that explains itself.
+
+``run`` trains one model a seed. The folder of a run holds ``config.json`` and, at the end, ``result.json``; the folder
+``seed_<k>`` of each seed ``config.json``, ``last.pt`` (to resume), ``best.pt`` (to use), ``metrics.jsonl``,
+``metrics.csv``, ``curve.png`` (where matplotlib is installed) and ``result.json``. Values
+in JSON are shares, not percent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from graphmem import info
+from graphmem.data.dataset import GraphDataset
+from graphmem.data.registry import load_dataset
+from graphmem.engine.build import Experiment, build, load_run
+from graphmem.engine.callbacks import Callback, CSVLogger, JSONLLogger, LearningCurve, TensorBoardLogger
+from graphmem.engine.checkpoint import save_checkpoint
+from graphmem.engine.evaluation import evaluate
+from graphmem.engine.result import FitResult
+from graphmem.engine.run_config import RunConfig, Settings, resolve
+from graphmem.engine.trainer import Trainer
+from graphmem.errors import ArgumentError, CheckpointError, MissingExtraError
+
+__all__ = ["Experiment", "RunConfig", "build", "load_run", "run", "write_json"]
+
+logger = logging.getLogger("graphmem.engine")
+
+# What may differ between a run and its continuation: how far, how fast and where, not what is computed.
+_FREE = ("seeds", "first_seed", "out", "threads", "device", "checkpoint_every_epochs", "checkpoint_every_steps")
+
+
+def run(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
+    """Train and evaluate every seed.
+
+    Args:
+        config: the run.
+        resume: go on where an earlier run of the same configuration stopped: finished seeds are kept, an unfinished
+            one continues from its checkpoint with the same bits.
+        overwrite: replace an earlier run in the same folder.
+        progress: show progress bars; None: if the output is a terminal.
+        tensorboard: write event files too (extra ``track``).
+
+    Returns:
+        What ``result.json`` holds; or, after Ctrl-C, ``{"interrupted": True, "resume": <command>, ...}``.
+
+    Raises:
+        ArgumentError: the folder holds a run and neither ``resume`` nor ``overwrite`` is set.
+        CheckpointError: ``resume``, and the folder holds a run of another configuration.
+    """
+    settings = resolve(config)
+    folder = Path(config.folder)
+    _open_folder(folder, config, settings, resume, overwrite)
+    threads = torch.get_num_threads()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    try:
+        dataset = load_dataset(settings.data)
+        documents: list[dict[str, Any]] = []
+        for seed in range(config.first_seed, config.first_seed + config.seeds):
+            document = _run_seed(config, seed, dataset, resume, progress, tensorboard)
+            if document is None:
+                command = f"{config.command()} --resume"
+                return {"interrupted": True, "resume": command, "folder": str(folder), "finished": len(documents)}
+            documents.append(document)
+            logger.info("seed %d: %s", seed, _line(document))
+        result = _result(config, settings, documents)
+    finally:
+        torch.set_num_threads(threads)
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bool, overwrite: bool) -> None:
+    """Keep runs apart: a folder belongs to one configuration."""
+    path = folder / "config.json"
+    if path.exists() and not (resume or overwrite):
+        raise ArgumentError(
+            f"out: {folder} holds a run; continue it with --resume, replace it with --overwrite, or choose another "
+            "folder with --out"
+        )
+    if path.exists() and resume:
+        earlier = json.loads(path.read_text(encoding="utf-8"))["config"]
+        now = json.loads(json.dumps(config.to_dict()))
+        changed = [key for key in now if key not in _FREE and now[key] != earlier.get(key)]
+        if changed:
+            key = changed[0]
+            raise CheckpointError(
+                f"resume: {folder} belongs to another run: its {key} is {earlier.get(key)!r}, here {now[key]!r}"
+            )
+    if overwrite:
+        for old in [folder / "result.json", *folder.glob("seed_*/result.json"), *folder.glob("seed_*/*.pt")]:
+            old.unlink(missing_ok=True)
+    write_json(path, _description(config, settings))
+
+
+def _description(config: RunConfig, settings: Settings) -> dict[str, Any]:
+    return {
+        "command": config.command(),
+        "config": config.to_dict(),
+        "settings": settings.to_dict(),
+        "versions": info.versions(),
+        "machine": info.machine(),
+    }
+
+
+def _run_seed(
+    config: RunConfig, seed: int, dataset: GraphDataset, resume: bool, progress: bool | None, tensorboard: bool
+) -> dict[str, Any] | None:
+    """Train one seed; None if it was interrupted."""
+    folder = Path(config.folder) / f"seed_{seed}"
+    if resume and (folder / "result.json").exists():
+        loaded: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return loaded
+    experiment = build(config, seed, dataset)
+    settings = experiment.settings
+    write_json(folder / "config.json", {"seed": seed, **_description(config, settings)})
+    start = time.perf_counter()
+    if experiment.optimizer is None:
+        record = evaluate(experiment.model, experiment.task)
+        best = {name: {"epoch": 0, **_pair(record, name)} for name in settings.train.metrics}
+        facts: dict[str, Any] = {"epochs": 0, "seconds": time.perf_counter() - start}
+        weights: Mapping[str, Any] = experiment.model.state_dict()
+    else:
+        trainer = _trainer(config, seed, experiment, folder, progress, tensorboard)
+        fit = trainer.fit(resume=resume)
+        if fit.interrupted:
+            return None
+        best = {name: _best(fit, name) for name in settings.train.metrics}
+        facts = _times(fit)
+        weights = trainer.best_state or experiment.model.state_dict()
+    document = {
+        "seed": seed,
+        "best": best,
+        **facts,
+        "parameters": sum(p.numel() for p in experiment.model.parameters()),
+        "protocol": dict(experiment.task.protocol),
+    }
+    save_checkpoint(folder / "best.pt", {"config": config.to_dict(), "seed": seed, "best": best, "model": weights})
+    write_json(folder / "result.json", document)
+    return document
+
+
+def _trainer(
+    config: RunConfig, seed: int, experiment: Experiment, folder: Path, progress: bool | None, tensorboard: bool
+) -> Trainer:
+    assert experiment.optimizer is not None
+    train = experiment.settings.train
+    callbacks: list[Callback] = [JSONLLogger(folder / "metrics.jsonl"), CSVLogger(folder / "metrics.csv")]
+    with contextlib.suppress(MissingExtraError):  # the picture is a gift where matplotlib is there
+        callbacks.append(LearningCurve(folder / "curve.png"))
+    if tensorboard:
+        callbacks.append(TensorBoardLogger(folder / "tensorboard"))
+    return Trainer(
+        experiment.model,
+        experiment.task,
+        experiment.optimizer,
+        epochs=train.epochs,
+        monitor=[("valid", name) for name in train.metrics],
+        eval_every=config.eval_every,
+        clip_norm=None if train.clip_norm is None else (train.clip_norm, train.clip_norm),
+        patience=config.patience,
+        callbacks=callbacks,
+        checkpoint_dir=folder,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        checkpoint_every_epochs=config.checkpoint_every_epochs,
+        seed=seed,
+        config=config.to_dict(),
+        progress=progress,
+    )
+
+
+def _pair(record: Mapping[str, float], metric: str) -> dict[str, float]:
+    return {split: record[f"{split}/{metric}"] for split in ("valid", "test")}
+
+
+def _best(fit: FitResult, metric: str) -> dict[str, Any]:
+    chosen = fit.best[f"valid/{metric}"]
+    return {"epoch": chosen.epoch, **_pair(chosen.metrics, metric)}
+
+
+def _times(fit: FitResult) -> dict[str, Any]:
+    return {
+        "epochs": fit.epochs,
+        "stopped_early": fit.stopped_early,
+        "train_seconds_per_epoch": fit.train_seconds,
+        "eval_seconds": fit.eval_seconds,
+        "seconds": sum(r["train_seconds"] + r.get("eval_seconds", 0.0) for r in fit.history),
+    }
+
+
+def _result(config: RunConfig, settings: Settings, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all seeds say together."""
+    summary = {
+        metric: {split: _mean_std([d["best"][metric][split] for d in documents]) for split in ("valid", "test")}
+        for metric in settings.train.metrics
+    }
+    protocol = {key: value for key, value in documents[0]["protocol"].items() if key != "split_seed"}
+    published = settings.published
+    return {
+        "model": settings.model,
+        "data": settings.data,
+        "compat": settings.compat,
+        "metric": settings.train.metrics[0],
+        "summary": summary,
+        "published": None
+        if published is None
+        else {
+            "metric": published.metric,
+            "mean": published.mean / 100,
+            "std": None if published.std is None else published.std / 100,
+            "source": published.source,
+            "verified": published.verified,
+        },
+        "seeds": list(documents),
+        "protocol": {
+            **protocol,
+            "seeds": "split, negatives, weights and dropout follow the seed",
+            "selection": "best epoch on validation, by each metric for itself; std over seeds, population",
+        },
+        "parameters": documents[0]["parameters"],
+        "seconds": sum(d["seconds"] for d in documents),
+        **_description(config, settings),
+    }
+
+
+def _mean_std(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "std": float(np.std(values))}
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name} valid {100 * best['valid']:.2f} test {100 * best['test']:.2f} (epoch {best['epoch']})"
+        for name, best in document["best"].items()
+    ]
+    return f"{', '.join(parts)}, {document['seconds']:.1f} s"
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file so that it is at any moment the old or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,285 @@
+"""What a run is asked to do, and the settings that follow from it and from a preset."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import Any
+
+from graphmem.data.registry import dataset_card
+from graphmem.engine.metrics import check_metrics
+from graphmem.engine.options import check_count
+from graphmem.errors import ArgumentError, PresetError
+from graphmem.presets import (
+    MODELS,
+    OPTION_TYPES,
+    SPLITS,
+    Preset,
+    Published,
+    Start,
+    TrainSettings,
+    close_presets,
+    has_preset,
+    load_preset,
+)
+
+HEURISTICS = ("cn", "aa", "ra", "jaccard", "katz", "ppr")
+
+_COMPLETION = ("depth", "alpha", "scale", "offset", "pt", "learn_pt", "train_degree", "test_degree")
+_HEURISTIC_OPTIONS = ("beta", "alpha", "max_length")
+_NEEDED = ("batch_size", "epochs", "encoder_lr", "decoder_lr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run: one model, one data set, several seeds. ``None`` means: as the preset has it.
+
+    Args:
+        model: gae, ncn, ncnc, ncn-diff or ncn2; or a heuristic, evaluated only: cn, aa, ra, jaccard, katz, ppr.
+        data: name of a data set (see `graphmem data list`), path of an edge list, or generated:KIND?SETTING=VALUE&...
+        preset: data set whose published hyperparameters are used; the run's own by default.
+        seeds: number of runs; the seed decides split, negatives, weights and dropout.
+        first_seed: seed of the first run; the others count up from it.
+        compat: "clean", or "reference" for what the released code computes.
+        epochs: number of epochs.
+        batch_size: links in a batch; below 1, a share of the training links.
+        encoder_lr: learning rate of the encoder.
+        decoder_lr: learning rate of the decoder.
+        metrics: what is measured; the first one chooses the epoch whose weights are kept.
+        split: publisher, ncn (70/10/20 as the paper's code) or random (70/10/20 by counters); auto takes the
+            publisher's where there is one, else ncn.
+        remove_targets: take a batch's links out of the graph of its step.
+        valid_edges_at_test: add the validation links to the graph that scores the test links.
+        negatives: training negatives, uniform (non-edges) or target (the link's source with any target).
+        clip_norm: largest gradient norm of encoder and decoder, each.
+        joint: decode links and negatives in one call; follows compat by default.
+        multi_edges: all or reference, which copies of a link are taken out; follows compat by default.
+        drop_last: leave out the last, smaller batch.
+        options: constructor options of the model over the preset's, e.g. --options.dropout 0.1.
+        device: cpu, cuda, or auto for cuda where it is usable.
+        threads: CPU threads; torch's default otherwise.
+        eval_every: evaluate after every so many epochs.
+        patience: stop after so many evaluations without improvement on validation.
+        checkpoint_every_epochs: write last.pt after every so many epochs.
+        checkpoint_every_steps: write it after every so many steps too.
+        start_from: folder of a finished run whose weights or embeddings training starts from, where the published
+            settings do so; "none" starts from random weights.
+        out: folder of the run; runs/MODEL-DATA-COMPAT by default.
+    """
+
+    model: str
+    data: str
+    preset: str | None = None
+    seeds: int = 1
+    first_seed: int = 0
+    compat: str = "clean"
+    epochs: int | None = None
+    batch_size: float | None = None
+    encoder_lr: float | None = None
+    decoder_lr: float | None = None
+    metrics: tuple[str, ...] | None = None
+    split: str | None = None
+    remove_targets: bool | None = None
+    valid_edges_at_test: bool | None = None
+    negatives: str | None = None
+    clip_norm: float | None = None
+    joint: bool | None = None
+    multi_edges: str | None = None
+    drop_last: bool | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int | None = None
+    eval_every: int = 1
+    patience: int | None = None
+    checkpoint_every_epochs: int = 1
+    checkpoint_every_steps: int | None = None
+    start_from: str | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data."""
+        _choice("model", self.model, (*MODELS, *HEURISTICS))
+        _choice("compat", self.compat, ("clean", "reference"))
+        for name, allowed in (("split", SPLITS), ("negatives", ("uniform", "target"))):
+            _choice(name, getattr(self, name), (None, *allowed))
+        _choice("multi_edges", self.multi_edges, (None, "all", "reference"))
+        for name in ("seeds", "epochs", "threads", "eval_every", "patience", "checkpoint_every_epochs"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        if self.first_seed < 0:
+            raise ArgumentError(f"first_seed must not be negative, got {self.first_seed}")
+        if self.batch_size is not None and not (0 < self.batch_size < 1 or self.batch_size == int(self.batch_size) > 0):
+            raise ArgumentError(f"batch_size must be a positive integer or a share below 1, got {self.batch_size!r}")
+        if self.metrics is not None:
+            check_metrics(self.metrics)
+        for name in self.options:
+            _choice("options", name, options_of(self.model))
+
+    @property
+    def folder(self) -> str:
+        """Where the run's files go."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.data.rpartition("/")[2]).strip("-")
+        return self.out if self.out is not None else f"runs/{self.model}-{name}-{self.compat}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for checkpoints and JSON."""
+        values = {**asdict(self), "options": dict(self.options)}
+        return {**values, "metrics": None if self.metrics is None else list(self.metrics)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The configuration that :meth:`to_dict` wrote.
+
+        Raises:
+            ArgumentError: a field that this version does not have.
+        """
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ArgumentError(f"config: unknown fields {unknown}; it was written by another version of graphmem")
+        metrics = values.get("metrics")
+        return cls(**{**values, "metrics": None if metrics is None else tuple(metrics)})
+
+    def command(self) -> str:
+        """The command line that repeats the run."""
+        words = ["graphmem", "train", self.model, "--data", self.data]
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("model", "data", "options") or (f.default is not MISSING and value == f.default):
+                continue
+            words += [f"--{f.name}", _word(value)]
+        for name, value in self.options.items():
+            words += [f"--options.{name}", _word(value)]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A run with every choice made.
+
+    Args:
+        model: its name.
+        data: name of the data set as the loader takes it.
+        compat: "clean" or "reference".
+        options: constructor options of the model.
+        train: how it is trained; ``joint`` and ``multi_edges`` are set.
+        preset: name of the preset that was used.
+        borrowed: whether that preset is another data set's.
+        published: the published result for this model and data set.
+        start: what training starts from.
+    """
+
+    model: str
+    data: str
+    compat: str
+    options: Mapping[str, Any]
+    train: TrainSettings
+    preset: str | None = None
+    borrowed: bool = False
+    published: Published | None = None
+    start: Start | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "options": dict(self.options)}
+
+
+def options_of(model: str) -> tuple[str, ...]:
+    """Names of a model's constructor options."""
+    if model in HEURISTICS:
+        return _HEURISTIC_OPTIONS
+    return tuple(name for name in OPTION_TYPES if model == "ncnc" or name not in _COMPLETION)
+
+
+def resolve(config: RunConfig) -> Settings:
+    """Combine a run's own values with its preset's.
+
+    Raises:
+        PresetError: no preset for this pair, and too few values to do without.
+        DatasetError: an unknown data set.
+    """
+    data = canonical_name(config.data)
+    if config.model in HEURISTICS:
+        preset = _heuristic_preset(config, data)
+    else:
+        preset = _find_preset(config, data)
+    given = {f.name: getattr(config, f.name) for f in fields(TrainSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    borrowed = preset is not None and preset.data != data
+    if preset is None:
+        train = TrainSettings(**{**dict.fromkeys(_NEEDED, 1), **given})
+        options: dict[str, Any] = {}
+    else:
+        # Another data set's preset says nothing about this one's split.
+        split = {"split": "auto", "valid_edges_at_test": False} if borrowed else {}
+        train = replace(preset.train, **{**split, **given})
+        options = {k: v for k, v in preset.options.items() if not (borrowed and k == "num_embeddings")}
+    reference = config.compat == "reference"
+    train = replace(
+        train,
+        joint=not reference if train.joint is None else train.joint,
+        multi_edges=("reference" if reference else "all") if train.multi_edges is None else train.multi_edges,
+    )
+    own = preset is not None and not borrowed
+    return Settings(
+        model=config.model,
+        data=data,
+        compat=config.compat,
+        options={**options, **config.options},
+        train=train,
+        preset=None if preset is None else preset.name,
+        borrowed=borrowed,
+        published=preset.published if own and preset else None,
+        start=preset.start if own and preset and config.start_from != "none" else None,
+    )
+
+
+def canonical_name(data: str) -> str:
+    """The name on a data set's card; paths and generated graphs stay as they are."""
+    from graphmem.data.formats.edge_list import SUFFIXES
+
+    return data if data.startswith("generated:") or data.lower().endswith(SUFFIXES) else dataset_card(data).name
+
+
+def _find_preset(config: RunConfig, data: str) -> Preset | None:
+    if config.preset is not None:
+        preset = load_preset(config.model, canonical_name(config.preset))
+        if preset.start is not None and preset.data != data:
+            raise PresetError(f"preset {preset.name}: it starts from a trained model and cannot serve {data!r}")
+        return preset
+    if has_preset(config.model, data):
+        return load_preset(config.model, data)
+    missing = [name for name in _NEEDED if getattr(config, name) is None]
+    if missing:
+        wanted = " ".join(f"--{name}" for name in missing)
+        raise PresetError(
+            f"preset: there is none for model {config.model!r} on data {data!r}"
+            f"{close_presets(f'{config.model}-{data}')}. Borrow another data set's with --preset, e.g. --preset cora, "
+            f"or give {wanted}"
+        )
+    return None
+
+
+def _heuristic_preset(config: RunConfig, data: str) -> Preset | None:
+    """Heuristics are judged as NCN is: by its metrics, on its split and graphs."""
+    source = data if config.preset is None else canonical_name(config.preset)
+    if config.preset is None and not has_preset("ncn", source):
+        return None
+    return replace(load_preset("ncn", source), model=config.model, options={}, published=None)
+
+
+def _choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value in allowed:
+        return
+    shown = [str(one) for one in allowed if one is not None]
+    close = difflib.get_close_matches(str(value), shown, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ArgumentError(f"{name}: expected one of {', '.join(shown)}; got {value!r}{hint}")
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,90 @@
+"""Operators without the compiled libraries: the same schemas, served by the numba reference.
+
+What the Python faces hang on ``torch.ops.graphmem`` (fake kernels, autograd) works unchanged, so ``torch.compile`` and
+``opcheck`` do too. ``tests/ops/test_fallback.py`` holds the schemas to those of ``csrc/library.cpp``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from graphmem.ops import reference
+
+SCHEMAS = (
+    "cn_count(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
+    "Tensor pairs, bool exclude_endpoints) -> Tensor",
+    "cn_gather_sum(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor? weight_a, Tensor rowptr_b, Tensor col_b, "
+    "Tensor? keep_b, Tensor? weight_b, Tensor pairs, Tensor x, bool exclude_endpoints, int parts) -> Tensor",
+    "cn_gather_sum_backward(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor? weight_a, Tensor rowptr_b, "
+    "Tensor col_b, Tensor? keep_b, Tensor? weight_b, Tensor pairs, Tensor grad, SymInt num_nodes, "
+    "bool exclude_endpoints, int parts) -> Tensor",
+    "cn_index(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
+    "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
+    "-> (Tensor, Tensor, Tensor)",
+    "csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)",
+    "dropout(Tensor x, float p, int seed, bool relu) -> Tensor",
+    "dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor",
+    "find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor",
+    "pair_product(Tensor x, Tensor pairs) -> Tensor",
+    "pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor",
+    "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor",
+    "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "
+    "-> (Tensor, Tensor)",
+    "segment_gather_dot(Tensor ptr, Tensor idx, Tensor? keep, Tensor x, Tensor grad) -> Tensor",
+    "segment_gather_sum(Tensor ptr, Tensor idx, Tensor? slot, Tensor? weight, Tensor? keep, Tensor x, Tensor? tptr, "
+    "Tensor? trow, Tensor? tslot) -> Tensor",
+)
+
+_Library: Any = torch.library.Library  # untyped in torch
+_libraries: list[Any] = []  # a registration lives as long as its Library object
+_warned = False
+
+
+def _name(schema: str) -> str:
+    return schema.split("(", 1)[0]
+
+
+def register() -> None:
+    """Declare every operator and serve it by the reference; call it where the CPU library is absent."""
+    library = _Library("graphmem", "DEF")
+    _libraries.append(library)
+    for schema in SCHEMAS:
+        library.define(schema)
+        library.impl(_name(schema), getattr(reference, _name(schema)), "CPU")
+    register_cuda()
+
+
+def register_cuda() -> None:
+    """Serve CUDA tensors by the CPU operators, compiled or not; call it where the CUDA library is absent."""
+    library = _Library("graphmem", "FRAGMENT")
+    _libraries.append(library)
+    for schema in SCHEMAS:
+        library.impl(_name(schema), _through_cpu(_name(schema)), "CUDA")
+
+
+def _through_cpu(name: str) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        _warn_once(name)
+        device = next(a.device for a in args if isinstance(a, Tensor))
+        results = getattr(torch.ops.graphmem, name)(*tree_map(lambda a: a.cpu() if isinstance(a, Tensor) else a, args))
+        return tree_map(lambda r: r.to(device), results)
+
+    return run
+
+
+def _warn_once(name: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"graphmem.{name} got CUDA tensors, but the CUDA operators are not available: this and every further call "
+            "goes through the CPU.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,177 @@
+"""Every operator under torch.library.opcheck and torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from strategies import Graph, features, random_graph, random_pairs, same_bits
+from torch import Tensor
+
+from graphmem import ops
+
+
+def operators() -> dict[str, list[tuple[Any, ...]]]:
+    """Arguments for each operator: plain, and with everything optional given."""
+    plain = random_graph(10, 0.4, 0)
+    full = random_graph(10, 0.4, 1, keep=True, weight_dtype=torch.float32, col_dtype=torch.int32)
+    pairs, x = random_pairs(10, 6, 0), features(10, 5, 0)
+    pair_count = (*full.structure(), *full.structure(), pairs, True)
+    sizes = torch.ops.graphmem.cn_count(*pair_count)
+    ptr = torch.cat((sizes.new_zeros(1), sizes.flatten().cumsum(0)))
+    offsets = ptr[torch.arange(3)[:, None] * 6 + torch.arange(7)]
+    entries = full.col.numel()
+    slot = torch.randperm(entries)
+    transposed = torch.ops.graphmem.csr_transpose(full.rowptr, full.col, 10)
+    short = full.rowptr.diff().clamp(max=2)
+    out_ptr = torch.cat((short.new_zeros(1), short.cumsum(0)))
+    both = (*plain.weighted_structure(), *plain.weighted_structure(), pairs)
+    weighted = (*full.weighted_structure(), *full.weighted_structure(), pairs)
+    ends = torch.ops.graphmem.csr_transpose(torch.arange(13), pairs.flatten(), 10)
+    leaf = x.clone().requires_grad_()
+    segment = (full.rowptr, full.col)
+    return {
+        "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
+        "cn_index": [(*pair_count, 7, offsets, int(ptr[-1]), int(offsets[0, -1]))],
+        "cn_gather_sum": [(*both, leaf, False, 1), (*weighted, leaf, True, 7)],
+        "cn_gather_sum_backward": [
+            (*both, features(6, 5, 1)[None], 10, False, 1),
+            (*weighted, features(18, 5, 1).view(3, 6, 5).bfloat16(), 10, True, 7),
+        ],
+        "csr_transpose": [(plain.rowptr, plain.col, 10), (*segment, 12)],
+        "dropout": [(leaf, 0.4, -3, False), (leaf.half(), 0.4, 3, True)],
+        "dropout_relu_backward": [(features(10, 5, 1), x, 0.4)],
+        "find_edges": [(plain.rowptr, plain.col, pairs), (*segment, pairs)],
+        "pair_product": [(leaf, pairs), (leaf.half(), pairs)],
+        "pair_product_backward": [(features(6, 5, 1), x, pairs, ends[0], ends[2])],
+        "sample_non_edges": [(plain.rowptr, plain.col, 10, 3, 8, 5)],
+        "sample_rows": [(full.rowptr, out_ptr, int(out_ptr[-1]), 2, -9, torch.arange(10), r) for r in (False, True)],
+        "segment_gather_dot": [(*segment, None, x, features(10, 5, 1)), (*segment, full.keep, x, x)],
+        "segment_gather_sum": [
+            (*segment, None, None, None, leaf, None, None, None),
+            (*segment, None, full.weight.clone().requires_grad_(), full.keep, leaf, *transposed),
+            (*segment, slot, full.weight, full.keep, leaf.half(), None, None, None),
+        ],
+    }
+
+
+def test_every_operator_is_listed() -> None:
+    names = {
+        schema.name.removeprefix("graphmem::")
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("graphmem::")
+    }
+    assert names == set(operators())
+
+
+@pytest.mark.parametrize("name", sorted(operators()))
+def test_opcheck(name: str) -> None:
+    for args in operators()[name]:
+        torch.library.opcheck(getattr(torch.ops.graphmem, name).default, args)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: ops.cn_gather_sum(GRAPHS["plain"], x, random_pairs(30, 9, 0), mode="recompute"),
+        lambda x: ops.pair_product(x, random_pairs(30, 9, 0)),
+        lambda x: ops.dropout(x, 0.5, seed=0, relu=True).exp(),
+        lambda x: ops.segment_gather_sum(*GRAPHS["plain"].structure()[:2], x.detach(), x[:, 0][GRAPHS["plain"].col]),
+    ],
+    ids=["cn_gather_sum", "pair_product", "dropout", "segment_gather_sum"],
+)
+def test_second_derivative_raises(run: Callable[[Tensor], Tensor]) -> None:
+    """Operators are differentiable once; a second derivative must not come out as a silent zero."""
+    x = features(30, 4, 0).requires_grad_()
+    (grad,) = torch.autograd.grad(run(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once|twice|double|second"):
+        torch.autograd.grad(grad.sum(), x)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+
+
+GRAPHS = {
+    "plain": random_graph(30, 0.3, 0),
+    "full": random_graph(30, 0.3, 1, keep=True, weight_dtype=torch.float32, col_dtype=torch.int32),
+}
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS.keys())
+def test_compile_integer_operators(graph: Graph) -> None:
+    def run(pairs: Tensor) -> tuple[Tensor, ...]:
+        count = ops.cn_count(graph, pairs + 0, exclude_endpoints=True)
+        return count * 2, ops.cn_sizes(graph, pairs), ops.find_edges(graph, pairs)
+
+    fast = compiled(run)
+    for size in (5, 9, 17):
+        pairs = random_pairs(30, size, size)
+        assert all(torch.equal(one, other) for one, other in zip(fast(pairs), run(pairs), strict=True))
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS.keys())
+@pytest.mark.parametrize("mode", ["auto", "recompute"])
+def test_compile_pair_sums(graph: Graph, mode: str) -> None:
+    def run(x: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
+        return (
+            ops.cn_gather_sum(graph, x * 2, pairs, mode=mode).relu(),
+            *ops.cn_diff_gather_sum(graph, x, pairs, mode=mode),
+        )
+
+    fast = compiled(run)
+    for size, width in ((5, 8), (9, 12), (17, 3)):
+        grads = []
+        for function in (fast, run):
+            x = features(30, width, size).requires_grad_()
+            out = function(x, random_pairs(30, size, size))
+            sum(part.square().sum() for part in out).backward()
+            grads.append((*(part.detach() for part in out), x.grad))
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_compile_segment_sum() -> None:
+    def run(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        return ops.segment_gather_sum(ptr, idx, x.sin(), weight).cos()
+
+    fast = compiled(run)
+    for size, width in ((10, 4), (14, 7), (25, 3)):
+        graph = random_graph(size, 0.4, size)
+        grads = []
+        for function in (fast, run):
+            x = features(size, width, 0).requires_grad_()
+            weight = features(graph.col.numel(), 1, 1).squeeze(1).requires_grad_()
+            out = function(graph.rowptr, graph.col, x, weight)
+            out.sum().backward()
+            grads.append((out.detach(), x.grad, weight.grad))
+        assert all(same_bits(one, other) for one, other in zip(*grads, strict=True))
+
+
+def test_compile_dropout_and_pair_product() -> None:
+    def run(x: Tensor) -> Tensor:
+        dropped = ops.dropout(x * 2, 0.3, seed=5, relu=True) + ops.dropout(x, 0.3, seed=6)
+        return ops.pair_product(dropped, torch.arange(x.size(0)).repeat(2, 1).flip(1))
+
+    fast = compiled(run)
+    for rows in (7, 9, 30):
+        grads = []
+        for function in (fast, run):
+            x = features(rows, 4, rows).requires_grad_()
+            out = function(x)
+            out.sum().backward()
+            grads.append((out.detach(), x.grad))
+        assert all(same_bits(one, other) for one, other in zip(*grads, strict=True))
+
+
+def test_compile_takes_the_graph_as_an_argument() -> None:
+    def run(graph: Graph, x: Tensor, pairs: Tensor) -> Tensor:
+        return ops.cn_gather_sum(graph, x, pairs)
+
+    fast = compiled(run)
+    for seed in range(3):
+        graph, x, pairs = random_graph(20 + seed, 0.3, seed), features(20 + seed, 4, seed), random_pairs(20, 6, seed)
+        assert same_bits(fast(graph, x, pairs), run(graph, x, pairs))
