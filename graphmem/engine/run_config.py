@@ -77,7 +77,7 @@ class RunConfig:
     first_seed: int = 0
     compat: str = "clean"
     epochs: int | None = None
-    batch_size: float | None = None
+    batch_size: int | float | None = None
     encoder_lr: float | None = None
     decoder_lr: float | None = None
     metrics: tuple[str, ...] | None = None

@@ -72,6 +72,8 @@ _CN = {**_PAIR, "use_xlin": "use_xlin", "pair_edge_dropout": "edge_dropout", "be
 class _NCNFamily(LinkModel):
     """Shared construction: options to encoder and decoder."""
 
+    options_type: type = NCNOptions
+
     def __init__(
         self,
         in_channels: int | None,
@@ -80,11 +82,10 @@ class _NCNFamily(LinkModel):
         *,
         compat: Compat = "clean",
         encoder: nn.Module | None = None,
-        decoder_options: dict[str, Any] | None = None,
         **options: Unpack[NCNOptions],
     ) -> None:
         self.compat = _check.choice("compat", compat, ("clean", "reference"))
-        unknown = set(options) - set(NCNOptions.__annotations__)
+        unknown = set(options) - set(self.options_type.__annotations__)
         if unknown:
             raise TypeError(f"{type(self).__name__}() got unexpected options {sorted(unknown)}")
         if encoder is None:
@@ -92,7 +93,7 @@ class _NCNFamily(LinkModel):
             encoder = GraphEncoder(in_channels, hidden_channels, num_layers, **chosen)
         else:
             encoder = as_encoder(encoder)
-        decoder = self._make_decoder(int(encoder.out_channels), dict(options), **(decoder_options or {}))  # type: ignore[arg-type]
+        decoder = self._make_decoder(int(encoder.out_channels), dict(options))  # type: ignore[arg-type]
         super().__init__(encoder, decoder)
 
     def _make_decoder(self, channels: int, options: dict[str, Any]) -> PairDecoder:
@@ -182,6 +183,27 @@ class NCN2(_Overlap):
     decoder_class = TwoHopDecoder
 
 
+class NCNCOptions(NCNOptions, total=False):
+    """Options of :class:`NCNC`: those of all models, and the completion's."""
+
+    depth: int
+    """Completion steps; the paper's NCNC is 1 (default), its NCNC-2 is 2."""
+    alpha: float
+    """Weight of completed neighbours; default 1."""
+    scale: float
+    """Of the logit inside the completion probability (``probscale``); default 5, as the released code's."""
+    offset: float
+    """Of the logit (``proboffset``); default 3."""
+    pt: float
+    """Prior of the completion probability; default 0.5."""
+    learn_pt: bool
+    """Let a perceptron on the pair give pt; default False."""
+    train_degree: int | None
+    """Sample so many one-sided neighbours of each end in training (``trndeg``); default ``None``, all."""
+    test_degree: int | None
+    """The same in evaluation (``tstdeg``)."""
+
+
 class NCNC(_NCNFamily):
     """Neural Common Neighbor with Completion; equations in :class:`~graphmem.nn.CompletionDecoder`.
 
@@ -189,13 +211,12 @@ class NCNC(_NCNFamily):
         in_channels: features per node, or ``None`` with ``num_embeddings``.
         hidden_channels: width of everything.
         num_layers: number of convolutions.
-        depth: completion steps; the paper's NCNC is 1, its NCNC-2 is 2.
-        alpha, scale, offset, pt, learn_pt: calibration of the completion probability.
-        train_degree, test_degree: sample so many one-sided neighbours of each end; ``None`` takes all.
         compat: "clean", or "reference" for what the released code computes.
         encoder: another encoder instead of :class:`~graphmem.nn.GraphEncoder`, e.g. any PyG model.
-        **options: see :class:`NCNOptions`.
+        **options: see :class:`NCNCOptions`.
     """
+
+    options_type = NCNCOptions
 
     def __init__(
         self,
@@ -203,37 +224,14 @@ class NCNC(_NCNFamily):
         hidden_channels: int = 256,
         num_layers: int = 1,
         *,
-        depth: int = 1,
-        alpha: float = 1.0,
-        scale: float = 5.0,
-        offset: float = 3.0,
-        pt: float = 0.5,
-        learn_pt: bool = False,
-        train_degree: int | None = None,
-        test_degree: int | None = None,
         compat: Compat = "clean",
         encoder: nn.Module | None = None,
-        **options: Unpack[NCNOptions],
+        **options: Unpack[NCNCOptions],
     ) -> None:
-        completion = {
-            "depth": depth,
-            "alpha": alpha,
-            "scale": scale,
-            "offset": offset,
-            "pt": pt,
-            "learn_pt": learn_pt,
-            "train_degree": train_degree,
-            "test_degree": test_degree,
-        }
-        super().__init__(
-            in_channels,
-            hidden_channels,
-            num_layers,
-            compat=compat,
-            encoder=encoder,
-            decoder_options=completion,
-            **options,
-        )
+        # Only the type of the options differs.
+        super().__init__(in_channels, hidden_channels, num_layers, compat=compat, encoder=encoder, **options)  # type: ignore[misc]
 
-    def _make_decoder(self, channels: int, options: dict[str, Any], **completion: Any) -> PairDecoder:
-        return CompletionDecoder(channels, compat=self.compat, **_renamed(options, _CN), **completion)  # type: ignore[arg-type]
+    def _make_decoder(self, channels: int, options: dict[str, Any]) -> PairDecoder:
+        completion = {name: options[name] for name in NCNCOptions.__annotations__ if name in options}
+        own = {name: value for name, value in completion.items() if name not in NCNOptions.__annotations__}
+        return CompletionDecoder(channels, compat=self.compat, **_renamed(options, _CN), **own)  # type: ignore[arg-type]

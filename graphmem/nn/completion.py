@@ -7,19 +7,21 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphmem import ops
 from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError
 from graphmem.nn.decoder import (
     CNDecoder,
+    CNOptions,
     Compat,
     Memo,
     Neighborhoods,
     cn_weight,
-    gather_rows,
     work_chunks,
 )
+from graphmem.nn.functional import gather_rows
 from graphmem.nn.heads import evaluating
 from graphmem.ops import CNPart
 
@@ -39,13 +41,14 @@ class CompletionDecoder(CNDecoder):
     h (so xlin is applied twice), with dropout on and edge dropout applied a second time.
 
     Args:
-        channels, dropout, norm, tail_act, two_layer_lin, use_xlin, edge_dropout, beta: see :class:`CNDecoder`.
+        channels: width of h and of all layers.
         depth: number of completion steps.
         alpha, scale, offset, pt: calibration of p above. Searched per data set in the paper.
         learn_pt: let a perceptron on :math:`h_i \odot h_j` give pt.
         train_degree, test_degree: sample at most so many one-sided neighbours of each end in training / evaluation;
             ``None`` takes all.
         compat: "clean" or "reference".
+        **options: see :class:`~graphmem.nn.decoder.CNOptions`.
     """
 
     alpha: Tensor
@@ -57,13 +60,6 @@ class CompletionDecoder(CNDecoder):
         self,
         channels: int,
         *,
-        dropout: float = 0.0,
-        norm: bool = True,
-        tail_act: bool = True,
-        two_layer_lin: bool = False,
-        use_xlin: bool = True,
-        edge_dropout: float = 0.0,
-        beta: float = 1.0,
         depth: int = 1,
         alpha: float = 1.0,
         scale: float = 5.0,
@@ -73,17 +69,9 @@ class CompletionDecoder(CNDecoder):
         train_degree: int | None = None,
         test_degree: int | None = None,
         compat: Compat = "clean",
+        **options: Unpack[CNOptions],
     ) -> None:
-        super().__init__(
-            channels,
-            dropout=dropout,
-            norm=norm,
-            tail_act=tail_act,
-            two_layer_lin=two_layer_lin,
-            use_xlin=use_xlin,
-            edge_dropout=edge_dropout,
-            beta=beta,
-        )
+        super().__init__(channels, **options)
         if depth < 1:
             raise ArgumentError(f"depth: expected at least 1 (0 is NCN), got {depth}")
         for name, degree in (("train_degree", train_degree), ("test_degree", test_degree)):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphmem import ops
 from graphmem.data.graph import CSRGraph
+from graphmem.nn.functional import gather_rows, gather_sum
 from graphmem.nn.heads import CNBranch, logit_mlp, node_mlp, pair_mlp, reset_all
-from graphmem.ops import CNPart, _check
+from graphmem.ops import CNPart
 
 Compat = Literal["clean", "reference"]
 
@@ -20,30 +22,44 @@ class Memo(dict[str, Any]):
     """What one evaluation may reuse between batches of pairs: valid for one (h, graph) and fixed weights."""
 
 
+class HeadOptions(TypedDict, total=False):
+    """Options of every decoder's perceptrons."""
+
+    dropout: float
+    """In the perceptrons; default 0."""
+    norm: bool
+    """LayerNorm in the perceptrons; default True."""
+    tail_act: bool
+    """End the branches with an activation instead of a linear layer; default True."""
+    two_layer_lin: bool
+    """One more hidden layer before the logit; default False."""
+
+
+class CNOptions(HeadOptions, total=False):
+    """Options of the decoders that read neighbourhoods."""
+
+    use_xlin: bool
+    """Transform nodes before summing them; default True. Otherwise they are summed as they are."""
+    edge_dropout: float
+    """Training only: probability that a directed slot is hidden from the neighbourhoods; default 0."""
+    beta: float
+    """Initial value of the learned factor of the neighbourhood branch; default 1."""
+
+
 class PairDecoder(nn.Module):
     r"""Decoder without neighbourhood, :math:`\mathrm{lin}(\mathrm{xijlin}(h_i \odot h_j))`; base of the others.
 
     Args:
         channels: width of h and of all layers.
-        dropout: in the perceptrons.
-        norm: LayerNorm in the perceptrons.
-        tail_act: end the branches with an activation instead of a linear layer.
-        two_layer_lin: one more hidden layer before the logit.
+        **options: see :class:`HeadOptions`.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        dropout: float = 0.0,
-        norm: bool = True,
-        tail_act: bool = True,
-        two_layer_lin: bool = False,
-    ) -> None:
+    def __init__(self, channels: int, **options: Unpack[HeadOptions]) -> None:
         super().__init__()
+        dropout, norm = options.get("dropout", 0.0), options.get("norm", True)
         self.channels = channels
-        self.xijlin = pair_mlp(channels, dropout, norm, tail_act)
-        self.lin = logit_mlp(channels, dropout, norm, two_layer_lin)
+        self.xijlin = pair_mlp(channels, dropout, norm, options.get("tail_act", True))
+        self.lin = logit_mlp(channels, dropout, norm, options.get("two_layer_lin", False))
 
     def reset_parameters(self) -> None:
         """Torch's defaults for linear layers and norms."""
@@ -81,30 +97,17 @@ class CNDecoder(PairDecoder):
 
     Args:
         channels: width of h and of all layers.
-        dropout, norm, tail_act, two_layer_lin: see :class:`PairDecoder`.
-        use_xlin: transform nodes before summing them; otherwise :math:`\tilde h = h`.
-        edge_dropout: training only, probability that a directed slot is hidden from the neighbourhoods.
-        beta: initial value of the learned factor of the neighbourhood branch.
+        **options: see :class:`CNOptions`.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        dropout: float = 0.0,
-        norm: bool = True,
-        tail_act: bool = True,
-        two_layer_lin: bool = False,
-        use_xlin: bool = True,
-        edge_dropout: float = 0.0,
-        beta: float = 1.0,
-    ) -> None:
-        super().__init__(channels, dropout=dropout, norm=norm, tail_act=tail_act, two_layer_lin=two_layer_lin)
-        self.xlin = node_mlp(channels, dropout, norm) if use_xlin else None
-        self.xcnlin = CNBranch(channels, dropout, norm, tail_act)
-        self.beta = nn.Parameter(torch.full((1,), beta))
-        self.initial_beta = beta
-        self.edge_dropout = edge_dropout
+    def __init__(self, channels: int, **options: Unpack[CNOptions]) -> None:
+        # The base reads the options that it knows by name.
+        super().__init__(channels, **options)  # type: ignore[misc]
+        dropout, norm = options.get("dropout", 0.0), options.get("norm", True)
+        self.xlin = node_mlp(channels, dropout, norm) if options.get("use_xlin", True) else None
+        self.xcnlin = CNBranch(channels, dropout, norm, options.get("tail_act", True))
+        self.edge_dropout, self.initial_beta = options.get("edge_dropout", 0.0), options.get("beta", 1.0)
+        self.beta = nn.Parameter(torch.full((1,), self.initial_beta))
 
     def reset_parameters(self) -> None:
         """Torch's defaults for linear layers and norms; ``beta`` to its initial value."""
@@ -131,8 +134,13 @@ class CNDecoder(PairDecoder):
 
     def _head(self, h: Tensor, pairs: Tensor, ids: Tensor, sums: Tensor) -> Tensor:
         branch = self.xcnlin(ids, sums, pairs.size(1))
-        out: Tensor = self.lin(branch * self.beta + self.xijlin(self.pair_product(h, pairs)))
+        out: Tensor = self.lin(self.scaled(branch) + self.xijlin(self.pair_product(h, pairs)))
         return out.squeeze(1)
+
+    def scaled(self, branch: Tensor) -> Tensor:
+        """The neighbourhood branch times ``beta``."""
+        # Expanded, so that the gradient is summed by columns first: a sum over everything would depend on the threads.
+        return branch * self.beta.expand(self.channels)
 
     def hide_edges(self, graph: CSRGraph) -> CSRGraph:
         """Apply edge dropout. Only presence counts here, so nothing is rescaled."""
@@ -208,22 +216,6 @@ def work_chunks(graph: CSRGraph, pairs: Tensor) -> Iterator[Tensor]:
         end = max(start + 1, int(torch.searchsorted(work, done + CHUNK_WORK, right=True)))
         yield pairs[:, start:end].contiguous()
         start = end
-
-
-def gather_rows(x: Tensor, index: Tensor) -> Tensor:
-    """``x[index]`` with a gradient that is summed in a fixed order, so the same bits for every number of threads."""
-    ptr = torch.arange(index.numel() + 1, device=index.device)
-    return gather_sum(ptr, index, x)
-
-
-def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
-    """:func:`graphmem.ops.segment_gather_sum` for indices made in this package, which need no second check."""
-    if weight is not None:
-        weight = weight.to(_check.accumulate_dtype(x.dtype))
-    out: Tensor = torch.ops.graphmem.segment_gather_sum(
-        ptr, idx.contiguous(), None, weight, None, x.contiguous(), None, None, None
-    )
-    return out
 
 
 def compact_nodes(idx: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:

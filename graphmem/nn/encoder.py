@@ -113,9 +113,9 @@ class GraphEncoder(nn.Module):
             raise ArgumentError(
                 "x: expected node features, got None; for a graph without features give the model num_embeddings"
             )
-        if x.dim() != 2 if isinstance(x, Tensor) else False:
-            raise ArgumentError(f"x: expected features [N, {self.in_channels}], got {_check.describe(x)}")
-        if tuple(x.shape) != (num_nodes, self.in_channels):
+        if not isinstance(x, SparseFeatures):
+            x = _check.tensor("x", x, shape=(num_nodes, self.in_channels), dtypes=_check.FLOAT_DTYPES)
+        elif x.shape != (num_nodes, self.in_channels):
             raise ArgumentError(f"x: expected features [{num_nodes}, {self.in_channels}], got {list(x.shape)}")
         input_dropout = self.input_dropout if self.training else 0.0
         if self.input_lin is not None:
@@ -148,11 +148,11 @@ class GraphEncoder(nn.Module):
             h = out + h if self.residual and out.shape == h.shape else out
             outputs.append(h)
         if self.jk_weight is not None:
-            h = (
-                torch.einsum("l,lnf->nf", self.jk_weight, torch.stack(outputs))
-                if len(outputs) > 1
-                else h * self.jk_weight
-            )
+            # Expanded, so that the gradient is summed by columns first: one long sum would depend on the threads.
+            weights = self.jk_weight.unsqueeze(1).expand(-1, h.size(1))
+            h = outputs[0] * weights[0]
+            for out, weight in zip(outputs[1:], weights[1:], strict=True):
+                h = h + out * weight
         return h
 
     def extra_repr(self) -> str:

@@ -70,7 +70,11 @@ class SparseFeatures:
 
         Returns:
             [N, out].
+
+        Raises:
+            ArgumentError: a weight of another width, or an id of a feature outside [0, F).
         """
+        weight = _check.tensor("weight", weight, shape=(None, self.num_features), dtypes=_check.FLOAT_DTYPES)
         if self._transposed is None:
             self._transposed = ops.csr_transpose(self.ptr, self.idx, self.num_features)
         value = functional.dropout(self.value, dropout, dropout > 0)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphmem import ops
+from graphmem.ops import _check
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -25,6 +26,22 @@ def dropout_relu(x: Tensor, p: float, training: bool) -> Tensor:
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.relu(F.dropout(x, p))
     return ops.dropout(x, p, seed=_draw_seed(), relu=True)
+
+
+def gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """``x[index]`` with a gradient that is summed in a fixed order, so the same bits for every number of threads."""
+    ptr = torch.arange(index.numel() + 1, device=index.device)
+    return gather_sum(ptr, index, x)
+
+
+def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """:func:`graphmem.ops.segment_gather_sum` for indices made in this package, which need no second check."""
+    if weight is not None:
+        weight = weight.to(_check.accumulate_dtype(x.dtype))
+    out: Tensor = torch.ops.graphmem.segment_gather_sum(
+        ptr, idx.contiguous(), None, weight, None, x.contiguous(), None, None, None
+    )
+    return out
 
 
 def _draw_seed() -> int:

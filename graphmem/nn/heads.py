@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from graphmem.nn.functional import DropoutReLU
+from graphmem.nn.functional import DropoutReLU, gather_rows
 
 
 @contextmanager
@@ -102,4 +102,4 @@ class CNBranch(nn.Module):
         rows: Tensor = self.rest(torch.cat((bias.unsqueeze(0), first)))
         place = torch.zeros(num_pairs, dtype=torch.int64, device=ids.device)
         place[ids] = torch.arange(1, ids.numel() + 1, device=ids.device)
-        return rows[place]
+        return gather_rows(rows, place)

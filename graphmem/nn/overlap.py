@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from graphmem import ops
 from graphmem.data.graph import CSRGraph
-from graphmem.nn.decoder import CNDecoder, Memo
+from graphmem.nn.decoder import CNDecoder, CNOptions, Memo
 from graphmem.nn.heads import CNBranch
 
 
 class _ThirdBranchDecoder(CNDecoder):
     """NCN plus ``MLP(sum)`` of a second kind of neighbourhood sum."""
 
-    def __init__(self, channels: int, *, dropout: float = 0.0, norm: bool = True, tail_act: bool = True, **rest: Any):
-        super().__init__(channels, dropout=dropout, norm=norm, tail_act=tail_act, **rest)
-        self.third = CNBranch(channels, dropout, norm, tail_act)
+    def __init__(self, channels: int, **options: Unpack[CNOptions]) -> None:
+        super().__init__(channels, **options)
+        dropout, norm = options.get("dropout", 0.0), options.get("norm", True)
+        self.third = CNBranch(channels, dropout, norm, options.get("tail_act", True))
 
     def sums(self, h: Tensor, graph: CSRGraph, pairs: Tensor, memo: Memo | None) -> tuple[Tensor, Tensor]:
         """Common-neighbour sums and the third branch's sums, each [B, channels]."""
@@ -29,7 +29,7 @@ class _ThirdBranchDecoder(CNDecoder):
         graph = self.hide_edges(graph)
         common, other = self.sums(self.transform_all(h, memo), graph, pairs, memo)
         every = torch.arange(pairs.size(1), device=pairs.device)
-        branch = self.xcnlin(every, common, pairs.size(1)) * self.beta + self.third(every, other, pairs.size(1))
+        branch = self.scaled(self.xcnlin(every, common, pairs.size(1))) + self.third(every, other, pairs.size(1))
         out: Tensor = self.lin(branch + self.xijlin(self.pair_product(h, pairs)))
         return out.squeeze(1)
 

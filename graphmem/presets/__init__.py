@@ -71,7 +71,7 @@ class TrainSettings:
         drop_last: leave out the last, smaller batch.
     """
 
-    batch_size: float
+    batch_size: int | float
     epochs: int
     encoder_lr: float
     decoder_lr: float

@@ -1,0 +1,118 @@
+"""What the commands do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from graphmem.cli.parser import make_parser
+from graphmem.cli.predict import predict
+from graphmem.cli.text import percent, result_text, table
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the arguments and run their command."""
+    options = make_parser().parse_args(list(arguments))
+    command = {"train": _train, "evaluate": _evaluate, "predict": _predict, "presets": _presets, "data": _data}
+    return command[options.command](options[options.command])
+
+
+def _print(options: Any, document: Any, text: str) -> int:
+    print(json.dumps(document, indent=2) if options.json else text)
+    return 0
+
+
+def _train(options: Any) -> int:
+    from graphmem.engine import experiment
+
+    values = {field.name: options[field.name] for field in fields(experiment.RunConfig)}
+    values["options"] = dict(options["options"] or {})
+    config = experiment.RunConfig.from_dict(values)
+    try:
+        result = experiment.run(
+            config,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            progress=False if options.quiet else None,
+            tensorboard=options.tensorboard,
+        )
+    except KeyboardInterrupt:
+        result = {"interrupted": True, "resume": f"{config.command()} --resume", "folder": config.folder}
+    if result.get("interrupted"):
+        print(f"graphmem: interrupted; continue with: {result['resume']}", file=sys.stderr)
+        if options.json:
+            print(json.dumps(result, indent=2))
+        return 130
+    return _print(options, result, result_text(result, config.folder))
+
+
+def _evaluate(options: Any) -> int:
+    from graphmem.engine.build import load_run
+    from graphmem.engine.evaluation import evaluate
+
+    experiment, content = load_run(options.checkpoint, options.device)
+    record = evaluate(experiment.model, experiment.task)
+    metrics = experiment.settings.train.metrics
+    document = {
+        "checkpoint": options.checkpoint,
+        "seed": content.get("seed", content.get("identity", {}).get("seed")),
+        "metrics": record,
+        "protocol": dict(experiment.task.protocol),
+    }
+    rows = [[name, percent(record[f"valid/{name}"]), percent(record[f"test/{name}"])] for name in metrics]
+    return _print(options, document, table(["metric", "valid", "test"], rows))
+
+
+def _predict(options: Any) -> int:
+    document = predict(
+        Path(options.checkpoint),
+        Path(options.pairs),
+        None if options.out is None else Path(options.out),
+        graph=options.graph,
+        device=options.device,
+        quiet=options.quiet,
+        rows=options.json,
+    )
+    if options.json:
+        print(json.dumps(document, indent=2))
+    return 0
+
+
+def _presets(options: Any) -> int:
+    from graphmem.presets import list_presets
+
+    presets = list_presets()
+    rows = []
+    for preset in presets:
+        best = preset.published
+        shown = "" if best is None else f"{best.mean:.2f}" + ("" if best.std is None else f"±{best.std:.2f}")
+        rows.append([preset.model, preset.data, preset.train.metrics[0], shown, "" if best is None else best.source])
+    text = table(["model", "data", "metric", "published", "source"], rows)
+    return _print(options, [{**asdict(preset), "options": dict(preset.options)} for preset in presets], text)
+
+
+def _data(options: Any) -> int:
+    from graphmem.data.registry import dataset_card, list_datasets, prepare_dataset
+
+    action, options = options.action, options[options.action]
+    if action == "list":
+        cards = list_datasets()
+        columns = ["num_nodes", "num_edges", "num_features"]
+        rows = [
+            [card.name, *("" if (n := getattr(card, c)) is None else f"{n:,}" for c in columns), card.title]
+            for card in cards
+        ]
+        return _print(
+            options, [asdict(card) for card in cards], table(["name", "nodes", "edges", "features", ""], rows)
+        )
+    if action == "info":
+        card = asdict(dataset_card(options.name))
+        shown = {key: value for key, value in card.items() if key != "files" and value not in ("", None, (), {})}
+        lines = [f"{key + ':':<15}{value}" for key, value in shown.items()]
+        return _print(options, card, "\n".join([*lines, *(f"file:          {file['path']}" for file in card["files"])]))
+    folder = str(prepare_dataset(options.name, download=options.download))
+    return _print(options, {"name": options.name, "folder": folder}, folder)

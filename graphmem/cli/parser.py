@@ -1,0 +1,107 @@
+"""Arguments of the commands that use jsonargparse."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
+
+from jsonargparse import ActionConfigFile, ArgumentParser
+
+import graphmem
+from graphmem.engine.run_config import RunConfig
+from graphmem.presets import MODELS
+
+
+def make_parser() -> ArgumentParser:
+    """The parser of all commands; ``doctor`` is listed but parsed without jsonargparse."""
+    parser = ArgumentParser(prog="graphmem", description="Learning on graphs that change.")
+    parser.add_argument("--version", action="version", version=f"graphmem {graphmem.__version__}")
+    commands = parser.add_subcommands(dest="command", required=True)
+    commands.add_subcommand("train", _train(), help="train a model and print its result beside the published one")
+    commands.add_subcommand("evaluate", _evaluate(), help="measure a trained model again")
+    commands.add_subcommand("predict", _predict(), help="score pairs of nodes with a trained model")
+    commands.add_subcommand("presets", _presets(), help="list the published settings")
+    data = ArgumentParser(description="Data sets.")
+    commands.add_subcommand("data", data, help="list, show or fetch data sets")
+    actions = data.add_subcommands(dest="action", required=True)
+    actions.add_subcommand("list", _common(ArgumentParser()), help="all known data sets")
+    actions.add_subcommand("info", _named(), help="the card of a data set")
+    actions.add_subcommand("prepare", _prepare(), help="fetch and verify the files of a data set")
+    commands.add_subcommand("doctor", ArgumentParser(), help="say what graphmem sees on this machine")
+    return parser
+
+
+def field_help() -> dict[str, str]:
+    """Help of each field of :class:`RunConfig`, from its docstring."""
+    text = (RunConfig.__doc__ or "").partition("Args:")[2]
+    found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", text, flags=re.MULTILINE)
+    return {name: " ".join(lines.split()) for name, lines in found}
+
+
+def _common(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks (also: GRAPHMEM_DEBUG=1)")
+    return parser
+
+
+def _train() -> ArgumentParser:
+    parser = ArgumentParser(description=f"Train {', '.join(MODELS)}, or evaluate a heuristic.")
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML or JSON file with any of these arguments")
+    hints, texts = get_type_hints(RunConfig), field_help()
+    # argparse knows tuples of a fixed length only
+    hints["metrics"], hints["options"] = list[str] | None, dict[str, Any]
+    for field in fields(RunConfig):
+        if field.name == "model":
+            parser.add_argument("model", type=str, help=texts["model"])
+        elif field.name == "options":
+            parser.add_argument("--options", type=hints["options"], default={}, help=texts["options"])
+        elif field.default is MISSING:
+            parser.add_argument(f"--{field.name}", type=hints[field.name], required=True, help=texts[field.name])
+        else:
+            default = field.default
+            parser.add_argument(f"--{field.name}", type=hints[field.name], default=default, help=texts[field.name])
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, with the same bits")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    parser.add_argument("--tensorboard", action="store_true", help="write event files too (extra: track)")
+    return _common(parser)
+
+
+def _checkpoint(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("checkpoint", type=str, help="best.pt or last.pt of a run, or the folder of a seed")
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda or auto; as in training by default")
+    return parser
+
+
+def _evaluate() -> ArgumentParser:
+    return _common(_checkpoint(ArgumentParser(description="Measure a trained model on validation and test links.")))
+
+
+def _predict() -> ArgumentParser:
+    parser = _checkpoint(ArgumentParser(description="Score pairs of nodes."))
+    parser.add_argument("--pairs", type=str, required=True, help="csv with two columns, or npz with `pairs` [2, P]")
+    parser.add_argument("--out", type=str | None, default=None, help="csv with the scores; stdout by default")
+    parser.add_argument(
+        "--graph",
+        type=str,
+        default="test",
+        help="links that the model may look at: train; test, those that the test links were scored on; or all",
+    )
+    return _common(parser)
+
+
+def _presets() -> ArgumentParser:
+    return _common(ArgumentParser(description="List the published settings."))
+
+
+def _named() -> ArgumentParser:
+    parser = ArgumentParser()
+    parser.add_argument("name", type=str, help="name or alias of a data set")
+    return _common(parser)
+
+
+def _prepare() -> ArgumentParser:
+    parser = _named()
+    parser.add_argument("--download", type=bool, default=True, help="false: never use the network")
+    return parser
