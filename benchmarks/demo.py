@@ -14,21 +14,21 @@ import json
 import statistics
 import time
 from typing import Any
+from urllib.parse import urlencode
 
-import torch
 from torch import Tensor
 
-from graphmem import models, ops
+from graphmem import ops
 from graphmem.data.dataset import GraphDataset
 from graphmem.data.generators import GeneratedGraph, dcsbm
 from graphmem.data.registry import load_dataset
-from graphmem.data.splits import split_edges
-from graphmem.engine import Trainer, evaluate_scores, seed_everything
-from graphmem.engine.link_task import LinkPredictionTask
+from graphmem.engine import Trainer, evaluate_scores
+from graphmem.engine.build import build
+from graphmem.engine.run_config import RunConfig
 from graphmem.errors import DatasetNotFoundError
 from graphmem.presets import load_preset
 
-CLASSES = {"ncn": models.NCN, "ncnc": models.NCNC}
+MODELS = ("ncn", "ncnc")
 METRIC = "hits@100"
 # Of the size of Cora; a third of its edges close triangles.
 GENERATED: dict[str, Any] = {
@@ -54,27 +54,27 @@ def find_graph(wanted: str) -> GraphDataset:
     return dcsbm(**GENERATED)
 
 
-def build(name: str, dataset: GraphDataset, seed: int, epochs: int) -> Trainer:
+def trainer_for(name: str, dataset: GraphDataset, seed: int, epochs: int) -> Trainer:
     """Model, task and optimizer from the published settings for Cora."""
-    preset = load_preset(name, "cora")
-    train = preset.train
-    seed_everything(seed)
-    split = split_edges(dataset, protocol=train.split, seed=seed)
-    task = LinkPredictionTask(
-        split,
-        dataset.x,
-        batch_size=min(int(train.batch_size), split.num_train),
-        seed=seed,
+    config = RunConfig(
+        model=name,
+        data=graph_name(dataset),
+        preset="cora",
+        split="ncn",
+        compat="reference",
+        epochs=epochs,
         metrics=(METRIC,),
-        remove_targets=train.remove_targets,
-        joint=False,
-        drop_last=train.drop_last,
-        name=dataset.name,
     )
-    model = CLASSES[name](dataset.num_features, compat="reference", **preset.options)
-    groups = [(model.encoder, train.encoder_lr), (model.decoder, train.decoder_lr)]
-    optimizer = torch.optim.Adam([{"params": part.parameters(), "lr": lr} for part, lr in groups], fused=True)
-    return Trainer(model, task, optimizer, epochs=epochs, monitor=("valid", METRIC))
+    built = build(config, seed, dataset)
+    assert built.optimizer is not None
+    return Trainer(built.model, built.task, built.optimizer, epochs=epochs, monitor=("valid", METRIC), seed=seed)
+
+
+def graph_name(dataset: GraphDataset) -> str:
+    """The name under which `load_dataset` gives this graph."""
+    if not isinstance(dataset, GeneratedGraph):
+        return dataset.name
+    return f"{dataset.name}?{urlencode(GENERATED)}"
 
 
 def run(dataset: GraphDataset, seeds: int, epochs: int, budget: float) -> list[dict[str, Any]]:
@@ -86,9 +86,9 @@ def run(dataset: GraphDataset, seeds: int, epochs: int, budget: float) -> list[d
         if begun - start + longest > budget:
             print(f"{seed} of {seeds} seeds fit into {budget:g} seconds.", flush=True)
             break
-        for name in CLASSES:
+        for name in MODELS:
             clock = time.perf_counter()
-            trainer = build(name, dataset, seed, epochs)
+            trainer = trainer_for(name, dataset, seed, epochs)
             best = trainer.fit().best[f"valid/{METRIC}"]
             row = {"model": name, "seed": seed, "epoch": best.epoch, METRIC: 100 * best.metrics[f"test/{METRIC}"]}
             row["seconds"] = time.perf_counter() - clock
@@ -111,7 +111,7 @@ def table(rows: list[dict[str, Any]], dataset: GraphDataset) -> str:
     generated = isinstance(dataset, GeneratedGraph)
     other = "best reachable" if generated else "published"
     lines = [f"{'model':<8}{'Hits@100':>16}{other:>18}{'seconds a seed':>18}"]
-    for name in CLASSES:
+    for name in MODELS:
         mine = [row for row in rows if row["model"] == name]
         if generated:
             reference = spread([row["ceiling"] for row in mine])
@@ -125,7 +125,9 @@ def table(rows: list[dict[str, Any]], dataset: GraphDataset) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Mean and population standard deviation, as the paper has them."""
+    """Mean and population standard deviation, as the paper has them; one seed has no deviation."""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
     return f"{statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}"
 
 

@@ -19,7 +19,7 @@ inline void dropout_rows(T* y, const T* x, int64_t n, uint32_t threshold, Acc sc
   for (int64_t e = 0; e < n; ++e) {
     const Acc value = static_cast<Acc>(x[e]) * scale;
     const bool kept = element_draw(key, static_cast<uint32_t>(e)) >= threshold;
-    y[e] = static_cast<T>(kept && value > floor ? value : Acc(0));
+    y[e] = static_cast<T>(kept && !(value <= floor) ? value : Acc(0));
   }
 }
 
@@ -68,7 +68,7 @@ Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
     const X* in = data<X>(kOp, "x", x);
     X* y = static_cast<X*>(out.mutable_data_ptr());
     const Acc scale = static_cast<Acc>(1.0 / (1.0 - p));
-    const Acc floor = relu ? Acc(0) : -std::numeric_limits<Acc>::infinity();
+    const Acc floor = relu ? Acc(0) : std::numeric_limits<Acc>::quiet_NaN();
     parallel_chunks((n + kDropoutBlock - 1) / kDropoutBlock, 1, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         const int64_t at = block * kDropoutBlock;

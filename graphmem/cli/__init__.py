@@ -1,8 +1,8 @@
 """The ``graphmem`` command.
 
-``doctor`` and ``--version`` need nothing but graphmem itself; the other commands read their arguments with jsonargparse,
-which the extra ``cli`` installs. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 doctor found a
-problem, 2 an error that the message explains, 130 interrupted.
+``doctor`` and ``--version`` need nothing but graphmem itself; the other commands read their arguments with
+jsonargparse, which the extra ``cli`` installs. Results go to stdout, everything else to stderr. Exit codes: 0 done,
+1 doctor found a problem, 2 an error that the message explains, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -100,7 +100,10 @@ class RunConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without data."""
+        """Check what can be checked without data; call data sets by the names on their cards."""
+        for name in ("data", "preset"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, canonical_name(getattr(self, name)))
         _choice("model", self.model, (*MODELS, *HEURISTICS))
         _choice("compat", self.compat, ("clean", "reference"))
         for name, allowed in (("split", SPLITS), ("negatives", ("uniform", "target"))):
@@ -200,7 +203,7 @@ def resolve(config: RunConfig) -> Settings:
         PresetError: no preset for this pair, and too few values to do without.
         DatasetError: an unknown data set.
     """
-    data = canonical_name(config.data)
+    data = config.data
     if config.model in HEURISTICS:
         preset = _heuristic_preset(config, data)
     else:
@@ -245,7 +248,7 @@ def canonical_name(data: str) -> str:
 
 def _find_preset(config: RunConfig, data: str) -> Preset | None:
     if config.preset is not None:
-        preset = load_preset(config.model, canonical_name(config.preset))
+        preset = load_preset(config.model, config.preset)
         if preset.start is not None and preset.data != data:
             raise PresetError(f"preset {preset.name}: it starts from a trained model and cannot serve {data!r}")
         return preset
@@ -264,7 +267,7 @@ def _find_preset(config: RunConfig, data: str) -> Preset | None:
 
 def _heuristic_preset(config: RunConfig, data: str) -> Preset | None:
     """Heuristics are judged as NCN is: by its metrics, on its split and graphs."""
-    source = data if config.preset is None else canonical_name(config.preset)
+    source = data if config.preset is None else config.preset
     if config.preset is None and not has_preset("ncn", source):
         return None
     return replace(load_preset("ncn", source), model=config.model, options={}, published=None)

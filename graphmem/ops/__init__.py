@@ -1,12 +1,16 @@
 """Operators on graphs and node pairs: compiled kernels with a numba reference behind the same names."""
 
+import torch
+
+from graphmem.ops import _fallback
 from graphmem.ops._loader import CPU_LIBRARY, CUDA_LIBRARY, NATIVE
 
 if not NATIVE:
-    from graphmem.ops import _fallback
-
     _fallback.register()
+elif torch.version.cuda and CUDA_LIBRARY is None:
+    _fallback.register_cuda()
 
+from graphmem.ops import _cn_torch as _cn_torch
 from graphmem.ops.common_neighbors import (
     CNPart,
     cn_count,

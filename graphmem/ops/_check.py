@@ -56,12 +56,12 @@ def tensor(
     """Check type, rank, sizes, dtype and device; return the tensor, contiguous."""
     if not isinstance(value, Tensor):
         raise ArgumentTypeError(f"{name}: expected a tensor, got {describe(value)}")
-    wanted = "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
     dtypes = tuple(dtypes)
     sizes_match = len(shape) == value.dim() and all(
         want is None or want == got for want, got in zip(shape, value.shape, strict=True)
     )
     if not sizes_match or value.dtype not in dtypes:
+        wanted = "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise ArgumentError(f"{name}: expected {names} of shape {wanted}, got {describe(value)}")
     if value.layout != torch.strided:
@@ -97,12 +97,24 @@ def graph(name: str, value: GraphLike) -> None:
         raise ArgumentTypeError(
             f"{name}: expected a CSRGraph (see graphmem.data.to_csr), got {type(value).__name__}"
         ) from error
+    for field, array in (("rowptr", rowptr), ("col", col), ("keep", keep), ("weight", value.weight)):
+        if isinstance(array, Tensor) and not array.is_contiguous():
+            raise ArgumentError(f"{name}.{field}: expected a contiguous tensor, got strides {array.stride()}")
     tensor(f"{name}.rowptr", rowptr, shape=(value.num_nodes + 1,), dtypes=(torch.int64,))
     tensor(f"{name}.col", col, shape=(None,), dtypes=INDEX_DTYPES, device=rowptr.device)
     if keep is not None:
         tensor(f"{name}.keep", keep, shape=(col.numel(),), dtypes=(torch.bool,), device=rowptr.device)
     if value.weight is not None:
         tensor(f"{name}.weight", value.weight, shape=(col.numel(),), dtypes=FLOAT_DTYPES, device=rowptr.device)
+
+
+def differentiable_once(name: str) -> None:
+    """Make the gradient of a gradient operator raise, where PyTorch would warn and return zeros."""
+
+    def backward(ctx: object, *grads: Tensor) -> None:
+        raise RuntimeError(f"{name} has no gradient: the operators of graphmem are differentiable once")
+
+    torch.library.register_autograd(name, backward)
 
 
 def two_graphs(first: GraphLike, second: GraphLike | None) -> GraphLike:
@@ -116,6 +128,13 @@ def two_graphs(first: GraphLike, second: GraphLike | None) -> GraphLike:
     if second.rowptr.device != first.rowptr.device:
         raise ArgumentError(f"g2: expected a graph on {first.rowptr.device}, got {second.rowptr.device}")
     return second
+
+
+def seed(name: str, value: int) -> int:
+    """Check that a number fits the signed 64 bits that an operator takes."""
+    if not -(2**63) <= value < 2**63:
+        raise ArgumentError(f"{name}: expected a signed 64-bit integer, got {value}")
+    return value
 
 
 def choice(name: str, value: str, options: Iterable[str]) -> str:

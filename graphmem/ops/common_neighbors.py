@@ -97,9 +97,12 @@ def cn_count(
     if node_weight is None and not use_edge_weight:
         counts: Tensor = torch.ops.graphmem.cn_count(*_structure(graph, other), checked, exclude_endpoints)
         return counts[0]
+    num_nodes = max(graph.num_nodes, other.num_nodes)
     if node_weight is None:
-        node_weight = torch.ones(graph.num_nodes, device=graph.rowptr.device, dtype=_weight_dtype(graph))
-    column = _check.tensor("node_weight", node_weight, shape=(None,), dtypes=_check.FLOAT_DTYPES).unsqueeze(1)
+        node_weight = torch.ones(num_nodes, device=graph.rowptr.device, dtype=_weight_dtype(graph))
+    column = _check.tensor(
+        "node_weight", node_weight, shape=(num_nodes,), dtypes=_check.FLOAT_DTYPES, device=graph.rowptr.device
+    ).unsqueeze(1)
     return cn_gather_sum(
         graph, column, pairs, g2=g2, use_edge_weight=use_edge_weight, exclude_endpoints=exclude_endpoints
     ).squeeze(1)
@@ -222,7 +225,8 @@ def cn_gather_sum(
         exclude_endpoints: leave out i and j themselves.
         mode: what the backward pass needs. "recompute" intersects again and stores nothing, "index" stores the list of
             common neighbours. "auto" takes the list if it stays below ``INDEX_BUDGET_BYTES`` and a gradient is needed.
-            The results are the same bits.
+            The results are the same bits, those of the gradient too (but for :func:`cn_diff_gather_sum`'s, whose three
+            parts are then added in another order).
         compact: return only the pairs that have a common neighbour.
 
     Returns:
@@ -281,7 +285,7 @@ def _gather(
     if mode == "recompute" and weight_grad:
         raise ArgumentError("mode: 'recompute' has no gradient for edge weights, expected 'index' or 'auto'")
     if mode == "auto":
-        mode = "index" if weight_grad or _index_is_small(graph, x, checked) else "recompute"
+        mode = "index" if weight_grad or _index_is_small(graph, other, x, checked, parts) else "recompute"
     if mode == "index":
         return _gather_indexed(graph, x, checked, other, weights, exclude_endpoints, parts)
     mask = sum(PARTS[name] for name in parts)
@@ -304,13 +308,13 @@ def _edge_weights(
     return a, b
 
 
-def _index_is_small(graph: GraphLike, x: Tensor, pairs: Tensor) -> bool:
-    """Whether the index list of the shorter rows, an upper bound of the common neighbours, fits the budget."""
+def _index_is_small(graph: GraphLike, other: GraphLike, x: Tensor, pairs: Tensor, parts: tuple[str, ...]) -> bool:
+    """Whether a gradient is needed and the longest possible index list fits the budget."""
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
         return False
-    degree = graph.rowptr.diff()
-    shorter = torch.minimum(degree[pairs[0]], degree[pairs[1].clamp(max=graph.num_nodes - 1)])
-    return int(shorter.sum()) * 8 <= INDEX_BUDGET_BYTES
+    first, second = graph.rowptr.diff()[pairs[0]], other.rowptr.diff()[pairs[1]]
+    entries = torch.minimum(first, second) if parts == ("cn",) else first + second
+    return int(entries.sum()) * 8 <= INDEX_BUDGET_BYTES
 
 
 def _gather_indexed(
@@ -328,10 +332,10 @@ def _gather_indexed(
     for name in parts:
         part = found[name]
         if name == "cn":
-            factors = [w[s] for w, s in zip(weights, (part.slot, part.slot_b), strict=True) if w is not None]
-            weight = None if not factors else factors[0] if len(factors) == 1 else factors[0] * factors[1]
+            first, second = _take(weights[0], part.slot), _take(weights[1], part.slot_b)
+            weight = second if first is None else first if second is None else first * second
         else:
-            weight = None if side[name] is None else side[name][part.slot]  # type: ignore[index]
+            weight = _take(side[name], part.slot)
         out.append(
             torch.ops.graphmem.segment_gather_sum(
                 part.ptr, part.idx.contiguous(), None, weight, None, x, None, None, None
@@ -340,56 +344,14 @@ def _gather_indexed(
     return out
 
 
-@torch.library.register_fake("graphmem::cn_count")
-def _cn_count_fake(
-    rowptr_a: Tensor, col_a: Tensor, keep_a: Any, rowptr_b: Any, col_b: Any, keep_b: Any, pairs: Tensor, exclude: bool
-) -> Tensor:
-    return pairs.new_empty(3, pairs.size(1))
-
-
-@torch.library.register_fake("graphmem::cn_index")
-def _cn_index_fake(
-    rowptr_a: Tensor,
-    col_a: Tensor,
-    keep_a: Any,
-    rowptr_b: Any,
-    col_b: Any,
-    keep_b: Any,
-    pairs: Tensor,
-    exclude_endpoints: bool,
-    parts: int,
-    ptr: Tensor,
-    total: int,
-    num_cn: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return col_a.new_empty(total), pairs.new_empty(total), pairs.new_empty(num_cn)
-
-
-@torch.library.register_fake("graphmem::cn_gather_sum")
-def _cn_gather_sum_fake(*args: Any) -> Tensor:
-    pairs, x, parts = args[8], args[9], args[11]
-    out: Tensor = x.new_empty(int(parts).bit_count(), pairs.size(1), x.size(1))
-    return out
-
-
-@torch.library.register_fake("graphmem::cn_gather_sum_backward")
-def _cn_gather_sum_backward_fake(*args: Any) -> Tensor:
-    grad, num_nodes = args[9], args[10]
-    out: Tensor = grad.new_empty(num_nodes, grad.size(2))
-    return out
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *graphs_and_pairs, x, exclude_endpoints, parts = inputs
-    ctx.num_nodes, ctx.exclude_endpoints, ctx.parts = x.size(0), exclude_endpoints, parts
-    ctx.save_for_backward(*graphs_and_pairs)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x = torch.ops.graphmem.cn_gather_sum_backward(
-        *ctx.saved_tensors, grad.contiguous(), ctx.num_nodes, ctx.exclude_endpoints, ctx.parts
+def _take(weight: Tensor | None, slot: Tensor | None) -> Tensor | None:
+    """``weight[slot]`` with a gradient that is added up in a fixed order; that of indexing uses atomics on float32."""
+    if weight is None or slot is None:
+        return None
+    if not weight.requires_grad:
+        return weight[slot]
+    ptr = torch.arange(slot.numel() + 1, device=slot.device)
+    rows: Tensor = torch.ops.graphmem.segment_gather_sum(
+        ptr, slot, None, None, None, weight.unsqueeze(1), None, None, None
     )
-    return (*(None,) * 9, grad_x, None, None)
-
-
-torch.library.register_autograd("graphmem::cn_gather_sum", _backward, setup_context=_setup_context)
+    return rows.squeeze(1)

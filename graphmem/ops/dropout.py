@@ -31,6 +31,7 @@ def dropout(x: Tensor, p: float, *, seed: int, relu: bool = False) -> Tensor:
     """
     if not 0 <= p < 1:
         raise ArgumentError(f"p: expected a probability in [0, 1), got {p}")
+    _check.seed("seed", seed)
     x = _check.tensor("x", x, shape=(None,) * x.dim(), dtypes=_check.FLOAT_DTYPES)
     out: Tensor = torch.ops.graphmem.dropout(x, p, seed, relu)
     return out
@@ -59,3 +60,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("graphmem::dropout", _backward, setup_context=_setup_context)
+_check.differentiable_once("graphmem::dropout_relu_backward")

@@ -52,3 +52,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("graphmem::pair_product", _backward, setup_context=_setup_context)
+_check.differentiable_once("graphmem::pair_product_backward")

@@ -47,7 +47,8 @@ def sample_rows(
     """
     if k < 1:
         raise ArgumentError(f"k: expected at least 1, got {k}")
-    ptr, idx = _check_csr(ptr, idx, torch.iinfo(idx.dtype).max)
+    _check.seed("seed", seed)
+    ptr, idx = _check_csr(ptr, idx, 2**63 - 1)
     num_rows = ptr.numel() - 1
     if row_key is None:
         row_key = torch.arange(num_rows, device=ptr.device)
@@ -92,6 +93,7 @@ def sample_non_edges(graph: GraphLike, count: int, *, seed: int, start: int = 0)
         raise ArgumentError(f"count and start: expected non-negative numbers, got {count} and {start}")
     if count > 0 and graph.num_nodes < 2:
         raise ArgumentError(f"graph: expected at least 2 nodes to draw pairs from, got {graph.num_nodes}")
+    _check.seed("seed", seed)
     pairs: Tensor = torch.ops.graphmem.sample_non_edges(graph.rowptr, graph.col, graph.num_nodes, start, count, seed)
     if count > 0 and not torch.compiler.is_compiling() and bool((pairs < 0).any()):
         raise ArgumentError("graph: expected a graph with non-edges, but 1,024 draws in a row hit edges")

@@ -38,6 +38,7 @@ def common_neighbor_scores(graph: GraphLike, pairs: Tensor, method: Score = "cn"
         return cn / (cn + left + right).clamp(min=1)
     if method == "cn":
         return cn_count(graph, pairs).to(torch.float32)
+    _check.graph("graph", graph)
     degree = present_degree(graph).to(torch.float32)
     weight = 1 / degree.log() if method == "aa" else 1 / degree
     weight = torch.where(degree > (1 if method == "aa" else 0), weight, 0)

@@ -34,6 +34,8 @@ def csr_transpose(ptr: Tensor, idx: Tensor, num_cols: int) -> Transposed:
     Raises:
         ArgumentError: wrong shape, dtype or device, or a column outside [0, C).
     """
+    if num_cols < 0:
+        raise ArgumentError(f"num_cols: expected a non-negative number, got {num_cols}")
     ptr, idx = _check_csr(ptr, idx, num_cols)
     return Transposed(*torch.ops.graphmem.csr_transpose(ptr, idx, num_cols))
 
@@ -69,6 +71,12 @@ def segment_gather_sum(
     x = _check.tensor("x", x, shape=(None, None), dtypes=_check.FLOAT_DTYPES)
     ptr, idx = _check_csr(ptr, idx, x.size(0))
     entries = (idx.numel(),)
+    if idx.device != x.device:
+        raise ArgumentError(f"x: expected a tensor on {idx.device}, got {_check.describe(x)}")
+    if transposed is not None:
+        _check.tensor("transposed.ptr", transposed.ptr, shape=(x.size(0) + 1,), dtypes=(torch.int64,), device=x.device)
+        _check.tensor("transposed.row", transposed.row, shape=entries, dtypes=(idx.dtype,), device=x.device)
+        _check.tensor("transposed.slot", transposed.slot, shape=entries, dtypes=(torch.int64,), device=x.device)
     if weight is not None:
         weight = _check.tensor("weight", weight, shape=entries, dtypes=_check.FLOAT_DTYPES, device=x.device)
         weight = weight.to(_check.accumulate_dtype(x.dtype))
@@ -142,3 +150,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("graphmem::segment_gather_sum", _backward, setup_context=_setup_context)
+_check.differentiable_once("graphmem::segment_gather_dot")
