@@ -9,7 +9,7 @@ import torch
 from torch_geometric.transforms import BaseTransform
 
 from graphmem import ops
-from graphmem.data.graph import to_csr
+from graphmem.data.convert import to_csr
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,8 @@ from graphmem.engine.run_config import HEURISTICS, RunConfig, Settings, resolve
 from graphmem.engine.seeding import seed_everything
 from graphmem.errors import ArgumentError, CheckpointError
 from graphmem.models import GAE, NCN, NCN2, NCNC, LinkModel, NCNDiff
+
+logger = logging.getLogger("graphmem.engine")
 
 _CLASSES = {"gae": GAE, "ncn": NCN, "ncnc": NCNC, "ncn-diff": NCNDiff, "ncn2": NCN2}
 
@@ -64,6 +69,7 @@ def build(config: RunConfig, seed: int, dataset: GraphDataset | None = None) -> 
         negatives=train.negatives,
         name=settings.data if settings.data.startswith("generated:") else dataset.name,
     )
+    _warn_of_few_negatives(split, train.metrics)
     seed_everything(seed)
     model = _model(settings, x, dataset.num_nodes)
     if settings.start is not None and settings.start.take == "weights":
@@ -86,6 +92,14 @@ def _split(dataset: GraphDataset, protocol: str, seed: int) -> LinkSplit:
     if dataset.split is None:
         raise ArgumentError(f"split: data set {dataset.name!r} has no publisher's split; use ncn or random")
     return dataset.split
+
+
+def _warn_of_few_negatives(split: LinkSplit, metrics: Sequence[str]) -> None:
+    for name, negatives in (("validation", split.valid_neg), ("test", split.test_neg)):
+        count = 0 if negatives is None else negatives.size(1)  # [2, M] shared, or [P, K, 2] of each link
+        few = [metric for metric in metrics if metric.startswith("hits@") and int(metric[5:]) > count]
+        if few:
+            logger.warning("%s has only %d %s negatives: it is 1 for any scores", ", ".join(few), count, name)
 
 
 def _model(settings: Settings, x: Tensor | None, num_nodes: int) -> LinkModel:
@@ -180,7 +194,15 @@ def load_run(path: str | os.PathLike[str], device: str | None = None) -> tuple[E
     seed = content.get("seed", content.get("identity", {}).get("seed"))
     if not isinstance(content.get("config"), dict) or "model" not in content.get("config", {}) or seed is None:
         raise CheckpointError(f"checkpoint {target} was not written by `graphmem train`: it has no configuration")
-    config = RunConfig.from_dict({**content["config"], **({} if device is None else {"device": device})})
+    config = RunConfig.from_dict(content["config"])
+    if device is None and config.device != "cpu" and not torch.cuda.is_available():
+        logger.warning("%s was trained on %s, which is not usable here; using the CPU", target, config.device)
+        device = "cpu"
+    if device is not None:
+        config = replace(config, device=device)
+    start = resolve(config).start
+    if start is not None and start.take == "weights":  # they are overwritten below
+        config = replace(config, start_from="none")
     experiment = build(config, seed)
     weights = content.get("best_state") or content["model"]
     try:

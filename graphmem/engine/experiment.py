@@ -91,12 +91,14 @@ def run(
 def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bool, overwrite: bool) -> None:
     """Keep runs apart: a folder belongs to one configuration."""
     path = folder / "config.json"
-    if path.exists() and not (resume or overwrite):
+    # Without a checkpoint or a result, the earlier run failed before its first epoch.
+    used = path.exists() and any(folder.glob("seed_*/*.pt"))
+    if used and not (resume or overwrite):
         raise ArgumentError(
             f"out: {folder} holds a run; continue it with --resume, replace it with --overwrite, or choose another "
             "folder with --out"
         )
-    if path.exists() and resume:
+    if used and resume:
         earlier = json.loads(path.read_text(encoding="utf-8"))["config"]
         now = json.loads(json.dumps(config.to_dict()))
         changed = [key for key in now if key not in _FREE and now[key] != earlier.get(key)]

@@ -118,8 +118,9 @@ class RunConfig:
             raise ArgumentError(f"batch_size must be a positive integer or a share below 1, got {self.batch_size!r}")
         if self.metrics is not None:
             check_metrics(self.metrics)
-        for name in self.options:
+        for name, value in self.options.items():
             _choice("options", name, options_of(self.model))
+            _check_option(name, value)
 
     @property
     def folder(self) -> str:
@@ -280,6 +281,16 @@ def _choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     close = difflib.get_close_matches(str(value), shown, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ArgumentError(f"{name}: expected one of {', '.join(shown)}; got {value!r}{hint}")
+
+
+def _check_option(name: str, value: Any) -> None:
+    kind = OPTION_TYPES.get(name)
+    if kind is None or type(value) is kind or (kind is float and type(value) is int):
+        return
+    if kind is int and value is None:  # no embeddings, all neighbours
+        return
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a name"}
+    raise ArgumentError(f"options: {name} must be {words[kind]}, got {value!r}")
 
 
 def _word(value: Any) -> str:

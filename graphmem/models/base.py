@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphmem.data.graph import CSRGraph, to_csr
+from graphmem.data.convert import to_csr
+from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentTypeError
 from graphmem.nn.decoder import Memo, PairDecoder, work_chunks
 from graphmem.nn.encoder import GraphEncoder, PyGEncoder

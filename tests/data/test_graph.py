@@ -13,7 +13,8 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data, HeteroData
 
-from graphmem.data.graph import CSRGraph, to_csr
+from graphmem.data.convert import to_csr
+from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError, ArgumentTypeError
 
 

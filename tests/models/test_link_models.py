@@ -11,7 +11,8 @@ from strategies import same_bits
 from torch import Tensor, nn
 from torch_geometric.nn import GCN, GraphSAGE
 
-from graphmem.data.graph import CSRGraph, to_csr
+from graphmem.data.convert import to_csr
+from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models import GAE, NCN, NCN2, NCNC, LinkModel, NCNDiff
 from graphmem.nn import CNDecoder, GraphEncoder, Memo, PyGEncoder

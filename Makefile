@@ -1,0 +1,104 @@
+# make demo    install, train NCN and NCNC on a small graph, print a table
+# make test    install with the development tools; lint, types, tests
+# make bench   run the accuracy benchmarks (BENCH, hours); PEER=<checkout> adds those against the authors' code
+# make wheel   build dist/graphmem-*.whl and check what is in it
+# make format  rewrite Python and C++ sources in the house style
+# make clean   remove build outputs and caches; `make distclean` removes .venv as well
+#
+# Variables: PYTHON, VENV, JOBS (test processes), PYTEST_ARGS, DEMO_ARGS, GRAPHMEM_WERROR=ON (compiler warnings are
+# errors).
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH ?= benchmarks/planetoid.py
+PEER ?=
+GRAPHMEM_WERROR ?= OFF
+
+BIN := $(VENV)/bin
+# One constraints file for everything. Without build isolation the operators are built against the torch of $(VENV).
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := SKBUILD_CMAKE_DEFINE=GRAPHMEM_WERROR=$(GRAPHMEM_WERROR) $(PIP) install -c constraints.txt --no-build-isolation
+CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+# Python sources are used in place (editable install); only what is compiled or copied asks for a new installation.
+INSTALLED := pyproject.toml constraints.txt csrc/CMakeLists.txt $(CXX_SOURCES) $(wildcard datasets/*.toml) graphmem/__init__.py
+
+# The installed package is the one that runs, whatever the caller's environment says, and it must have its library.
+unexport PYTHONPATH
+export GRAPHMEM_REQUIRE_NATIVE := 1
+# Two libraries with threads of their own share the cores: waiting threads must sleep.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test lint types unit doctor bench wheel format clean distclean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
+	$(BIN)/python benchmarks/demo.py $(DEMO_ARGS)
+
+test: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	@$(MAKE) --no-print-directory doctor lint types unit
+	@$(MAKE) --no-print-directory doctor
+
+doctor: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	@$(BIN)/graphmem doctor > $(VENV)/doctor.txt || { cat $(VENV)/doctor.txt; exit 1; }
+	@grep -i '^ *library' $(VENV)/doctor.txt
+
+lint: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
+
+types: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(BIN)/pytest -n $(JOBS) $(PYTEST_ARGS)
+
+bench: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	@for script in $(BENCH); do echo "$$script"; $(BIN)/python $$script || exit 1; done
+	@if [ -n "$(PEER)" ]; then \
+	  for script in parity_ncn speed_ncn; do $(BIN)/python benchmarks/$$script.py --peer "$(PEER)" || exit 1; done; fi
+	@if [ -f benchmarks/report.py ]; then $(BIN)/python benchmarks/report.py; fi
+
+wheel: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	rm -rf dist
+	$(PIP) wheel --no-deps --no-build-isolation -w dist .
+	GRAPHMEM_WHEEL=$$(ls dist/*.whl) $(BIN)/pytest -q tests/test_packaging.py -k built_wheel
+	@ls dist
+
+format: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+clean:
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find graphmem tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "graphmem needs Python >= 3.10; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch first: the package is built against it. pip before 23 does not know editable installs of this kind.
+$(VENV)/.tools: $(VENV)/.created constraints.txt
+	@echo "installing torch and the build tools into $(VENV)"
+	$(PIP) install "pip>=23"
+	$(PIP) install -c constraints.txt torch scikit-build-core cmake ninja
+	@touch $@
+
+$(VENV)/.package-$(GRAPHMEM_WERROR): $(VENV)/.tools $(INSTALLED)
+	@echo "building the operators and installing graphmem into $(VENV)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev-$(GRAPHMEM_WERROR): $(VENV)/.tools $(INSTALLED)
+	@echo "building the operators and installing graphmem with its development tools into $(VENV)"
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.package-$(GRAPHMEM_WERROR)
