@@ -1,0 +1,234 @@
+"""Tables and plots from the JSON files in benchmarks/results; run as `python benchmarks/report.py`.
+
+Writes docs/results.md, docs/figures/*.png (where matplotlib is installed) and the results section of README.md. Nothing
+in these is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS
+
+ROOT = Path(__file__).parent.parent
+FIGURES = ROOT / "docs" / "figures"
+ORDER = ("cn", "aa", "ra", "jaccard", "katz", "ppr", "gae", "ncn", "ncn-diff", "ncn2", "ncnc")
+NAMES = {
+    "gae": "GAE",
+    "ncn": "NCN",
+    "ncnc": "NCNC",
+    "ncn-diff": "NCN-diff",
+    "ncn2": "NCN2",
+    "ppr": "PPR",
+    "katz": "Katz",
+}
+START, END = "<!-- results -->", "<!-- /results -->"
+
+
+def load(pattern: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
+
+
+def spread(value: dict[str, Any] | None, digits: int = 2) -> str:
+    """Mean ± deviation in percent, from shares."""
+    if value is None:
+        return "–"
+    deviation = value.get("std")
+    text = f"{100 * value['mean']:.{digits}f}"
+    return text if deviation is None else f"{text} ± {100 * deviation:.{digits}f}"
+
+
+def name_of(model: str) -> str:
+    return NAMES.get(model, model.upper() if len(model) == 2 else model.capitalize())
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def runs(pattern: str) -> list[dict[str, Any]]:
+    return [run for document in load(pattern) for run in document["runs"]]
+
+
+def planetoid() -> str:
+    rows = []
+    for run in runs("planetoid_*.json"):
+        metric = run["metric"]
+        seeds = ", ".join(f"{100 * seed['best'][metric]['test']:.2f}" for seed in run["seeds"])
+        row = [run["data"].capitalize(), name_of(run["model"]), run["compat"], spread(run["summary"][metric]["test"])]
+        published = run["published"] if run["compat"] == "reference" else None
+        rows.append([*row, spread(published), seeds, f"`{run['command']}`"])
+    return table(["data", "model", "mode", "Hits@100 (test)", "published", "each seed", "command"], rows)
+
+
+def overlap(pattern: str, metric: str) -> str:
+    found = runs(pattern)
+    data = list(dict.fromkeys(run["data"] for run in found))
+    cells = {(run["data"], run["model"]): run["summary"][metric]["test"] for run in found}
+    models = [model for model in ORDER if any((d, model) in cells for d in data)]
+    rows = []
+    for d in data:
+        best = max((cells[d, m]["mean"] for m in models if (d, m) in cells), default=0)
+        row = [spread(cells.get((d, m)), 1) for m in models]
+        bold = [cells.get((d, m), {"mean": -1})["mean"] == best for m in models]
+        rows.append([d, *(f"**{text}**" if b else text for text, b in zip(row, bold, strict=True))])
+    return table(["data", *map(name_of, models)], rows)
+
+
+def speed() -> str:
+    rows = []
+    for document in load("speed_ncn_*.json"):
+        for row in document["rows"]:
+            what = "training epoch" if row["stage"] == "train_epoch" else "evaluation"
+            rows.append(
+                [
+                    f"{document['data']}, {name_of(row['model'])}, {row['compat']}",
+                    what,
+                    str(row["threads"]),
+                    f"{row['median_ours']:.3f}",
+                    f"{row['median_peer']:.3f}",
+                    f"{row['median_paired_ratio']:.2f}",
+                    f"{row['peer_best_over_our_median']:.2f}",
+                    f"{100 * row['fraction_of_floor']:.0f} %",
+                ]
+            )
+    head = ["what", "stage", "threads", "ours, s", "authors', s", "median paired ratio", "their best / our median"]
+    return table([*head, "share of the product floor"], rows)
+
+
+def machine(pattern: str) -> str:
+    documents = load(pattern)
+    if not documents:
+        return ""
+    first = documents[0]
+    return (
+        f"{first['machine']['cpu']}, {first['machine']['cores']} cores; torch {first['versions']['torch']}, "
+        f"PyG {first['versions']['torch_geometric']}; first run {first['date']}."
+    )
+
+
+def plot_speed() -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found = [row for document in load("speed_ncn_*.json") for row in document["rows"]]
+    if not found:
+        return
+    labels = [
+        f"{name_of(r['model'])} {r['compat']}\n{'train' if r['stage'] == 'train_epoch' else 'eval'}, {r['threads']} thr."
+        for r in found
+    ]
+    figure, axes = plt.subplots(figsize=(max(6, 0.75 * len(found)), 3.6))
+    samples = [[p / o for o, p in zip(r["ours_seconds"], r["peer_seconds"], strict=True)] for r in found]
+    axes.boxplot(samples, tick_labels=labels, showfliers=False)
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.set_ylabel("authors' seconds / ours")
+    axes.set_ylim(bottom=0)
+    axes.tick_params(axis="x", labelsize=6)
+    figure.tight_layout()
+    figure.savefig(FIGURES / "speed_ncn.png", dpi=150)
+    plt.close(figure)
+
+
+def plot_overlap() -> None:
+    import matplotlib.pyplot as plt
+
+    found = [run for run in runs("overlap.json") if run["model"] in ("ra", "gae", "ncn", "ncnc")]
+    if not found:
+        return
+    data = list(dict.fromkeys(run["data"] for run in found))
+    figure, axes = plt.subplots(figsize=(max(5, 1.1 * len(data)), 3.4))
+    for shift, model in enumerate(("ra", "gae", "ncn", "ncnc")):
+        mine = {run["data"]: run["summary"]["hits@100"]["test"] for run in found if run["model"] == model}
+        places = [i + 0.2 * (shift - 1.5) for i, d in enumerate(data) if d in mine]
+        values = [mine[d] for d in data if d in mine]
+        heights = [100 * v["mean"] for v in values]
+        axes.bar(
+            places, heights, 0.2, yerr=[100 * v["std"] for v in values], label=name_of(model), error_kw={"lw": 0.8}
+        )
+    axes.set_xticks(range(len(data)), data, rotation=20)
+    axes.set_ylabel("test Hits@100, %")
+    axes.legend(ncols=4, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(FIGURES / "overlap.png", dpi=150)
+    plt.close(figure)
+
+
+def results_page() -> str:
+    parity = load("parity_ncn.json")
+    worst = f"{parity[0]['worst']:.1e}" if parity else "not run"
+    return "\n\n".join(
+        [
+            "# Results",
+            "Made by `python benchmarks/report.py` from `benchmarks/results/*.json`; each file names command, machine, "
+            "versions, seeds and every sample. Values are test values at the best validation epoch, mean ± population "
+            "standard deviation over seeds, percent. Published values: Wang, Yang, Zhang, ICLR 2024, main table, read "
+            "in its reprint in the OCN paper.",
+            "## Planetoid, the authors' protocol",
+            machine("planetoid_*.json"),
+            planetoid(),
+            "## The same function",
+            f"`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
+            f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
+            "## Speed against the authors' code",
+            machine("speed_ncn_*.json"),
+            speed(),
+            "![speed](figures/speed_ncn.png)",
+            "## Where common neighbours matter",
+            "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. Hits@100:",
+            overlap("overlap.json", "hits@100"),
+            "MRR (shared negatives):",
+            overlap("overlap.json", "mrr"),
+            "Larger graphs, one seed, Hits@100:",
+            overlap("overlap_large.json", "hits@100"),
+            "![overlap](figures/overlap.png)",
+        ]
+    )
+
+
+def readme_section() -> str:
+    rows = []
+    for run in runs("planetoid_*.json"):
+        published = run["published"] if run["compat"] == "reference" else None
+        summary = run["summary"][run["metric"]]["test"]
+        rows.append(
+            [run["data"].capitalize(), name_of(run["model"]), run["compat"], spread(summary), spread(published)]
+        )
+    parts = [
+        "Test Hits@100 over 10 random splits, the authors' protocol "
+        "(`graphmem train MODEL --data DATA --compat MODE --seeds 10`):",
+        table(["data", "model", "mode", "ours", "published"], rows),
+    ]
+    fast = [row for document in load("speed_ncn_*.json") for row in document["rows"] if row["threads"] == 2]
+    if fast:
+        words = [
+            f"{name_of(r['model'])} {r['compat']} {'training' if r['stage'] == 'train_epoch' else 'evaluation'} "
+            f"{r['median_paired_ratio']:.1f}x"
+            for r in fast
+        ]
+        parts.append("Speed against the authors' code on Cora, two CPU threads: " + ", ".join(words) + ".")
+    parts.append("All tables, seeds and samples: [docs/results.md](docs/results.md).")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    (ROOT / "docs" / "results.md").write_text(results_page() + "\n")
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(START)
+    after = rest.partition(END)[2]
+    readme.write_text(f"{before}{START}\n{readme_section()}\n{END}{after}")
+    try:
+        plot_speed()
+        plot_overlap()
+    except ImportError as error:
+        print(f"no plots: {error}; pip install 'graphmem[plot]'")
+
+
+if __name__ == "__main__":
+    main()
