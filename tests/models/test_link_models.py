@@ -191,6 +191,23 @@ def test_bits_are_the_same_every_time(name: str, dropout: bool) -> None:
         assert all(same_bits(gradient[name], value) for name, value in first.items())
 
 
+@pytest.mark.usefixtures("restore_threads")
+@pytest.mark.parametrize("name", ["NCN", "NCNC-clean"])
+def test_gradients_of_edge_weights_are_the_same_every_time(name: str) -> None:
+    torch.set_num_threads(4)
+    num_nodes, width = 1500, 4
+    x, links = nodes_x(num_nodes), edges(num_nodes, 30.0)
+    generator = torch.Generator().manual_seed(2)
+    pairs = torch.cat((links[:, :2000], torch.randint(0, num_nodes, (2, 2000), generator=generator)), dim=1)
+    weight = torch.rand(2 * links.size(1), requires_grad=True)
+    model = by_name[name].build(hidden=width).train()
+    results = []
+    for _ in range(3):
+        logits = model(x, both(links), pairs, weight)
+        results.append(torch.autograd.grad(logits.square().sum(), weight)[0])
+    assert all(same_bits(results[0], other) for other in results[1:])
+
+
 @every_model
 def test_state_round_trip(case: ModelCase) -> None:
     model, other = case.build(seed=0).eval(), case.build(seed=1).eval()
