@@ -12,13 +12,14 @@ import numpy.typing as npt
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+MASK = (1 << 64) - 1
 
 
-def _mix_int(z: int) -> int:
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+def mix(z: int) -> int:
+    """SplitMix64's finaliser of one number in [0, 2^64)."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
     return z ^ (z >> 31)
 
 
@@ -31,9 +32,9 @@ def draws(seed: int, key: int, count: int, start: int = 0) -> U64:
         count: number of draws.
         start: index of the first draw.
     """
-    stream = _mix_int(_mix_int((seed + _GOLDEN) & _MASK) ^ ((key * 0xD1342543DE82EF95 + _GOLDEN) & _MASK))
+    stream = mix(mix((seed + GOLDEN) & MASK) ^ ((key * 0xD1342543DE82EF95 + GOLDEN) & MASK))
     n = np.arange(start + 1, start + count + 1, dtype=np.uint64)
-    z = n * np.uint64(_GOLDEN) + np.uint64(stream)  # array arithmetic wraps modulo 2^64 without a warning
+    z = n * np.uint64(GOLDEN) + np.uint64(stream)  # array arithmetic wraps modulo 2^64 without a warning
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)

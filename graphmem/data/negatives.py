@@ -6,20 +6,14 @@ import torch
 from torch import Tensor
 
 from graphmem import ops
-from graphmem.data._random import below, draws
+from graphmem.data._random import GOLDEN, MASK, below, draws, mix
 from graphmem.data.graph import CSRGraph
-
-_MASK = 2**64 - 1
-
 
 def combine(*values: int) -> int:
     """Mix integers (seed, epoch, ...) into one signed 64-bit seed, by SplitMix64's finaliser."""
     state = 0
     for value in values:
-        z = (state + (value & _MASK) * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) & _MASK
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-        state = z ^ (z >> 31)
+        state = mix((state + (value & MASK) * 0xD1342543DE82EF95 + GOLDEN) & MASK)
     return state - 2**64 if state >= 2**63 else state
 
 
