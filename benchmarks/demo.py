@@ -1,6 +1,6 @@
 """NCN and NCNC on a small graph, with the published settings, in a few minutes on two cores.
 
-python benchmarks/demo.py [--data auto|cora|generated] [--seeds 3] [--epochs 100] [--budget 240]
+python benchmarks/demo.py [--data auto|cora|generated] [--seeds 3] [--epochs 100] [--budget 210]
 
 Planetoid Cora where its files are in `GRAPHMEM_DATA` or the cache, or can be downloaded; else a generated graph. Seed s
 decides the split (protocol "ncn"), the initial weights and the batches. The test score is the one of the epoch with the
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--data", choices=("auto", "cora", "generated"), default="auto")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--budget", type=float, default=240.0, help="seconds for all runs; the first seed always runs")
+    parser.add_argument("--budget", type=float, default=210.0, help="seconds for all runs; the first seed always runs")
     parser.add_argument("--json", metavar="FILE", help="also write the rows there")
     args = parser.parse_args()
     if args.seeds < 1 or args.epochs < 1:

@@ -26,6 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from graphmem.data import CSRGraph, load_dataset, split_edges
 from graphmem.engine.experiment import RunConfig, build
+from graphmem.engine.run_config import resolve
+from graphmem.presets import TrainSettings
 
 TEST_BATCH = 8192  # the peer's --testbs
 STALL = 3.0  # a sample beyond this multiple of its side's median is a stall of the machine
@@ -34,7 +36,7 @@ STALL = 3.0  # a sample beyond this multiple of its side's median is a stall of 
 class Peer:
     """The authors' training and evaluation on one split."""
 
-    def __init__(self, path: str, name: str, options: dict[str, Any], train: dict[str, Any], dataset, split) -> None:
+    def __init__(self, path: str, name: str, options: dict[str, Any], train: TrainSettings, dataset, split) -> None:
         model, self.utils = load_peer(path)
         self.script = importlib.import_module("NeighborOverlap")
         x = dataset.x.to_dense()
@@ -44,9 +46,9 @@ class Peer:
             x=x, adj_t=sparse_tensor(graph), edge_index=graph.edge_index(), num_nodes=split.num_nodes
         )
         self.edges = split.to_ogb()
-        groups = [(self.encoder, train["encoder_lr"]), (self.predictor, train["decoder_lr"])]
+        groups = [(self.encoder, train.encoder_lr), (self.predictor, train.decoder_lr)]
         self.optimizer = torch.optim.Adam([{"params": m.parameters(), "lr": lr} for m, lr in groups])
-        self.batch_size = train["batch_size"]
+        self.batch_size = int(train.batch_size)
 
     def train_epoch(self) -> None:
         self.script.train(
@@ -70,7 +72,7 @@ class Ours:
     """Our training and evaluation on the same split."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.model, self.task, self.optimizer = build(config, 0)
+        self.model, self.task, self.optimizer = build(config, 0)[:3]
         self.epoch = 0
 
     def train_epoch(self) -> None:
@@ -140,7 +142,8 @@ def measure(args: argparse.Namespace, name: str, threads: int) -> list[dict[str,
         torch.manual_seed(0)
         config = RunConfig(model=name, data=args.data, compat=compat)
         ours = Ours(config)
-        peer = Peer(args.peer, name, config.resolved_options(), config.resolved_train(), dataset, split)
+        settings = resolve(config)
+        peer = Peer(args.peer, name, dict(settings.options), settings.train, dataset, split)
         for stage in ("train_epoch", "evaluate"):
             result = paired(getattr(ours, stage), getattr(peer, stage), args.pairs)
             result.update(floor(getattr(ours, stage), result["median_ours"]))

@@ -20,6 +20,12 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def("dropout(Tensor x, float p, int seed, bool relu) -> Tensor");
   m.def("dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor");
   m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
+  m.def(
+      "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) "
+      "-> (Tensor, Tensor, Tensor)");
+  m.def(
+      "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
+      "-> (Tensor, Tensor, Tensor)");
   m.def("pair_product(Tensor x, Tensor pairs) -> Tensor");
   m.def("pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor");
   m.def(

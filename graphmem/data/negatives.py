@@ -9,6 +9,7 @@ from graphmem import ops
 from graphmem.data._random import GOLDEN, MASK, below, draws, mix
 from graphmem.data.graph import CSRGraph
 
+
 def combine(*values: int) -> int:
     """Mix integers (seed, epoch, ...) into one signed 64-bit seed, by SplitMix64's finaliser."""
     state = 0

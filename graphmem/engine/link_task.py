@@ -17,6 +17,7 @@ from graphmem.engine.metrics import check_metrics, evaluate_scores
 from graphmem.engine.task import Task
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models.base import LinkModel
+from graphmem.nn.decoder import Memo
 from graphmem.nn.features import Features, as_features
 from graphmem.ops import _check
 
@@ -97,7 +98,7 @@ class LinkPredictionTask(Task):
         if valid_edges_at_test:
             both = torch.cat((split.train, split.valid), dim=1)
             self.test_graph = CSRGraph.from_edge_index(both, split.num_nodes, symmetric=True)
-        self._encoded: dict[int, Tensor] | None = None
+        self._encoded: dict[int, tuple[Tensor, Memo]] | None = None
 
     @property
     def protocol(self) -> Mapping[str, str | int | float | bool]:
@@ -178,15 +179,17 @@ class LinkPredictionTask(Task):
         graph = self.test_graph if split == "test" else self.graph
         pos, neg = getattr(self.split, split), getattr(self.split, f"{split}_neg")
         flat = neg if neg.dim() == 2 else neg.flatten(0, 1).t()
-        scores = model.score(self._encode(model, graph), graph, torch.cat((pos, flat), dim=1)).float()
+        h, memo = self._encode(model, graph)
+        scores = model.score(h, graph, torch.cat((pos, flat), dim=1), memo).float()
         pos_score, neg_score = scores.split([pos.size(1), flat.size(1)])
         return pos_score, neg_score.view(neg.shape[:2]) if neg.dim() == 3 else neg_score
 
-    def _encode(self, model: LinkModel, graph: CSRGraph) -> Any:
+    def _encode(self, model: LinkModel, graph: CSRGraph) -> tuple[Tensor, Memo]:
+        """Node representations, and what the scoring of several splits shares."""
         if self._encoded is None:
-            return model.encode(self.x, graph)
+            return model.encode(self.x, graph), Memo()
         if id(graph) not in self._encoded:
-            self._encoded[id(graph)] = model.encode(self.x, graph)
+            self._encoded[id(graph)] = (model.encode(self.x, graph), Memo())
         return self._encoded[id(graph)]
 
 

@@ -50,7 +50,7 @@ class LinkModel(nn.Module):
         return logits
 
     @torch.no_grad()
-    def score(self, h: Tensor, graph: CSRGraph, pairs: Tensor) -> Tensor:
+    def score(self, h: Tensor, graph: CSRGraph, pairs: Tensor, memo: Memo | None = None) -> Tensor:
         """Evaluate many pairs: logits [P] in bounded memory, sharing between chunks what does not depend on the pair.
 
         Chunks are cut by the number of neighbour entries they touch, not by the number of pairs.
@@ -59,9 +59,10 @@ class LinkModel(nn.Module):
             h: [N, channels], from :meth:`encode` in evaluation mode.
             graph: the graph to score on.
             pairs: int64 [2, P].
+            memo: pass the same one to calls with the same h and graph, and they share what does not depend on the pair.
         """
         pairs = _check.pairs("pairs", pairs, graph, graph)
-        memo = Memo()
+        memo = Memo() if memo is None else memo
         out = [self.decoder(h, graph, chunk, memo) for chunk in work_chunks(graph, pairs)]
         return torch.cat(out) if out else h.new_empty(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,30 @@ from graphmem.nn.decoder import (
     Memo,
     Neighborhoods,
     cn_weight,
+    compact_nodes,
     work_chunks,
 )
 from graphmem.nn.functional import gather_rows, gather_values
 from graphmem.nn.heads import evaluating
 from graphmem.ops import CNPart
+
+
+class NodeTable(NamedTuple):
+    """Rows of some nodes: ``nodes`` says of which, ``place`` [N] where each node's row is. Without them: of all."""
+
+    rows: Tensor
+    nodes: Tensor | None = None
+    place: Tensor | None = None
+
+    def at(self, idx: Tensor) -> Tensor:
+        """A list of nodes in terms of the rows."""
+        return idx if self.place is None else self.place[idx.long()]
+
+    def spread(self) -> Tensor:
+        """A row for every node, without gradient; zeros for nodes that are not in the table."""
+        if self.nodes is None or self.place is None:
+            return self.rows.detach()
+        return self.rows.new_zeros(self.place.numel(), self.rows.size(1)).index_copy_(0, self.nodes, self.rows.detach())
 
 
 class CompletionDecoder(CNDecoder):
@@ -98,19 +118,19 @@ class CompletionDecoder(CNDecoder):
         seen = self.hide_edges(graph)
         parts = ops.cn_index(seen, pairs)
         cn, left, right = parts["cn"], parts["left"], parts["right"]
+        inner_h, inner_graph = h, graph
         if self.compat == "reference":
-            transformed = self._transform_touched(h, pairs, parts, depth, memo)
-            inner_h, inner_graph = transformed, seen
-        else:
-            inner_h, inner_graph = h, graph
+            lists = [pairs.flatten(), *(part.idx for part in parts.values())]
+            table = self._transform_listed(h, None if depth > 1 else lists, memo)
+            inner_h, inner_graph = table.spread(), seen
         left, left_scale = self._sample(left, pairs[0] * graph.num_nodes + pairs[1])
         right, right_scale = self._sample(right, pairs[1] * graph.num_nodes + pairs[0])
         left_pairs, right_pairs = _residual_pairs(left, pairs[1]), _residual_pairs(right, pairs[0])
         left_logit, right_logit = self._inner(inner_h, inner_graph, (left_pairs, right_pairs), depth - 1, memo)
         if self.compat == "clean":
-            transformed = self._transform_touched(h, pairs, {"cn": cn, "left": left, "right": right}, 1, memo)
+            table = self._transform_listed(h, [part.idx for part in (cn, left, right)], memo)
         pt = self.ptlin(self.pair_product(h, pairs)).squeeze(1) if self.learn_pt else None
-        terms: list[tuple[Tensor, Tensor, Tensor | None]] = [(cn.ptr, cn.idx, cn_weight(seen, cn))]
+        terms: list[tuple[Tensor, Tensor, Tensor | None]] = [(cn.ptr, table.at(cn.idx), cn_weight(seen, cn))]
         for part, logit, scale in ((left, left_logit, left_scale), (right, right_logit, right_scale)):
             row_pt = None if pt is None else gather_values(pt, _rows(part))
             weight = self._probability(logit, row_pt)
@@ -118,8 +138,8 @@ class CompletionDecoder(CNDecoder):
                 weight = weight * scale
             if seen.weight is not None:
                 weight = weight * gather_values(seen.weight, part.slot)
-            terms.append((part.ptr, part.idx, weight))
-        return self.combine(h, pairs, Neighborhoods(transformed, terms))
+            terms.append((part.ptr, table.at(part.idx), weight))
+        return self.combine(h, pairs, Neighborhoods(table.rows, terms))
 
     def _probability(self, logit: Tensor, pt: Tensor | None) -> Tensor:
         q = torch.sigmoid(self.scale * (logit - self.offset))
@@ -136,19 +156,16 @@ class CompletionDecoder(CNDecoder):
         sampled = ops.sample_rows(part.ptr, part.idx, k, seed, replace=self.compat == "reference", row_key=row_key)
         return CNPart(sampled.ptr, sampled.idx, part.slot[sampled.pos], None), sampled.weight
 
-    def _transform_touched(
-        self, h: Tensor, pairs: Tensor, parts: dict[str, CNPart], depth: int, memo: Memo | None
-    ) -> Tensor:
-        """``transform(h)``, in training only on the rows that this batch reads; other rows are left as they are."""
-        if memo is not None or self.xlin is None or depth > 1:
-            return self.transform_all(h, memo)
-        touched = torch.zeros(h.size(0), dtype=torch.bool, device=h.device)
-        for index in (pairs.flatten(), *(part.idx.long() for part in parts.values())):
-            touched[index] = True
-        nodes = touched.nonzero().squeeze(1)
-        if nodes.numel() == h.size(0):
-            return self.transform(h)
-        return h.index_copy(0, nodes, self.transform(gather_rows(h, nodes)))
+    def _transform_listed(self, h: Tensor, lists: list[Tensor] | None, memo: Memo | None) -> NodeTable:
+        """Rows of ``transform(h)`` for the listed nodes; for all, where ``lists`` is ``None``."""
+        if self.xlin is None:
+            return NodeTable(h)
+        if lists is None:
+            return NodeTable(self.transform_all(h, memo))
+        if memo is not None:
+            return NodeTable(memo.rows(h, torch.cat([nodes.long() for nodes in lists]), self.transform))
+        nodes, place = compact_nodes(lists, h.size(0))
+        return NodeTable(self.transform(gather_rows(h, nodes)), nodes, place)
 
     def _inner(
         self, h: Tensor, graph: CSRGraph, sides: tuple[Tensor, Tensor], depth: int, memo: Memo | None

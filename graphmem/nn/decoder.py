@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -20,6 +20,20 @@ Compat = Literal["clean", "reference"]
 
 class Memo(dict[str, Any]):
     """What one evaluation may reuse between batches of pairs: valid for one (h, graph) and fixed weights."""
+
+    def rows(self, h: Tensor, nodes: Tensor | None, transform: Callable[[Tensor], Tensor]) -> Tensor:
+        """A table [N, channels] whose rows ``nodes`` (``None``: all) hold ``transform(h)``; each is computed once."""
+        if "table" not in self:
+            self["table"] = torch.empty_like(h)
+            self["done"] = torch.zeros(h.size(0), dtype=torch.bool, device=h.device)
+        wanted = torch.zeros_like(self["done"])
+        wanted[slice(None) if nodes is None else nodes.long()] = True
+        missing = (wanted & ~self["done"]).nonzero().squeeze(1)
+        if missing.numel():
+            self["table"][missing] = transform(h[missing])
+            self["done"][missing] = True
+        table: Tensor = self["table"]
+        return table
 
 
 class HeadOptions(TypedDict, total=False):
@@ -152,19 +166,16 @@ class CNDecoder(PairDecoder):
 
     def transform_all(self, h: Tensor, memo: Memo | None) -> Tensor:
         """Transform every row; once per evaluation."""
-        if memo is None or self.xlin is None:
-            return self.transform(h)
-        if "transformed" not in memo:
-            memo["transformed"] = self.transform(h)
-        transformed: Tensor = memo["transformed"]
-        return transformed
+        return self.transform(h) if memo is None or self.xlin is None else memo.rows(h, None, self.transform)
 
     def transform_needed(self, h: Tensor, idx: Tensor, memo: Memo | None) -> tuple[Tensor, Tensor]:
         """Rows of ``transform(h)`` for the nodes of a list alone, and the list in terms of these rows."""
-        if self.xlin is None or memo is not None:
-            return self.transform_all(h, memo), idx
-        nodes, local = compact_nodes(idx, h.size(0))
-        return self.transform(gather_rows(h, nodes)), local
+        if self.xlin is None:
+            return h, idx
+        if memo is not None:
+            return memo.rows(h, idx, self.transform), idx
+        nodes, place = compact_nodes((idx,), h.size(0))
+        return self.transform(gather_rows(h, nodes)), place[idx.long()]
 
 
 # Rows of a block of the dense heads: 1,024 rows of 256 float32 are 1 MiB, the size of a core's second-level cache on
@@ -218,12 +229,13 @@ def work_chunks(graph: CSRGraph, pairs: Tensor) -> Iterator[Tensor]:
         start = end
 
 
-def compact_nodes(idx: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-    """Distinct nodes of a list, ascending, and the list in terms of them; linear in list and nodes, no sort."""
-    seen = torch.zeros(num_nodes, dtype=torch.bool, device=idx.device)
-    seen[idx.long()] = True
-    place = seen.cumsum(0).sub_(1)
-    return seen.nonzero().squeeze(1), place[idx.long()]
+def compact_nodes(lists: Iterable[Tensor], num_nodes: int) -> tuple[Tensor, Tensor]:
+    """Distinct nodes of some lists, ascending, and the place of each node among them, [N]; linear, no sort."""
+    chosen = [nodes.long() for nodes in lists]
+    seen = torch.zeros(num_nodes, dtype=torch.bool, device=chosen[0].device)
+    for nodes in chosen:
+        seen[nodes] = True
+    return seen.nonzero().squeeze(1), seen.cumsum(0).sub_(1)
 
 
 def cn_weight(graph: CSRGraph, part: CNPart) -> Tensor | None:

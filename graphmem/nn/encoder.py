@@ -11,7 +11,8 @@ from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError
 from graphmem.nn.conv import CONVS, make_conv
 from graphmem.nn.features import Features, SparseFeatures, as_features
-from graphmem.nn.functional import DropoutReLU, dropout
+from graphmem.nn.functional import dropout
+from graphmem.nn.heads import hidden_end
 from graphmem.ops import _check
 
 
@@ -80,8 +81,7 @@ class GraphEncoder(nn.Module):
         for layer in range(num_layers):
             self.convs.append(make_conv(conv, width, hidden_channels))
             bare = self.pure or (layer > 0 and layer == num_layers - 1)
-            post = [] if bare else [nn.LayerNorm(hidden_channels) if norm else nn.Identity(), DropoutReLU(dropout)]
-            self.posts.append(nn.Sequential(*post))
+            self.posts.append(nn.Identity() if bare else hidden_end(hidden_channels, dropout, norm))
             width = hidden_channels
         self.out_channels = width
         self.jk_weight = nn.Parameter(torch.empty(num_layers)) if jk and num_layers else None

@@ -56,6 +56,31 @@ def _draw_seed() -> int:
     return int(torch.empty((), dtype=torch.int64).random_())
 
 
+class NormDropoutReLU(nn.LayerNorm):
+    """LayerNorm, dropout and ReLU of a hidden layer, as one step where our operator applies.
+
+    Args:
+        channels: width.
+        p: probability of a zero.
+    """
+
+    def __init__(self, channels: int, p: float) -> None:
+        super().__init__(channels)
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, channels] to [R, channels]."""
+        fits = x.dim() == 2 and self.weight.dtype == _check.accumulate_dtype(x.dtype)
+        if not fits or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return dropout_relu(super().forward(x), self.p, self.training)
+        p = self.p if self.training else 0.0
+        return ops.norm_dropout_relu(x, self.weight, self.bias, eps=self.eps, p=p, seed=_draw_seed() if p > 0 else 0)
+
+    def extra_repr(self) -> str:
+        """Show width and p."""
+        return f"{super().extra_repr()}, p={self.p}"
+
+
 class DropoutReLU(nn.Module):
     """Dropout followed by ReLU, as one step.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from graphmem.nn.functional import DropoutReLU, gather_rows
+from graphmem.nn.functional import DropoutReLU, NormDropoutReLU, gather_rows
 
 
 @contextmanager
@@ -24,8 +24,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             m.training = True
 
 
-def _norm(channels: int, norm: bool) -> nn.Module:
-    return nn.LayerNorm(channels) if norm else nn.Identity()
+def hidden_end(channels: int, dropout: float, norm: bool) -> nn.Module:
+    """What follows the linear part of a hidden layer: LN (unless ``norm`` is off), dropout, ReLU."""
+    return NormDropoutReLU(channels, dropout) if norm else DropoutReLU(dropout)
 
 
 def reset_all(module: nn.Module) -> None:
@@ -41,14 +42,13 @@ def node_mlp(channels: int, dropout: float, norm: bool) -> nn.Sequential:
         nn.Linear(channels, channels),
         DropoutReLU(dropout),
         nn.Linear(channels, channels),
-        _norm(channels, norm),
-        DropoutReLU(dropout),
+        hidden_end(channels, dropout, norm),
     )
 
 
 def pair_mlp(channels: int, dropout: float, norm: bool, tail_act: bool) -> nn.Sequential:
     """``xijlin``: Lin, LN, dropout, ReLU and, unless ``tail_act``, Lin."""
-    layers = [nn.Linear(channels, channels), _norm(channels, norm), DropoutReLU(dropout)]
+    layers = [nn.Linear(channels, channels), hidden_end(channels, dropout, norm)]
     return nn.Sequential(*layers, *([] if tail_act else [nn.Linear(channels, channels)]))
 
 
@@ -56,7 +56,7 @@ def logit_mlp(channels: int, dropout: float, norm: bool, two_layer: bool) -> nn.
     """``lin``: one or two of (Lin, LN, dropout, ReLU), then Lin to one logit."""
     layers: list[nn.Module] = []
     for _ in range(2 if two_layer else 1):
-        layers += [nn.Linear(channels, channels), _norm(channels, norm), DropoutReLU(dropout)]
+        layers += [nn.Linear(channels, channels), hidden_end(channels, dropout, norm)]
     return nn.Sequential(*layers, nn.Linear(channels, 1))
 
 
@@ -73,8 +73,7 @@ class CNBranch(nn.Module):
         self.rest = nn.Sequential(
             DropoutReLU(dropout),
             nn.Linear(channels, channels),
-            _norm(channels, norm),
-            DropoutReLU(dropout),
+            hidden_end(channels, dropout, norm),
             *([] if tail_act else [nn.Linear(channels, channels)]),
         )
         self.dropout = dropout
@@ -94,12 +93,11 @@ class CNBranch(nn.Module):
         if ids.numel() == num_pairs:
             out: Tensor = self.rest(first)
             return out
-        bias = self.first.bias.to(first.dtype)
-        if self.training and self.dropout > 0:
-            out = self.rest(bias.expand(num_pairs, -1).index_copy(0, ids, first))
-            return out
-        # Row 0 stands for every empty pair.
-        rows: Tensor = self.rest(torch.cat((bias.unsqueeze(0), first)))
+        # Row 0 stands for every empty pair; dropout, where it is on, treats them one by one.
+        rows = torch.cat((self.first.bias.to(first.dtype).unsqueeze(0), first))
         place = torch.zeros(num_pairs, dtype=torch.int64, device=ids.device)
         place[ids] = torch.arange(1, ids.numel() + 1, device=ids.device)
-        return gather_rows(rows, place)
+        if self.training and self.dropout > 0:
+            out = self.rest(gather_rows(rows, place))
+            return out
+        return gather_rows(self.rest(rows), place)

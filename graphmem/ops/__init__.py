@@ -21,6 +21,7 @@ from graphmem.ops.common_neighbors import (
     grouped_pairs,
 )
 from graphmem.ops.dropout import dropout
+from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_product import pair_product
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
@@ -43,6 +44,7 @@ __all__ = [
     "dropout",
     "find_edges",
     "grouped_pairs",
+    "norm_dropout_relu",
     "pair_product",
     "present_degree",
     "sample_non_edges",

@@ -31,6 +31,9 @@ SCHEMAS = (
     "dropout(Tensor x, float p, int seed, bool relu) -> Tensor",
     "dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor",
     "find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor",
+    "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) -> (Tensor, Tensor, Tensor)",
+    "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
+    "-> (Tensor, Tensor, Tensor)",
     "pair_product(Tensor x, Tensor pairs) -> Tensor",
     "pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor",
     "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor",

@@ -219,24 +219,6 @@ def segment_gather_dot(ptr: Array, idx: Array, keep: Array, x: Array, grad: Arra
 
 
 @_loop
-def pair_product(x: Array, pairs: Array, out: Array) -> None:
-    for b in range(pairs.shape[1]):
-        for f in range(x.shape[1]):
-            out[b, f] = x[pairs[0, b], f] * x[pairs[1, b], f]
-
-
-@_loop
-def pair_product_backward(grad: Array, x: Array, pairs: Array, tptr: Array, tslot: Array, out: Array) -> None:
-    """Add the terms of each node in the order of its ends: as a source first, then as a target."""
-    for node in range(len(tptr) - 1):
-        for k in range(tptr[node], tptr[node + 1]):
-            side, b = divmod(tslot[k], pairs.shape[1])
-            other = pairs[1 - side, b]
-            for f in range(x.shape[1]):
-                out[node, f] += grad[b, f] * x[other, f]
-
-
-@_loop
 def csr_transpose(ptr: Array, idx: Array, tptr: Array, trow: Array, tslot: Array) -> None:
     """Sort stably by counting: rows are visited in order, so entries of one column keep their order."""
     for k in range(len(idx)):
@@ -345,39 +327,3 @@ def sample_non_edges(rowptr: Array, col: Array, num_nodes: int, start: np.uint64
             if u != v and _find(rowptr, col, u, v) < 0 and _find(rowptr, col, v, u) < 0:
                 out[0, c], out[1, c] = u, v
                 break
-
-
-# -------------------------------------------------------------------------------------------------------------- dropout
-
-DROPOUT_BLOCK = 65_536
-_ELEMENT, _MURMUR_1, _MURMUR_2 = np.uint64(0x9E3779B9), np.uint64(0x85EBCA6B), np.uint64(0xC2B2AE35)
-_13, _16 = np.uint64(13), np.uint64(16)
-
-
-@_loop
-def _element_draw(key_1: np.uint64, key_2: np.uint64, element: int) -> Any:
-    """32-bit arithmetic in 64-bit integers: a product of two 32-bit numbers fits, and the mask wraps it."""
-    h = (np.uint64(element) * _ELEMENT + key_1) & _LOW
-    h = ((h ^ (h >> _16)) * _MURMUR_1) & _LOW
-    h = h ^ key_2
-    h = ((h ^ (h >> _13)) * _MURMUR_2) & _LOW
-    return h ^ (h >> _16)
-
-
-@_loop
-def dropout(x: Array, threshold: np.uint64, scale: Any, seed: np.uint64, relu: bool, out: Array) -> None:
-    for block in range((len(x) + DROPOUT_BLOCK - 1) // DROPOUT_BLOCK):
-        state = _stream(seed, np.uint64(block))
-        first = block * DROPOUT_BLOCK
-        for k in range(first, min(first + DROPOUT_BLOCK, len(x))):
-            kept = _element_draw(state & _LOW, state >> _32, k - first) >= threshold
-            # Written as a test for <= so that nan stays nan, as in ReLU itself.
-            if kept and not (relu and x[k] <= 0):
-                out[k] = x[k] * scale
-
-
-@_loop
-def dropout_relu_backward(grad: Array, y: Array, scale: Any, out: Array) -> None:
-    for k in range(len(y)):
-        if y[k] > 0:
-            out[k] = grad[k] * scale

@@ -29,6 +29,13 @@ def _loops() -> ModuleType:
     return _reference_loops
 
 
+@functools.cache
+def _dense() -> ModuleType:
+    from graphmem.ops import _reference_dense
+
+    return _reference_dense
+
+
 def _array(tensor: Tensor) -> NDArray[np.generic]:
     return tensor.detach().contiguous().numpy()
 
@@ -241,7 +248,7 @@ def pair_product(x: Tensor, pairs: Tensor) -> Tensor:
     """Element-wise products of the rows of ``x`` at both ends of each pair, [B, F] in the dtype of ``x``."""
     dtype = _accumulate_dtype(x.dtype)
     out = torch.empty(pairs.size(1), x.size(1), dtype=dtype)
-    _loops().pair_product(_array(x.to(dtype)), _array(pairs), out.numpy())
+    _dense().pair_product(_array(x.to(dtype)), _array(pairs), out.numpy())
     return out.to(x.dtype)
 
 
@@ -249,7 +256,7 @@ def pair_product_backward(grad: Tensor, x: Tensor, pairs: Tensor, tptr: Tensor, 
     """Gradient of :func:`pair_product`, [N, F]; ``tptr`` and ``tslot`` are ``csr_transpose`` of the 2 B ends."""
     dtype = _accumulate_dtype(x.dtype)
     out = torch.zeros(x.shape, dtype=dtype)
-    _loops().pair_product_backward(
+    _dense().pair_product_backward(
         _array(grad.to(dtype)), _array(x.to(dtype)), _array(pairs), _array(tptr), _array(tslot), out.numpy()
     )
     return out.to(x.dtype)
@@ -272,7 +279,7 @@ def dropout(x: Tensor, p: float, seed: int, relu: bool) -> Tensor:
     """``x / (1 - p)`` where kept, else 0; with ``relu`` also 0 where ``x <= 0``; the mask follows from the seed."""
     dtype = _accumulate_dtype(x.dtype)
     out = torch.zeros(x.shape, dtype=dtype)
-    _loops().dropout(
+    _dense().dropout(
         _array(x.to(dtype)).reshape(-1),
         np.uint64(int(p * 2**32)),
         _dropout_scale(p, dtype),
@@ -287,13 +294,57 @@ def dropout_relu_backward(grad: Tensor, y: Tensor, p: float) -> Tensor:
     """``grad / (1 - p)`` where the output ``y`` of dropout with ReLU is positive, else 0."""
     dtype = _accumulate_dtype(y.dtype)
     out = torch.zeros(y.shape, dtype=dtype)
-    _loops().dropout_relu_backward(
+    _dense().dropout_relu_backward(
         _array(grad.to(dtype)).reshape(-1),
         _array(y.to(dtype)).reshape(-1),
         _dropout_scale(p, dtype),
         out.numpy().reshape(-1),
     )
     return out.to(y.dtype)
+
+
+def norm_dropout_relu(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, p: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(y, mean, rstd)``: ReLU of dropout of LayerNorm of each row of ``x`` [R, F]."""
+    dtype = _accumulate_dtype(x.dtype)
+    y = torch.zeros(x.shape, dtype=dtype)
+    mean, rstd = torch.empty(x.size(0), dtype=dtype), torch.empty(x.size(0), dtype=dtype)
+    number = np.float64 if dtype == torch.float64 else np.float32
+    _dense().norm_dropout_relu(
+        _array(x.to(dtype)),
+        _array(weight),
+        _array(bias),
+        number(eps),
+        np.uint64(int(p * 2**32)),
+        _dropout_scale(p, dtype),
+        np.uint64(seed & _UINT64),
+        y.numpy(),
+        mean.numpy(),
+        rstd.numpy(),
+    )
+    return y.to(x.dtype), mean, rstd
+
+
+def norm_dropout_relu_backward(
+    grad: Tensor, y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(dx, dweight, dbias)`` of :func:`norm_dropout_relu`."""
+    dtype = _accumulate_dtype(x.dtype)
+    dx = torch.empty(x.shape, dtype=dtype)
+    dweight, dbias = torch.zeros(x.size(1), dtype=dtype), torch.zeros(x.size(1), dtype=dtype)
+    arrays = [_array(t.to(dtype)) for t in (grad, y, x)]
+    _dense().norm_dropout_relu_backward(
+        *arrays,
+        _array(mean),
+        _array(rstd),
+        _array(weight),
+        _dropout_scale(p, dtype),
+        dx.numpy(),
+        dweight.numpy(),
+        dbias.numpy(),
+    )
+    return dx.to(x.dtype), dweight, dbias
 
 
 def sample_rows(

@@ -57,17 +57,17 @@ class DenseDecoder:
 
     def sum_branch(self, name: str, v: Tensor) -> Tensor:
         inner = self.linear(f"{name}.rest.1", self.linear(f"{name}.first", v).clamp(min=0))
-        return self.tail(f"{name}.rest.4", self.norm(f"{name}.rest.2", inner).clamp(min=0))
+        return self.tail(f"{name}.rest.3", self.norm(f"{name}.rest.2", inner).clamp(min=0))
 
     def pair_branch(self, v: Tensor) -> Tensor:
-        return self.tail("xijlin.3", self.norm("xijlin.1", self.linear("xijlin.0", v)).clamp(min=0))
+        return self.tail("xijlin.2", self.norm("xijlin.1", self.linear("xijlin.0", v)).clamp(min=0))
 
     def head(self, v: Tensor) -> Tensor:
         v = self.norm("lin.1", self.linear("lin.0", v)).clamp(min=0)
-        if "lin.6.weight" in self.state:  # two layers
-            v = self.norm("lin.4", self.linear("lin.3", v)).clamp(min=0)
-            return self.linear("lin.6", v)[0]
-        return self.linear("lin.3", v)[0]
+        if "lin.4.weight" in self.state:  # two layers
+            v = self.norm("lin.3", self.linear("lin.2", v)).clamp(min=0)
+            return self.linear("lin.4", v)[0]
+        return self.linear("lin.2", v)[0]
 
     # Neighbourhoods.
 
