@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphmem.data.graph import CSRGraph
@@ -77,6 +78,8 @@ class GraphEncoder(nn.Module):
         self.input_lin: nn.Linear | None = None
         if in_channels is not None and (self.pure or num_layers == 0):
             self.input_lin, width = nn.Linear(in_channels, hidden_channels), hidden_channels
+            # Stored column by column: sparse features read whole columns, and a copy a step costs as much as the layer.
+            self.input_lin.weight.data = self.input_lin.weight.data.t().contiguous().t()
         self.convs, self.posts = nn.ModuleList(), nn.ModuleList()
         for layer in range(num_layers):
             self.convs.append(make_conv(conv, width, hidden_channels))
@@ -122,7 +125,8 @@ class GraphEncoder(nn.Module):
             if isinstance(x, SparseFeatures):
                 x = x.linear(self.input_lin.weight, self.input_lin.bias, input_dropout)
             else:
-                x = self.input_lin(dropout(x, input_dropout, self.training))
+                weight = self.input_lin.weight.contiguous()  # the layout whose gradient is a plain product
+                x = F.linear(dropout(x, input_dropout, self.training), weight, self.input_lin.bias)
             return dropout(x, self.dropout, self.training)
         if isinstance(x, SparseFeatures):
             x = x.to_dense()

@@ -64,7 +64,7 @@ class SparseFeatures:
         r"""Compute :math:`\mathrm{dropout}(X) W^\top + b`.
 
         Args:
-            weight: [out, F].
+            weight: [out, F]; read column by column, so its transpose is best contiguous.
             bias: [out].
             dropout: probability; a value that is kept is scaled by 1 / (1 - dropout).
 
@@ -74,12 +74,12 @@ class SparseFeatures:
         Raises:
             ArgumentError: a weight of another width, or an id of a feature outside [0, F).
         """
-        weight = _check.tensor("weight", weight, shape=(None, self.num_features), dtypes=_check.FLOAT_DTYPES)
+        rows = _check.tensor("weight", weight.t(), shape=(self.num_features, None), dtypes=_check.FLOAT_DTYPES)
         if self._transposed is None:
             self._transposed = ops.csr_transpose(self.ptr, self.idx, self.num_features)
         value = functional.dropout(self.value, dropout, dropout > 0)
         out: Tensor = torch.ops.graphmem.segment_gather_sum(
-            self.ptr, self.idx, None, value, None, weight.t().contiguous(), *self._transposed
+            self.ptr, self.idx, None, value, None, rows, *self._transposed
         )
         return out if bias is None else out + bias
 

@@ -29,8 +29,8 @@ class _ThirdBranchDecoder(CNDecoder):
         graph = self.hide_edges(graph)
         common, other = self.sums(self.transform_all(h, memo), graph, pairs, memo)
         every = torch.arange(pairs.size(1), device=pairs.device)
-        branch = self.scaled(self.xcnlin(every, common, pairs.size(1))) + self.third(every, other, pairs.size(1))
-        out: Tensor = self.lin(branch + self.xijlin(self.pair_product(h, pairs)))
+        terms = self.third(every, other, pairs.size(1)) + self.xijlin(self.pair_product(h, pairs))
+        out: Tensor = self.lin(self.add_branch(terms, self.xcnlin(every, common, pairs.size(1))))
         return out.squeeze(1)
 
 
