@@ -119,10 +119,8 @@ def plot_speed() -> None:
     found = [row for document in load("speed_ncn_*.json") for row in document["rows"]]
     if not found:
         return
-    labels = [
-        f"{name_of(r['model'])} {r['compat']}\n{'train' if r['stage'] == 'train_epoch' else 'eval'}, {r['threads']} thr."
-        for r in found
-    ]
+    stages = {"train_epoch": "train", "evaluate": "eval"}
+    labels = [f"{name_of(r['model'])} {r['compat']}\n{stages[r['stage']]}, {r['threads']} thr." for r in found]
     figure, axes = plt.subplots(figsize=(max(6, 0.75 * len(found)), 3.6))
     samples = [[p / o for o, p in zip(r["ours_seconds"], r["peer_seconds"], strict=True)] for r in found]
     axes.boxplot(samples, tick_labels=labels, showfliers=False)
@@ -173,7 +171,7 @@ def results_page() -> str:
             machine("planetoid_*.json"),
             planetoid(),
             "## The same function",
-            f"`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
+            "`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
             f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
             "## Speed against the authors' code",
             machine("speed_ncn_*.json"),

@@ -28,8 +28,7 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "-> (Tensor, Tensor, Tensor)");
   m.def("pair_product(Tensor x, Tensor pairs) -> Tensor");
   m.def("pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor");
-  m.def(
-      "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");
+  m.def("sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");
   m.def(
       "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "
       "-> (Tensor, Tensor)");

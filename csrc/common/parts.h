@@ -12,6 +12,8 @@ GRAPHMEM_HD int64_t count_parts(int64_t parts) {
 }
 
 // Row of the output that a part is written to, or -1.
-GRAPHMEM_HD int64_t part_row(int64_t parts, int64_t part) { return (parts & part) ? count_parts(parts & (part - 1)) : -1; }
+GRAPHMEM_HD int64_t part_row(int64_t parts, int64_t part) {
+  return (parts & part) ? count_parts(parts & (part - 1)) : -1;
+}
 
 }  // namespace graphmem

@@ -18,9 +18,7 @@ GRAPHMEM_HD uint64_t stream(uint64_t seed, uint64_t key) {
   return mix(mix(seed + kGolden) ^ (key * 0xD1342543DE82EF95ull + kGolden));
 }
 
-GRAPHMEM_HD uint64_t draw(uint64_t stream_state, uint64_t number) {
-  return mix(stream_state + (number + 1) * kGolden);
-}
+GRAPHMEM_HD uint64_t draw(uint64_t stream_state, uint64_t number) { return mix(stream_state + (number + 1) * kGolden); }
 
 // Maps a draw to [0, bound) by the high half of a 128-bit product (Lemire 2019, without the rejection step: the bias is
 // at most bound / 2^64).

@@ -10,8 +10,8 @@ constexpr uint64_t kMaxAttempts = 1024;
 
 // Event `e`: a uniform pair u != v that is an edge in neither direction; false after kMaxAttempts rejections.
 template <class Col>
-GRAPHMEM_HD bool sample_non_edge(const int64_t* rowptr, const Col* col, uint64_t num_nodes, uint64_t seed, uint64_t event,
-                                 int64_t* u_out, int64_t* v_out) {
+GRAPHMEM_HD bool sample_non_edge(const int64_t* rowptr, const Col* col, uint64_t num_nodes, uint64_t seed,
+                                 uint64_t event, int64_t* u_out, int64_t* v_out) {
   const uint64_t state = stream(seed, event);
   auto is_edge = [&](int64_t u, int64_t v) {
     const int64_t end = rowptr[u + 1];

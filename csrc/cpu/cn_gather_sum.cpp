@@ -46,11 +46,10 @@ void forward(const Csr<Col, Acc>& a, const Csr<Col, Acc>& b, const int64_t* pair
     std::vector<Acc> sums(num_parts * num_features);
     for (int64_t n = begin; n < end; ++n) {
       std::fill(sums.begin(), sums.end(), Acc(0));
-      visit_weighted(a, b, pairs[n], pairs[num_pairs + n], exclude_endpoints, parts,
-                     [&](int64_t part, Col u, Acc weight) {
-                       axpy(sums.data() + part_row(parts, part) * num_features, weight, x + u * num_features,
-                            num_features);
-                     });
+      visit_weighted(
+          a, b, pairs[n], pairs[num_pairs + n], exclude_endpoints, parts, [&](int64_t part, Col u, Acc weight) {
+            axpy(sums.data() + part_row(parts, part) * num_features, weight, x + u * num_features, num_features);
+          });
       for (int64_t r = 0; r < num_parts; ++r) {
         store(out + (r * num_pairs + n) * num_features, sums.data() + r * num_features, num_features);
       }
@@ -101,8 +100,7 @@ Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<T
                                   Tensor grad, int64_t num_nodes, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum_backward";
   const int64_t num_pairs = pairs.size(1), num_features = grad.size(2);
-  Tensor sums =
-      torch::stable::new_zeros(grad, {num_nodes, num_features}, accumulate_dtype(grad.scalar_type()));
+  Tensor sums = torch::stable::new_zeros(grad, {num_nodes, num_features}, accumulate_dtype(grad.scalar_type()));
   dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
     dispatch_feature(kOp, grad.scalar_type(), [&](auto feature) {
       using Col = typename decltype(index)::type;

@@ -61,10 +61,12 @@ GRAPHMEM_INLINE void forward_row(const Forward<X, Acc>& a, int64_t r) {
   X* y = a.y + r * a.width;
   const Acc count = static_cast<Acc>(a.width);
   const Acc mean = lane_sum<Acc>(a.width, [&](int64_t f) { return static_cast<Acc>(x[f]); }) / count;
-  const Acc variance = lane_sum<Acc>(a.width, [&](int64_t f) {
-                         const Acc d = static_cast<Acc>(x[f]) - mean;
-                         return d * d;
-                       }) / count;
+  const Acc variance = lane_sum<Acc>(a.width,
+                                     [&](int64_t f) {
+                                       const Acc d = static_cast<Acc>(x[f]) - mean;
+                                       return d * d;
+                                     }) /
+                       count;
   const Acc rstd = Acc(1) / std::sqrt(variance + a.eps);
   a.mean[r] = mean;
   a.rstd[r] = rstd;
@@ -116,13 +118,13 @@ GRAPHMEM_INLINE void backward_row(const Backward<X, Acc>& a, int64_t r, Acc* dwe
 }
 
 // Function multiversioning does not reach into templates, so each dtype has clones of its own.
-#define GRAPHMEM_NORM_CLONES(X, Acc)                                                                                \
-  GRAPHMEM_CLONES void run_forward(const Forward<X, Acc>& a, int64_t begin, int64_t end) {                         \
-    for (int64_t r = begin; r < end; ++r) forward_row(a, r);                                                       \
-  }                                                                                                                \
-  GRAPHMEM_CLONES void run_backward(const Backward<X, Acc>& a, int64_t begin, int64_t end, Acc* dweight,           \
-                                    Acc* dbias, Acc* dy, Acc* xhat) {                                              \
-    for (int64_t r = begin; r < end; ++r) backward_row(a, r, dweight, dbias, dy, xhat);                            \
+#define GRAPHMEM_NORM_CLONES(X, Acc)                                                                                 \
+  GRAPHMEM_CLONES void run_forward(const Forward<X, Acc>& a, int64_t begin, int64_t end) {                           \
+    for (int64_t r = begin; r < end; ++r) forward_row(a, r);                                                         \
+  }                                                                                                                  \
+  GRAPHMEM_CLONES void run_backward(const Backward<X, Acc>& a, int64_t begin, int64_t end, Acc* dweight, Acc* dbias, \
+                                    Acc* dy, Acc* xhat) {                                                            \
+    for (int64_t r = begin; r < end; ++r) backward_row(a, r, dweight, dbias, dy, xhat);                              \
   }
 GRAPHMEM_NORM_CLONES(float, float)
 GRAPHMEM_NORM_CLONES(double, double)
@@ -164,10 +166,14 @@ std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_backward_cpu(Tensor grad, T
   dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    const Backward<X, Acc> a{data<X>(kOp, "grad", grad),     data<X>(kOp, "y", y),
-                             data<X>(kOp, "x", x),           data<Acc>(kOp, "mean", mean),
-                             data<Acc>(kOp, "rstd", rstd),   data<Acc>(kOp, "weight", weight),
-                             static_cast<Acc>(1.0 / (1.0 - p)), width,
+    const Backward<X, Acc> a{data<X>(kOp, "grad", grad),
+                             data<X>(kOp, "y", y),
+                             data<X>(kOp, "x", x),
+                             data<Acc>(kOp, "mean", mean),
+                             data<Acc>(kOp, "rstd", rstd),
+                             data<Acc>(kOp, "weight", weight),
+                             static_cast<Acc>(1.0 / (1.0 - p)),
+                             width,
                              static_cast<X*>(dx.mutable_data_ptr())};
     std::vector<Acc> sums(2 * blocks * width, Acc(0));
     parallel_chunks(blocks, 1, [&](int64_t begin, int64_t end) {

@@ -30,6 +30,4 @@ Tensor sample_non_edges_cpu(Tensor rowptr, Tensor col, int64_t num_nodes, int64_
 }  // namespace
 }  // namespace graphmem
 
-STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) {
-  m.impl("sample_non_edges", TORCH_BOX(&graphmem::sample_non_edges_cpu));
-}
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) { m.impl("sample_non_edges", TORCH_BOX(&graphmem::sample_non_edges_cpu)); }

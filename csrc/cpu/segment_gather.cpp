@@ -54,9 +54,9 @@ GRAPHMEM_INLINE void gather_rows(const Gather<Index, X, Acc>& g, int64_t begin, 
 }
 
 // Function multiversioning does not reach into templates, so each hot combination has a clone of its own.
-#define GRAPHMEM_GATHER_CLONE(Index, X, Acc)                                                                  \
-  GRAPHMEM_CLONES void run_gather(const Gather<Index, X, Acc>& g, int64_t begin, int64_t end) {               \
-    gather_rows(g, begin, end);                                                                               \
+#define GRAPHMEM_GATHER_CLONE(Index, X, Acc)                                                    \
+  GRAPHMEM_CLONES void run_gather(const Gather<Index, X, Acc>& g, int64_t begin, int64_t end) { \
+    gather_rows(g, begin, end);                                                                 \
   }
 GRAPHMEM_GATHER_CLONE(int32_t, float, float)
 GRAPHMEM_GATHER_CLONE(int64_t, float, float)
@@ -79,10 +79,14 @@ Tensor segment_gather_sum_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> slot
       using Index = typename decltype(index)::type;
       using X = typename decltype(feature)::type;
       using Acc = typename Accumulate<X>::type;
-      const Gather<Index, X, Acc> gather{data<int64_t>(kOp, "ptr", ptr),       data<Index>(kOp, "idx", idx),
-                                         data<int64_t>(kOp, "slot", slot),     data<Acc>(kOp, "weight", weight),
-                                         data<bool>(kOp, "keep", keep),        data<X>(kOp, "x", x),
-                                         num_features,                         static_cast<X*>(out.mutable_data_ptr())};
+      const Gather<Index, X, Acc> gather{data<int64_t>(kOp, "ptr", ptr),
+                                         data<Index>(kOp, "idx", idx),
+                                         data<int64_t>(kOp, "slot", slot),
+                                         data<Acc>(kOp, "weight", weight),
+                                         data<bool>(kOp, "keep", keep),
+                                         data<X>(kOp, "x", x),
+                                         num_features,
+                                         static_cast<X*>(out.mutable_data_ptr())};
       parallel_chunks(num_segments, 64, [&](int64_t begin, int64_t end) { run_gather(gather, begin, end); });
     });
   });

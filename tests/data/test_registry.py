@@ -99,7 +99,8 @@ def test_cards_of_an_installed_wheel_come_first(tmp_path: Path, monkeypatch: pyt
     installed = tmp_path / "site-packages" / "graphmem"
     (installed / "data" / "cards").mkdir(parents=True)
     (installed / "data" / "cards" / "only.toml").write_text('name = "only"')
-    monkeypatch.setattr(graphmem, "__path__", [*graphmem.__path__, str(installed)])
+    # Sources and an installed package: of the latter, the cards.
+    monkeypatch.setattr(graphmem, "__path__", [str(Path(graphmem.__file__).parent), str(installed)])
     assert [card.name for card in list_datasets()] == ["only"]
     monkeypatch.setattr(cards, "card_folders", lambda: [tmp_path / "nothing"])
     with pytest.raises(DatasetError, match=r"no data-set cards found; looked for \*.toml in .*nothing"):
