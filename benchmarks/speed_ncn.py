@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from common import provenance, write_json
 from peer_ncn import build_peer, load_peer, sparse_tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from graphmem.data import CSRGraph, load_dataset, split_edges
 from graphmem.engine.experiment import RunConfig, build
@@ -115,6 +115,13 @@ def paired(ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> 
         "median_paired_ratio": statistics.median(s[1] / s[0] for s in kept),
         "peer_best_over_our_median": min(s[1] for s in kept) / statistics.median(s[0] for s in kept),
     }
+
+
+@register_flop_formula(torch.ops.graphmem.pair_head)
+def _head_flops(h: Any, pairs: Any, branch: Any, place: Any, weights_t: Any, *_: Any, **__: Any) -> int:
+    """The fused head's products, which the counter does not know."""
+    layers, width, _ = weights_t
+    return int(2 * pairs[1] * layers * width * width)
 
 
 def product_rate() -> float:

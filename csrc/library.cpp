@@ -26,6 +26,10 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def(
       "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
       "-> (Tensor, Tensor, Tensor)");
+  m.def(
+      "pair_head(Tensor h, Tensor pairs, Tensor? branch, Tensor? place, Tensor weights_t, Tensor biases, "
+      "Tensor norm_weights, Tensor norm_biases, Tensor out_weight, Tensor out_bias, float eps, int num_pair_layers, "
+      "int norm_mask, int relu_mask) -> Tensor");
   m.def("pair_product(Tensor x, Tensor pairs) -> Tensor");
   m.def("pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor");
   m.def("sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");

@@ -139,7 +139,7 @@ class CompletionDecoder(CNDecoder):
             if seen.weight is not None:
                 weight = weight * gather_values(seen.weight, part.slot)
             terms.append((part.ptr, table.at(part.idx), weight))
-        return self.combine(h, pairs, Neighborhoods(table.rows, terms))
+        return self.combine(h, pairs, Neighborhoods(table.rows, terms), memo)
 
     def _probability(self, logit: Tensor, pt: Tensor | None) -> Tensor:
         q = torch.sigmoid(self.scale * (logit - self.offset))

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from graphmem import ops
 from graphmem.data.graph import CSRGraph
 from graphmem.nn.functional import gather_rows, gather_sum, gather_values
-from graphmem.nn.heads import CNBranch, logit_mlp, node_mlp, pair_mlp, reset_all
+from graphmem.nn.heads import CNBranch, logit_mlp, node_mlp, pair_mlp, reset_all, stack_layers
 from graphmem.ops import CNPart
 
 Compat = Literal["clean", "reference"]
@@ -79,6 +79,21 @@ class PairDecoder(nn.Module):
         """Torch's defaults for linear layers and norms."""
         reset_all(self)
 
+    def fused_head(self, h: Tensor, memo: Memo | None) -> ops.HeadWeights | None:
+        """The dense layers for :func:`graphmem.ops.pair_head`, where it can serve; otherwise ``None``."""
+        dropout = self.training and any(getattr(module, "p", 0) > 0 for module in self.modules())
+        busy = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        weight = self.lin[0].weight
+        fits = h.dtype == weight.dtype and h.dtype in (torch.float32, torch.float64) and h.device.type == "cpu"
+        if dropout or busy or not fits:
+            return None
+        if memo is None:
+            return stack_layers(self.xijlin, self.lin)
+        if "head" not in memo:
+            memo["head"] = stack_layers(self.xijlin, self.lin)
+        head: ops.HeadWeights = memo["head"]
+        return head
+
     def pair_product(self, h: Tensor, pairs: Tensor) -> Tensor:
         r""":math:`e_{ij} = h_i \odot h_j`, [B, channels]."""
         return ops.pair_product(h, pairs)
@@ -95,6 +110,9 @@ class PairDecoder(nn.Module):
         Returns:
             [B].
         """
+        head = self.fused_head(h, memo)
+        if head is not None:
+            return ops.pair_head(h, pairs, head)
         out: Tensor = self.lin(self.xijlin(self.pair_product(h, pairs)))
         return out.squeeze(1)
 
@@ -133,11 +151,15 @@ class CNDecoder(PairDecoder):
         graph = self.hide_edges(graph)
         part = ops.cn_index(graph, pairs, parts=("cn",))["cn"]
         table, idx = self.transform_needed(h, part.idx, memo)
-        return self.combine(h, pairs, Neighborhoods(table, [(part.ptr, idx, cn_weight(graph, part))]))
+        return self.combine(h, pairs, Neighborhoods(table, [(part.ptr, idx, cn_weight(graph, part))]), memo)
 
-    def combine(self, h: Tensor, pairs: Tensor, neighborhoods: Neighborhoods) -> Tensor:
+    def combine(self, h: Tensor, pairs: Tensor, neighborhoods: Neighborhoods, memo: Memo | None) -> Tensor:
         """Logits of pairs from their neighbourhoods; without gradient in blocks whose activations stay in cache."""
         num_pairs = pairs.size(1)
+        head = self.fused_head(h, memo)
+        if head is not None:
+            rows, place = self.xcnlin.compact(*neighborhoods.sums(0, num_pairs), num_pairs)
+            return ops.pair_head(h, pairs, head, rows * self.beta, place)
         if torch.is_grad_enabled() or num_pairs <= HEAD_ROWS:
             return self._head(h, pairs, *neighborhoods.sums(0, num_pairs))
         starts = range(0, num_pairs, HEAD_ROWS)

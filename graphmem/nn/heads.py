@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.nn.functional import DropoutReLU, NormDropoutReLU, gather_rows
+from graphmem.ops import HeadLayer, HeadWeights, stack_head
 
 
 @contextmanager
@@ -89,15 +90,38 @@ class CNBranch(nn.Module):
         Returns:
             [B, channels].
         """
-        first = self.first(sums)
         if ids.numel() == num_pairs:
-            out: Tensor = self.rest(first)
+            out: Tensor = self.rest(self.first(sums))
             return out
-        # Row 0 stands for every empty pair; dropout, where it is on, treats them one by one.
-        rows = torch.cat((self.first.bias.to(first.dtype).unsqueeze(0), first))
-        place = torch.zeros(num_pairs, dtype=torch.int64, device=ids.device)
-        place[ids] = torch.arange(1, ids.numel() + 1, device=ids.device)
-        if self.training and self.dropout > 0:
+        if self.training and self.dropout > 0:  # treats empty pairs one by one
+            rows, place = self._with_empty(ids, self.first(sums), num_pairs)
             out = self.rest(gather_rows(rows, place))
             return out
-        return gather_rows(self.rest(rows), place)
+        return gather_rows(*self.compact(ids, sums, num_pairs))
+
+    def compact(self, ids: Tensor, sums: Tensor, num_pairs: int) -> tuple[Tensor, Tensor]:
+        """:meth:`forward` without dropout: rows [C + 1, channels], row 0 for empty pairs, and the row of each pair."""
+        rows, place = self._with_empty(ids, self.first(sums), num_pairs)
+        return self.rest(rows), place
+
+    def _with_empty(self, ids: Tensor, first: Tensor, num_pairs: int) -> tuple[Tensor, Tensor]:
+        place = torch.zeros(num_pairs, dtype=torch.int64, device=ids.device)
+        place[ids] = torch.arange(1, ids.numel() + 1, device=ids.device)
+        return torch.cat((self.first.bias.to(first.dtype).unsqueeze(0), first)), place
+
+
+def stack_layers(pair: nn.Sequential, logit: nn.Sequential) -> HeadWeights:
+    """The layers of ``xijlin`` and ``lin`` as :func:`graphmem.ops.pair_head` reads them."""
+    *logit_layers, last = _layers(logit)
+    return stack_head(_layers(pair), logit_layers, last.weight, last.bias)
+
+
+def _layers(perceptron: nn.Sequential) -> list[HeadLayer]:
+    layers: list[HeadLayer] = []
+    for module in perceptron:
+        if isinstance(module, nn.Linear):
+            layers.append(HeadLayer(module.weight, module.bias, None, False))
+        else:  # what ends a hidden layer
+            norm = (module.weight, module.bias) if isinstance(module, NormDropoutReLU) else None
+            layers[-1] = layers[-1]._replace(norm=norm, relu=True)
+    return layers

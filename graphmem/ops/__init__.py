@@ -22,6 +22,7 @@ from graphmem.ops.common_neighbors import (
 )
 from graphmem.ops.dropout import dropout
 from graphmem.ops.norm import norm_dropout_relu
+from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
@@ -32,6 +33,8 @@ __all__ = [
     "CUDA_LIBRARY",
     "NATIVE",
     "CNPart",
+    "HeadLayer",
+    "HeadWeights",
     "SampledRows",
     "Transposed",
     "cn_count",
@@ -45,9 +48,11 @@ __all__ = [
     "find_edges",
     "grouped_pairs",
     "norm_dropout_relu",
+    "pair_head",
     "pair_product",
     "present_degree",
     "sample_non_edges",
     "sample_rows",
     "segment_gather_sum",
+    "stack_head",
 ]

@@ -34,6 +34,9 @@ SCHEMAS = (
     "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
     "-> (Tensor, Tensor, Tensor)",
+    "pair_head(Tensor h, Tensor pairs, Tensor? branch, Tensor? place, Tensor weights_t, Tensor biases, "
+    "Tensor norm_weights, Tensor norm_biases, Tensor out_weight, Tensor out_bias, float eps, int num_pair_layers, "
+    "int norm_mask, int relu_mask) -> Tensor",
     "pair_product(Tensor x, Tensor pairs) -> Tensor",
     "pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor",
     "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor",
