@@ -176,10 +176,10 @@ def test_sampling_is_unbiased(compat: str, monkeypatch: pytest.MonkeyPatch) -> N
     sums: list[Tensor] = []
     real = CompletionDecoder.combine
 
-    def record(self: CompletionDecoder, h: Tensor, pairs: Tensor, lists: Neighborhoods) -> Tensor:
+    def record(self: CompletionDecoder, h: Tensor, pairs: Tensor, lists: Neighborhoods, memo: Any) -> Tensor:
         if torch.equal(pairs, targets):
             sums.append(lists.sums(0, pairs.size(1))[1].detach())
-        return real(self, h, pairs, lists)
+        return real(self, h, pairs, lists, memo)
 
     monkeypatch.setattr(CompletionDecoder, "combine", record)
     targets = pairs

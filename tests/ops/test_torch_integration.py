@@ -32,6 +32,8 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     ends = torch.ops.graphmem.csr_transpose(torch.arange(13), pairs.flatten(), 10)
     leaf = x.clone().requires_grad_()
     segment = (full.rowptr, full.col)
+    layers = features(10, 5, 3).view(2, 5, 5)
+    head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
         "cn_index": [(*pair_count, 7, offsets, int(ptr[-1]), int(offsets[0, -1]))],
@@ -44,6 +46,12 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "dropout": [(leaf, 0.4, -3, False), (leaf.half(), 0.4, 3, True)],
         "dropout_relu_backward": [(features(10, 5, 1), x, 0.4)],
         "find_edges": [(plain.rowptr, plain.col, pairs), (*segment, pairs)],
+        "norm_dropout_relu": [(leaf, x[0], x[1], 1e-5, 0.3, 4), (leaf.half(), x[0], x[1], 1e-5, 0.0, 0)],
+        "norm_dropout_relu_backward": [(x, x.relu(), x, x[:, 0].contiguous(), x[:, 1].contiguous(), x[0], 0.3)],
+        "pair_head": [
+            (x, pairs, None, None, *head),
+            (x, pairs, features(3, 5, 2), torch.tensor([0, 2, 1, 1, 0, 2]), *head),
+        ],
         "pair_product": [(leaf, pairs), (leaf.half(), pairs)],
         "pair_product_backward": [(features(6, 5, 1), x, pairs, ends[0], ends[2])],
         "sample_non_edges": [(plain.rowptr, plain.col, 10, 3, 8, 5)],
