@@ -178,8 +178,8 @@ def results_page() -> str:
             speed(),
             "![speed](figures/speed_ncn.png)",
             "## Where common neighbours matter",
-            "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. What is missing has not been run yet. "
-            "Hits@100:",
+            "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. What is missing has not been "
+            "run yet. Hits@100:",
             overlap("overlap.json", "hits@100"),
             "MRR (shared negatives):",
             overlap("overlap.json", "mrr"),
