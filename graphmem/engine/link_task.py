@@ -18,7 +18,7 @@ from graphmem.engine.task import Task
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models.base import LinkModel
 from graphmem.nn.decoder import Memo
-from graphmem.nn.features import Features, as_features
+from graphmem.nn.features import as_features
 from graphmem.ops import _check
 
 _NEGATIVES = {
@@ -199,4 +199,4 @@ def _link_model(model: nn.Module) -> LinkModel:
     return model
 
 
-__all__ = ["Features", "LinkBatch", "LinkPredictionTask"]
+__all__ = ["LinkBatch", "LinkPredictionTask"]

@@ -81,11 +81,11 @@ class PairDecoder(nn.Module):
 
     def fused_head(self, h: Tensor, memo: Memo | None) -> ops.HeadWeights | None:
         """The dense layers for :func:`graphmem.ops.pair_head`, where it can serve; otherwise ``None``."""
+        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            return None  # first: a training step asks too
+        fits = h.dtype == self.lin[0].weight.dtype and h.dtype in (torch.float32, torch.float64)
         dropout = self.training and any(getattr(module, "p", 0) > 0 for module in self.modules())
-        busy = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        weight = self.lin[0].weight
-        fits = h.dtype == weight.dtype and h.dtype in (torch.float32, torch.float64) and h.device.type == "cpu"
-        if dropout or busy or not fits:
+        if dropout or not fits or h.device.type != "cpu":
             return None
         if memo is None:
             return stack_layers(self.xijlin, self.lin)
