@@ -23,9 +23,10 @@ from graphmem.nn.decoder import (
     compact_nodes,
     work_chunks,
 )
-from graphmem.nn.functional import gather_rows, gather_values
+from graphmem.nn.functional import gather_rows
 from graphmem.nn.heads import evaluating
 from graphmem.ops import CNPart
+from graphmem.ops.segment import take
 
 
 class NodeTable(NamedTuple):
@@ -132,12 +133,12 @@ class CompletionDecoder(CNDecoder):
         pt = self.ptlin(self.pair_product(h, pairs)).squeeze(1) if self.learn_pt else None
         terms: list[tuple[Tensor, Tensor, Tensor | None]] = [(cn.ptr, table.at(cn.idx), cn_weight(seen, cn))]
         for part, logit, scale in ((left, left_logit, left_scale), (right, right_logit, right_scale)):
-            row_pt = None if pt is None else gather_values(pt, _rows(part))
+            row_pt = None if pt is None else take(pt, _rows(part))
             weight = self._probability(logit, row_pt)
             if scale is not None:
                 weight = weight * scale
             if seen.weight is not None:
-                weight = weight * gather_values(seen.weight, part.slot)
+                weight = weight * take(seen.weight, part.slot)
             terms.append((part.ptr, table.at(part.idx), weight))
         return self.combine(h, pairs, Neighborhoods(table.rows, terms), memo)
 

@@ -11,9 +11,10 @@ from typing_extensions import Unpack
 
 from graphmem import ops
 from graphmem.data.graph import CSRGraph
-from graphmem.nn.functional import gather_rows, gather_sum, gather_values
+from graphmem.nn.functional import gather_rows, gather_sum
 from graphmem.nn.heads import CNBranch, logit_mlp, node_mlp, pair_mlp, reset_all, stack_layers
 from graphmem.ops import CNPart
+from graphmem.ops.segment import take
 
 Compat = Literal["clean", "reference"]
 
@@ -264,4 +265,4 @@ def cn_weight(graph: CSRGraph, part: CNPart) -> Tensor | None:
     """Product of the two edge weights of each common neighbour, or ``None`` where all are 1."""
     if graph.weight is None or part.slot_b is None:
         return None
-    return gather_values(graph.weight, part.slot) * gather_values(graph.weight, part.slot_b)
+    return take(graph.weight, part.slot) * take(graph.weight, part.slot_b)

@@ -34,13 +34,6 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     return gather_sum(ptr, index, x)
 
 
-def gather_values(values: Tensor, index: Tensor) -> Tensor:
-    """``values[index]`` of a vector; the gradient as in :func:`gather_rows`."""
-    if not (torch.is_grad_enabled() and values.requires_grad):
-        return values[index]
-    return gather_rows(values.unsqueeze(1), index).squeeze(1)
-
-
 def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor:
     """:func:`graphmem.ops.segment_gather_sum` for indices made in this package, which need no second check."""
     if weight is not None:

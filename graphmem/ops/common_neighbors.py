@@ -19,6 +19,7 @@ from torch import Tensor
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
 from graphmem.ops._check import GraphLike
+from graphmem.ops.segment import take
 
 PARTS = {"cn": 1, "left": 2, "right": 4}
 # In "auto" mode the index list is kept for the backward pass while it stays below this size (spec: M * 8 bytes under a
@@ -345,13 +346,4 @@ def _gather_indexed(
 
 
 def _take(weight: Tensor | None, slot: Tensor | None) -> Tensor | None:
-    """``weight[slot]`` with a gradient that is added up in a fixed order; that of indexing uses atomics on float32."""
-    if weight is None or slot is None:
-        return None
-    if not weight.requires_grad:
-        return weight[slot]
-    ptr = torch.arange(slot.numel() + 1, device=slot.device)
-    rows: Tensor = torch.ops.graphmem.segment_gather_sum(
-        ptr, slot, None, None, None, weight.unsqueeze(1), None, None, None
-    )
-    return rows.squeeze(1)
+    return None if weight is None or slot is None else take(weight, slot)

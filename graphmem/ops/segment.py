@@ -88,6 +88,20 @@ def segment_gather_sum(
     return out
 
 
+def take(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` of a vector, with a gradient that is added up in a fixed order; torch's uses atomics on floats.
+
+    For indices made in this package: they are not checked.
+    """
+    if not (torch.is_grad_enabled() and values.requires_grad):
+        return values[index]
+    ptr = torch.arange(index.numel() + 1, device=index.device)
+    rows: Tensor = torch.ops.graphmem.segment_gather_sum(
+        ptr, index.contiguous(), None, None, None, values.unsqueeze(1).contiguous(), None, None, None
+    )
+    return rows.squeeze(1)
+
+
 def _check_csr(ptr: Tensor, idx: Tensor, upper: int) -> tuple[Tensor, Tensor]:
     idx = _check.tensor("idx", idx, shape=(None,), dtypes=_check.INDEX_DTYPES)
     ptr = _check.tensor("ptr", ptr, shape=(None,), dtypes=(torch.int64,), device=idx.device)
