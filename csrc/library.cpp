@@ -20,6 +20,7 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def("dropout(Tensor x, float p, int seed, bool relu) -> Tensor");
   m.def("dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor");
   m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
+  m.def("matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor");
   m.def(
       "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) "
       "-> (Tensor, Tensor, Tensor)");

@@ -3,15 +3,15 @@
 //   v = h_i * h_j; for each of the first `num_pair_layers` layers: v = act(norm(v W^T + b));
 //   v += branch[place]; the remaining layers; logit = <v, out_weight> + out_bias
 //
-// One task runs all layers of a block of pairs on one thread, products included (inside a parallel region the product
-// library runs on the calling thread). Layer by layer on all threads, the same work waits for every thread at every
-// layer and streams each activation through memory. Blocks are fixed, so the result does not depend on the threads.
+// One task runs all layers of a block of pairs on one thread. Layer by layer on all threads, the same work waits for
+// every thread at every layer and streams each activation through memory. The products are those of cpu/gemm.h, so the
+// result depends neither on the blocks nor on the threads.
 #include <torch/csrc/stable/library.h>
 
-#include <array>
 #include <cmath>
 
 #include "cpu/dispatch.h"
+#include "cpu/gemm.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 
@@ -19,20 +19,12 @@ namespace graphmem {
 namespace {
 
 constexpr const char* kOp = "pair_head";
-// 512 rows of 256 float32 are half a MiB: the block's two buffers fit a second-level cache of 1 MiB.
-constexpr int64_t kBlock = 512;
-
-// out = x w^T through the dispatcher: the stable interface has no product into a given tensor.
-void product(const Tensor& x, const Tensor& w_t, Tensor& out) {
-  std::array<StableIValue, 3> stack{torch::stable::detail::from(x), torch::stable::detail::from(w_t),
-                                    torch::stable::detail::from(out)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
-  torch::stable::detail::to<Tensor>(stack[0]);  // takes back the reference that the call returns
-}
+// 240 rows of 256 float32 are 240 KiB: the block's two buffers and the weights of a layer fit a second-level cache of
+// 1 MiB. A multiple of every tile's height.
+constexpr int64_t kBlock = 240;
 
 template <class X>
 struct Layer {
-  const X* bias;
   const X* norm_weight;  // null: no normalisation
   const X* norm_bias;
   X eps;
@@ -41,7 +33,6 @@ struct Layer {
 
 template <class X>
 GRAPHMEM_INLINE void finish_row(X* v, const Layer<X>& layer, int64_t width) {
-  for (int64_t f = 0; f < width; ++f) v[f] += layer.bias[f];
   if (layer.norm_weight != nullptr) {
     constexpr int64_t kLanes = 16;
     X sum[kLanes] = {}, square[kLanes] = {};
@@ -108,28 +99,32 @@ void run(const Arguments& a, X* out) {
   const int64_t* place = data<int64_t>(kOp, "place", a.place);
   const X *biases = data<X>(kOp, "biases", a.biases), *norm_weights = data<X>(kOp, "norm_weights", a.norm_weights);
   const X *norm_biases = data<X>(kOp, "norm_biases", a.norm_biases), *w = data<X>(kOp, "out_weight", a.out_weight);
-  const X bias = *data<X>(kOp, "out_bias", a.out_bias);
+  const X *weights = data<X>(kOp, "weights_t", a.weights_t), bias = *data<X>(kOp, "out_bias", a.out_bias);
+  const int64_t size = packed_size<X>(width, width);
+  Tensor buffer = torch::stable::new_empty(a.h, {layers * size});
+  X* packed = static_cast<X*>(buffer.mutable_data_ptr());
+  for (int64_t l = 0; l < layers; ++l)
+    pack_panels(weights + l * width * width, width, 1, width, width, 0, num_panels<X>(width), packed + l * size);
   parallel_chunks(num_pairs, kBlock, [&](int64_t first, int64_t last) {
-    Tensor buffers = torch::stable::new_empty(a.h, {2, std::min(kBlock, last - first), width});
+    Tensor buffers = torch::stable::new_empty(a.h, {2 * std::min(kBlock, last - first) * width});
+    X* now = static_cast<X*>(buffers.mutable_data_ptr());
+    X* next = now + std::min(kBlock, last - first) * width;
     for (int64_t begin = first; begin < last; begin += kBlock) {
       const int64_t rows = std::min(kBlock, last - begin);
-      Tensor v = torch::stable::narrow(buffers, 1, 0, rows);
-      Tensor now = torch::stable::select(v, 0, 0), next = torch::stable::select(v, 0, 1);
-      multiply(static_cast<X*>(now.mutable_data_ptr()), h, ends + begin, ends + num_pairs + begin, rows, width);
+      multiply(now, h, ends + begin, ends + num_pairs + begin, rows, width);
       for (int64_t l = 0; l <= layers; ++l) {
-        X* values = static_cast<X*>(now.mutable_data_ptr());
         if (l == a.num_pair_layers && branch != nullptr) {
-          for (int64_t r = 0; r < rows; ++r) axpy(values + r * width, X(1), branch + place[begin + r] * width, width);
+          for (int64_t r = 0; r < rows; ++r) axpy(now + r * width, X(1), branch + place[begin + r] * width, width);
         }
         if (l == layers) break;
-        product(now, torch::stable::select(a.weights_t, 0, l), next);
+        multiply_packed(now, width, 1, packed + l * size, biases + l * width, rows, width, width, next);
         std::swap(now, next);
         const bool norm = (a.norm_mask >> l) & 1;
-        const Layer<X> layer{biases + l * width, norm ? norm_weights + l * width : nullptr, norm_biases + l * width,
+        const Layer<X> layer{norm ? norm_weights + l * width : nullptr, norm_biases + l * width,
                              static_cast<X>(a.eps), static_cast<bool>((a.relu_mask >> l) & 1)};
-        finish(static_cast<X*>(now.mutable_data_ptr()), layer, rows, width);
+        finish(now, layer, rows, width);
       }
-      dots(out + begin, static_cast<const X*>(now.const_data_ptr()), w, bias, rows, width);
+      dots(out + begin, now, w, bias, rows, width);
     }
   });
 }

@@ -23,7 +23,7 @@ from graphmem.nn.decoder import (
     compact_nodes,
     work_chunks,
 )
-from graphmem.nn.functional import gather_rows
+from graphmem.nn.functional import Linear, gather_rows
 from graphmem.nn.heads import evaluating
 from graphmem.ops import CNPart
 from graphmem.ops.segment import take
@@ -103,7 +103,7 @@ class CompletionDecoder(CNDecoder):
         for name, value in (("alpha", alpha), ("scale", scale), ("offset", offset), ("pt", pt)):
             self.register_buffer(name, torch.tensor([float(value)]))
         # Always there, as in the released code, so that parameter counts do not depend on learn_pt.
-        self.ptlin = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, 1), nn.Sigmoid())
+        self.ptlin = nn.Sequential(Linear(channels, channels), nn.ReLU(), Linear(channels, 1), nn.Sigmoid())
 
     def set_alpha(self, alpha: float) -> None:
         """Change the weight of completed neighbours, e.g. to raise it during training."""

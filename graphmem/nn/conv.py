@@ -10,6 +10,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError
+from graphmem.nn.functional import linear
 
 Aggregation = Literal["gcn", "sum", "mean", "max"]
 
@@ -68,7 +69,7 @@ class LinearConv(nn.Module):
 
     def forward(self, x: Tensor, graph: CSRGraph) -> Tensor:
         """[N, in_channels] to [N, out_channels]."""
-        return propagate(graph, self.lin(x), self.aggregation) + self.bias
+        return propagate(graph, linear(x, self.lin.weight), self.aggregation) + self.bias
 
     def extra_repr(self) -> str:
         """Show the aggregation."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError
 from graphmem.nn.conv import CONVS, make_conv
 from graphmem.nn.features import Features, SparseFeatures, as_features
-from graphmem.nn.functional import dropout
+from graphmem.nn.functional import dropout, linear
 from graphmem.nn.heads import hidden_end
 from graphmem.ops import _check
 
@@ -126,7 +125,7 @@ class GraphEncoder(nn.Module):
                 x = x.linear(self.input_lin.weight, self.input_lin.bias, input_dropout)
             else:
                 weight = self.input_lin.weight.contiguous()  # the layout whose gradient is a plain product
-                x = F.linear(dropout(x, input_dropout, self.training), weight, self.input_lin.bias)
+                x = linear(dropout(x, input_dropout, self.training), weight, self.input_lin.bias)
             return dropout(x, self.dropout, self.training)
         if isinstance(x, SparseFeatures):
             x = x.to_dense()

@@ -44,6 +44,22 @@ def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None
     return out
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x W^T + b``: by our operator where it applies (matrices of float32 or float64 on the CPU), else torch's."""
+    fits = x.dim() == 2 and x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype
+    if not fits or x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return F.linear(x, weight, bias)
+    return ops.linear(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear`` on :func:`linear`: the same parameters and initialisation, the same bits for all threads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, in_features] to [R, out_features]."""
+        return linear(x, self.weight, self.bias)
+
+
 def _draw_seed() -> int:
     """A seed from torch's global generator, so that checkpoints of its state cover dropout too."""
     return int(torch.empty((), dtype=torch.int64).random_())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from graphmem.nn.functional import DropoutReLU, NormDropoutReLU, gather_rows
+from graphmem.nn.functional import DropoutReLU, Linear, NormDropoutReLU, gather_rows
 from graphmem.ops import HeadLayer, HeadWeights, stack_head
 
 
@@ -40,25 +40,25 @@ def reset_all(module: nn.Module) -> None:
 def node_mlp(channels: int, dropout: float, norm: bool) -> nn.Sequential:
     """``xlin``: Lin, dropout, ReLU, Lin, LN, dropout, ReLU."""
     return nn.Sequential(
-        nn.Linear(channels, channels),
+        Linear(channels, channels),
         DropoutReLU(dropout),
-        nn.Linear(channels, channels),
+        Linear(channels, channels),
         hidden_end(channels, dropout, norm),
     )
 
 
 def pair_mlp(channels: int, dropout: float, norm: bool, tail_act: bool) -> nn.Sequential:
     """``xijlin``: Lin, LN, dropout, ReLU and, unless ``tail_act``, Lin."""
-    layers = [nn.Linear(channels, channels), hidden_end(channels, dropout, norm)]
-    return nn.Sequential(*layers, *([] if tail_act else [nn.Linear(channels, channels)]))
+    layers = [Linear(channels, channels), hidden_end(channels, dropout, norm)]
+    return nn.Sequential(*layers, *([] if tail_act else [Linear(channels, channels)]))
 
 
 def logit_mlp(channels: int, dropout: float, norm: bool, two_layer: bool) -> nn.Sequential:
     """``lin``: one or two of (Lin, LN, dropout, ReLU), then Lin to one logit."""
     layers: list[nn.Module] = []
     for _ in range(2 if two_layer else 1):
-        layers += [nn.Linear(channels, channels), hidden_end(channels, dropout, norm)]
-    return nn.Sequential(*layers, nn.Linear(channels, 1))
+        layers += [Linear(channels, channels), hidden_end(channels, dropout, norm)]
+    return nn.Sequential(*layers, Linear(channels, 1))
 
 
 class CNBranch(nn.Module):
@@ -70,12 +70,12 @@ class CNBranch(nn.Module):
 
     def __init__(self, channels: int, dropout: float, norm: bool, tail_act: bool) -> None:
         super().__init__()
-        self.first = nn.Linear(channels, channels)
+        self.first = Linear(channels, channels)
         self.rest = nn.Sequential(
             DropoutReLU(dropout),
-            nn.Linear(channels, channels),
+            Linear(channels, channels),
             hidden_end(channels, dropout, norm),
-            *([] if tail_act else [nn.Linear(channels, channels)]),
+            *([] if tail_act else [Linear(channels, channels)]),
         )
         self.dropout = dropout
 

@@ -21,6 +21,7 @@ from graphmem.ops.common_neighbors import (
     grouped_pairs,
 )
 from graphmem.ops.dropout import dropout
+from graphmem.ops.matmul import linear, matmul
 from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
@@ -47,6 +48,8 @@ __all__ = [
     "dropout",
     "find_edges",
     "grouped_pairs",
+    "linear",
+    "matmul",
     "norm_dropout_relu",
     "pair_head",
     "pair_product",

@@ -31,6 +31,7 @@ SCHEMAS = (
     "dropout(Tensor x, float p, int seed, bool relu) -> Tensor",
     "dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor",
     "find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor",
+    "matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor",
     "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
     "-> (Tensor, Tensor, Tensor)",

@@ -76,9 +76,9 @@ def pair_head(
 ) -> Tensor:
     r"""Logits of pairs, without gradient: layers on :math:`h_i \odot h_j`, plus the branch, more layers, one number.
 
-    Blocks of 512 pairs run through all layers on one thread each, so that activations stay in cache and threads do not
-    wait for each other at every layer. Products go through torch's BLAS; results agree with the layer-by-layer
-    computation to rounding, and are the same bits for every number of threads.
+    Blocks of 240 pairs run through all layers on one thread each, so that activations stay in cache and threads do not
+    wait for each other at every layer. Products are those of :func:`graphmem.ops.linear`; the same bits for every number
+    of threads, and the layer-by-layer computation to rounding (sums of the normalisation run in another order).
 
     Args:
         h: float32 or float64 [N, C].

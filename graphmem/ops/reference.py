@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphmem.ops._reference_head import pair_head as pair_head
+from graphmem.ops._reference_products import matmul as matmul
+from graphmem.ops._reference_products import pair_head as pair_head
 
 _UINT64 = (1 << 64) - 1
 

@@ -71,6 +71,15 @@ def products() -> list[Tensor]:
     return [out.detach(), x.grad]
 
 
+def layers() -> list[Tensor]:
+    """A sum over 5,000 rows in the gradient of the weight, which torch's BLAS splits by the number of threads."""
+    x, weight = features(5000, 40, 2).requires_grad_(), features(24, 40, 3).requires_grad_()
+    bias = features(1, 24, 4)[0].requires_grad_()
+    out = ops.linear(x, weight, bias)
+    out.backward(features(5000, 24, 5))
+    return [out.detach(), x.grad, weight.grad, bias.grad]
+
+
 @pytest.mark.parametrize(
     "run",
     [
@@ -83,6 +92,7 @@ def products() -> list[Tensor]:
         random_numbers,
         dropouts,
         products,
+        pytest.param(layers, marks=pytest.mark.skipif(not ops.NATIVE, reason="the reference is torch's BLAS")),
     ],
     ids=[
         "counts",
@@ -94,6 +104,7 @@ def products() -> list[Tensor]:
         "random-numbers",
         "dropout",
         "products",
+        "layers",
     ],
 )
 def test_same_bits_for_every_number_of_threads(run: Callable[[], list[Tensor]]) -> None:

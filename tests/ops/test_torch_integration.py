@@ -46,6 +46,10 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "dropout": [(leaf, 0.4, -3, False), (leaf.half(), 0.4, 3, True)],
         "dropout_relu_backward": [(features(10, 5, 1), x, 0.4)],
         "find_edges": [(plain.rowptr, plain.col, pairs), (*segment, pairs)],
+        "matmul": [
+            (leaf, features(4, 5, 1).requires_grad_(), x[0, :4].clone().requires_grad_(), False, True),
+            (leaf, features(10, 3, 1), None, True, False),
+        ],
         "norm_dropout_relu": [(leaf, x[0], x[1], 1e-5, 0.3, 4), (leaf.half(), x[0], x[1], 1e-5, 0.0, 0)],
         "norm_dropout_relu_backward": [(x, x.relu(), x, x[:, 0].contiguous(), x[:, 1].contiguous(), x[0], 0.3)],
         "pair_head": [

@@ -1,9 +1,15 @@
-"""Specification of ``pair_head``; the one reference that is torch's own operations, since its products are a BLAS's."""
+"""Specification of the operators with matrix products, in torch's own operations; equal to rounding, not bit for bit."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def matmul(a: Tensor, b: Tensor, bias: Tensor | None, transpose_a: bool, transpose_b: bool) -> Tensor:
+    """``op(a) @ op(b) + bias``, op the transpose where asked."""
+    out = (a.t() if transpose_a else a) @ (b.t() if transpose_b else b)
+    return out if bias is None else out + bias
 
 
 def pair_head(
@@ -22,7 +28,7 @@ def pair_head(
     norm_mask: int,
     relu_mask: int,
 ) -> Tensor:
-    """Logits of pairs by a stack of layers, as torch's own operations compute them (so not bit for bit)."""
+    """Logits of pairs by a stack of layers."""
     v = h[pairs[0]] * h[pairs[1]]
     for layer in range(weights_t.size(0) + 1):
         if layer == num_pair_layers and branch is not None and place is not None:

@@ -1,0 +1,37 @@
+// Products of row-major matrices in tiles that stay in registers.
+//
+// Every output element is one chain of fused multiply-adds over k in ascending order, starting from the bias (or 0). Tile
+// shape, instruction set and number of threads decide which elements are computed together, never the order inside an
+// element, so the bits are the same for all of them (on processors without fused multiply-add: of one order, two
+// roundings). torch's BLAS gives no such promise: it splits long sums by the number of threads.
+#pragma once
+
+#include <cstdint>
+
+namespace graphmem {
+
+// The right-hand matrix [k, n], element (p, j) at b[p * row + j * col], stored as the tiles read it: panels of
+// `panel_width` columns, each [k, panel_width], the last one padded with zeros.
+template <class T>
+int64_t panel_width();
+
+template <class T>
+inline int64_t num_panels(int64_t n) {
+  return (n + panel_width<T>() - 1) / panel_width<T>();
+}
+
+template <class T>
+inline int64_t packed_size(int64_t k, int64_t n) {
+  return num_panels<T>(n) * panel_width<T>() * k;
+}
+
+// Packs the panels [first, last).
+template <class T>
+void pack_panels(const T* b, int64_t row, int64_t col, int64_t k, int64_t n, int64_t first, int64_t last, T* packed);
+
+// c[m, n] (contiguous) = a b + bias, element (i, p) of a at a[i * row + p * col]; bias [n] or null.
+template <class T>
+void multiply_packed(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k,
+                     int64_t n, T* c);
+
+}  // namespace graphmem
