@@ -29,8 +29,7 @@ struct Tile {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = *reinterpret_cast<const Vector*>(init + r * init_row + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = *reinterpret_cast<const Vector*>(init + r * init_row + v * kLanes);
     }
     for (int64_t p = 0; p < depth; ++p) {
       Vector right[kVectors];
@@ -125,10 +124,10 @@ struct Kernel {
   void (*multiply)(const T*, int64_t, int64_t, const T*, const T*, int64_t, int64_t, int64_t, T*);
 };
 
-#define GRAPHMEM_GEMM(NAME, TARGET, T, BYTES, VECTORS, ROWS)                                                    \
-  TARGET void NAME(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k,  \
-                   int64_t n, T* c) {                                                                           \
-    multiply<T, BYTES / sizeof(T), VECTORS, ROWS>(a, row, col, packed, bias, m, k, n, c);                       \
+#define GRAPHMEM_GEMM(NAME, TARGET, T, BYTES, VECTORS, ROWS)                                                   \
+  TARGET void NAME(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k, \
+                   int64_t n, T* c) {                                                                          \
+    multiply<T, BYTES / sizeof(T), VECTORS, ROWS>(a, row, col, packed, bias, m, k, n, c);                      \
   }
 
 // Rows and vectors fill the registers: 24 of 32 sums of 64 bytes, 12 of 16 sums of 32 bytes.
@@ -194,9 +193,9 @@ void multiply_packed(const T* a, int64_t row, int64_t col, const T* packed, cons
   kernel<T>().multiply(a, row, col, packed, bias, m, k, n, c);
 }
 
-#define GRAPHMEM_INSTANTIATE(T)                                                                                      \
-  template int64_t panel_width<T>();                                                                                 \
-  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, T*);                     \
+#define GRAPHMEM_INSTANTIATE(T)                                                                  \
+  template int64_t panel_width<T>();                                                             \
+  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, T*); \
   template void multiply_packed(const T*, int64_t, int64_t, const T*, const T*, int64_t, int64_t, int64_t, T*);
 GRAPHMEM_INSTANTIATE(float)
 GRAPHMEM_INSTANTIATE(double)

@@ -120,8 +120,8 @@ void run(const Arguments& a, X* out) {
         multiply_packed(now, width, 1, packed + l * size, biases + l * width, rows, width, width, next);
         std::swap(now, next);
         const bool norm = (a.norm_mask >> l) & 1;
-        const Layer<X> layer{norm ? norm_weights + l * width : nullptr, norm_biases + l * width,
-                             static_cast<X>(a.eps), static_cast<bool>((a.relu_mask >> l) & 1)};
+        const Layer<X> layer{norm ? norm_weights + l * width : nullptr, norm_biases + l * width, static_cast<X>(a.eps),
+                             static_cast<bool>((a.relu_mask >> l) & 1)};
         finish(now, layer, rows, width);
       }
       dots(out + begin, now, w, bias, rows, width);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import platform
@@ -20,6 +21,9 @@ from graphmem.errors import ArgumentError, CheckpointError
 
 FORMAT = "graphmem-checkpoint"
 FORMAT_VERSION = 1
+PREVIOUS_NAME = "previous.pt"
+
+logger = logging.getLogger("graphmem.engine")
 
 _PLAIN = (int, float, str, bool, type(None))
 
@@ -93,6 +97,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"checkpoint {target} has format version {version!r}; this graphmem reads 1 to {FORMAT_VERSION}, upgrade it"
         )
     return document
+
+
+def make_room(path: Path) -> None:
+    """Find out before the first epoch whether the directory can be written, and keep an earlier run's checkpoint."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            previous = path.with_name(PREVIOUS_NAME)
+            os.replace(path, previous)
+            logger.warning("%s belongs to an earlier run and is now %s; resume=True would continue it", path, previous)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint directory {path.parent} cannot be used: {error}") from error
 
 
 def plain_copy(value: Any, where: str = "value") -> Any:

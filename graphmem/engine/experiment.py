@@ -179,6 +179,7 @@ def _trainer(
         eval_every=config.eval_every,
         clip_norm=None if train.clip_norm is None else (train.clip_norm, train.clip_norm),
         patience=config.patience,
+        average=train.average,
         callbacks=callbacks,
         checkpoint_dir=folder,
         checkpoint_every_steps=config.checkpoint_every_steps,

@@ -55,6 +55,7 @@ class RunConfig:
         valid_edges_at_test: add the validation links to the graph that scores the test links.
         negatives: training negatives, uniform (non-edges) or target (the link's source with any target).
         clip_norm: largest gradient norm of encoder and decoder, each.
+        average: decay per step of an average of the weights, which is then what is evaluated and kept.
         joint: decode links and negatives in one call; follows compat by default.
         multi_edges: all or reference, which copies of a link are taken out; follows compat by default.
         drop_last: leave out the last, smaller batch.
@@ -86,6 +87,7 @@ class RunConfig:
     valid_edges_at_test: bool | None = None
     negatives: str | None = None
     clip_norm: float | None = None
+    average: float | None = None
     joint: bool | None = None
     multi_edges: str | None = None
     drop_last: bool | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphmem.engine.averaging import WeightAverage
 from graphmem.engine.callbacks import Callback, ProgressBar
-from graphmem.engine.checkpoint import load_checkpoint, plain_copy, save_checkpoint
+from graphmem.engine.checkpoint import load_checkpoint, make_room, plain_copy, save_checkpoint
 from graphmem.engine.evaluation import evaluate
 from graphmem.engine.interrupt import InterruptGuard
 from graphmem.engine.options import ClipNorm, Monitor, check_clip, check_count, check_monitors
@@ -28,7 +28,6 @@ from graphmem.nn.state import detach_state
 logger = logging.getLogger("graphmem.engine")
 
 CHECKPOINT_NAME = "last.pt"
-PREVIOUS_NAME = "previous.pt"
 
 
 class NonFiniteLossError(GraphMemError, FloatingPointError):
@@ -63,6 +62,8 @@ class Trainer:
             each parameter group of the optimizer, clipped apart.
         patience: Stop after so many evaluations in a row without improvement of the first monitored metric.
         scheduler: A learning rate scheduler, stepped after every epoch.
+        average: Decay per step of an average of the weights that is evaluated, selected and kept in their place (see
+            :class:`~graphmem.engine.averaging.WeightAverage`); None for the weights themselves.
         callbacks: Listeners, called in this order.
         checkpoint_dir: Where ``last.pt`` is kept; None for no checkpoints. One of an earlier run is renamed to
             ``previous.pt`` when training begins anew.
@@ -92,6 +93,7 @@ class Trainer:
         clip_norm: ClipNorm = None,
         patience: int | None = None,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        average: float | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoint_dir: str | Path | None = None,
         checkpoint_every_steps: int | None = None,
@@ -108,6 +110,7 @@ class Trainer:
         self.mode = mode
         self.clip_norm = check_clip(clip_norm, len(optimizer.param_groups))
         self.patience = None if patience is None else check_count("patience", patience)
+        self.average = average
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         every = checkpoint_every_steps
         self.checkpoint_every_steps = None if every is None else check_count("checkpoint_every_steps", every)
@@ -124,6 +127,7 @@ class Trainer:
         self.history: list[Record] = []
         self.best_state: dict[str, Any] | None = None
         self._tracker = BestTracker(self.monitors, self.mode)
+        self._average = WeightAverage(self.model, self.average)
         self._loss_sum, self._loss_items, self._seconds = 0.0, 0, 0.0
         self._stop = False
 
@@ -231,6 +235,7 @@ class Trainer:
             self.task.reset(self.model)
         for batch in self.task.batches("train", self.epoch, start=self.batch_index):
             value = self.train_step(batch)
+            self._average.update()
             with torch.no_grad():
                 self.task.update(self.model, batch)
             detach_state(self.model)
@@ -262,15 +267,16 @@ class Trainer:
         if self.epoch % self.eval_every == 0 or self.epoch == self.epochs:
             start = time.perf_counter()
             try:
-                metrics = evaluate(
-                    self.model, self.task, self.eval_splits, before_split=lambda split: _check_interrupt(guard)
-                )
+                with self._average.applied():
+                    metrics = evaluate(
+                        self.model, self.task, self.eval_splits, before_split=lambda split: _check_interrupt(guard)
+                    )
+                    self._synchronize()
+                    record.update(eval_seconds=time.perf_counter() - start, **metrics)
+                    if self._tracker.update(record):
+                        self.best_state = plain_copy(self.model.state_dict(), "model")
             except _StopRequested:
                 return  # resumption stands after the last step of the epoch, and evaluates again
-            self._synchronize()
-            record.update(eval_seconds=time.perf_counter() - start, **metrics)
-        if self._tracker.update(record):
-            self.best_state = plain_copy(self.model.state_dict(), "model")
         self.history.append(record)
         if self.scheduler is not None:
             with warnings.catch_warnings():
@@ -323,6 +329,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "average": self._average.state_dict(),
             "task": self.task.state_dict(),
             "rng": rng_state(),
             "history": self.history,
@@ -334,7 +341,7 @@ class Trainer:
         path = self.checkpoint_path
         if not resume:
             if path is not None:
-                _make_room(path)
+                make_room(path)
             return None
         if path is None:
             raise ArgumentError("fit: resume=True needs a checkpoint_dir, got None")
@@ -363,6 +370,7 @@ class Trainer:
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(saved["scheduler"])
             self.task.load_state_dict(saved["task"])
+            self._average.load_state_dict(saved["average"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"checkpoint {path} does not fit this model, optimizer or task: {error}") from error
         position = saved["position"]
@@ -371,18 +379,6 @@ class Trainer:
         self._seconds, self._stop = position["seconds"], position["stop"]
         self.history, self.best_state = list(saved["history"]), saved["best_state"]
         self._tracker = BestTracker(self.monitors, self.mode, self.history)
-
-
-def _make_room(path: Path) -> None:
-    """Find out before the first epoch whether the directory can be written, and keep an earlier run's checkpoint."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            previous = path.with_name(PREVIOUS_NAME)
-            os.replace(path, previous)
-            logger.warning("%s belongs to an earlier run and is now %s; resume=True would continue it", path, previous)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint directory {path.parent} cannot be used: {error}") from error
 
 
 def _check_interrupt(guard: InterruptGuard) -> None:

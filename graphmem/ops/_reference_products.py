@@ -1,4 +1,4 @@
-"""Specification of the operators with matrix products, in torch's own operations; equal to rounding, not bit for bit."""
+"""Specification of the operators with matrix products, in torch's operations: equal to rounding, not bit for bit."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def matmul(a: Tensor, b: Tensor, *, transpose_a: bool = False, transpose_b: bool
     Args:
         a: float32 or float64 [M, K]; [K, M] with ``transpose_a``.
         b: [K, N]; [N, K] with ``transpose_b``. Dtype of ``a``.
-        transpose_a, transpose_b: which operand to transpose.
+        transpose_a: take the transpose of ``a``.
+        transpose_b: take the transpose of ``b``.
 
     Returns:
         [M, N], with the bits that :func:`linear` promises. Differentiable.

@@ -77,8 +77,8 @@ def pair_head(
     r"""Logits of pairs, without gradient: layers on :math:`h_i \odot h_j`, plus the branch, more layers, one number.
 
     Blocks of 240 pairs run through all layers on one thread each, so that activations stay in cache and threads do not
-    wait for each other at every layer. Products are those of :func:`graphmem.ops.linear`; the same bits for every number
-    of threads, and the layer-by-layer computation to rounding (sums of the normalisation run in another order).
+    wait for each other at every layer. Products are those of :func:`graphmem.ops.linear`; the same bits for every
+    number of threads. Layer by layer gives the same to rounding (sums of the normalisation run in another order).
 
     Args:
         h: float32 or float64 [N, C].

@@ -66,6 +66,7 @@ class TrainSettings:
         valid_edges_at_test: add the validation links to the graph that scores the test links.
         negatives: "uniform" non-edges, or "target" to keep the source of a link and draw any target.
         clip_norm: largest gradient norm of encoder and decoder, each.
+        average: decay per step of an average of the weights, which is then what is evaluated and kept.
         joint: decode links and negatives in one call; None leaves it to ``compat``.
         multi_edges: "all" or "reference", see :meth:`graphmem.data.graph.CSRGraph.without_edges`; None likewise.
         drop_last: leave out the last, smaller batch.
@@ -81,6 +82,7 @@ class TrainSettings:
     valid_edges_at_test: bool = False
     negatives: str = "uniform"
     clip_norm: float | None = None
+    average: float | None = None
     joint: bool | None = None
     multi_edges: str | None = None
     drop_last: bool = True
@@ -242,7 +244,7 @@ def _train(path: Path, raw: Mapping[str, Any]) -> TrainSettings:
 
 
 _FIELD_TYPES: dict[str, type] = {
-    **dict.fromkeys(("batch_size", "encoder_lr", "decoder_lr", "clip_norm", "mean", "std"), float),
+    **dict.fromkeys(("batch_size", "encoder_lr", "decoder_lr", "clip_norm", "average", "mean", "std"), float),
     **dict.fromkeys(("remove_targets", "valid_edges_at_test", "joint", "drop_last", "verified"), bool),
     **dict.fromkeys(("split", "negatives", "multi_edges", "metric", "source", "model", "take"), str),
     "epochs": int,
