@@ -40,7 +40,8 @@ class RunConfig:
     Args:
         model: gae, ncn, ncnc, ncn-diff or ncn2; or a heuristic, evaluated only: cn, aa, ra, jaccard, katz, ppr.
         data: name of a data set (see `graphmem data list`), path of an edge list, or generated:KIND?SETTING=VALUE&...
-        preset: data set whose published hyperparameters are used; the run's own by default.
+        preset: data set whose hyperparameters are used; the run's own by default.
+        tuned: use the settings that our own search found for the clean mode instead of the published ones.
         seeds: number of runs; the seed decides split, negatives, weights and dropout.
         first_seed: seed of the first run; the others count up from it.
         compat: "clean", or "reference" for what the released code computes.
@@ -74,6 +75,7 @@ class RunConfig:
     model: str
     data: str
     preset: str | None = None
+    tuned: bool = False
     seeds: int = 1
     first_seed: int = 0
     compat: str = "clean"
@@ -251,12 +253,12 @@ def canonical_name(data: str) -> str:
 
 def _find_preset(config: RunConfig, data: str) -> Preset | None:
     if config.preset is not None:
-        preset = load_preset(config.model, config.preset)
+        preset = load_preset(config.model, config.preset, tuned=config.tuned)
         if preset.start is not None and preset.data != data:
             raise PresetError(f"preset {preset.name}: it starts from a trained model and cannot serve {data!r}")
         return preset
-    if has_preset(config.model, data):
-        return load_preset(config.model, data)
+    if config.tuned or has_preset(config.model, data):
+        return load_preset(config.model, data, tuned=config.tuned)
     missing = [name for name in _NEEDED if getattr(config, name) is None]
     if missing:
         wanted = " ".join(f"--{name}" for name in missing)

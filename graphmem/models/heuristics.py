@@ -78,7 +78,9 @@ class _HeuristicDecoder(PairDecoder):
         if self.method == "katz":
             return self._walk_scores(graph, pairs)
         if self.method == "ppr":
-            return self._walk_scores(graph, pairs) + self._walk_scores(graph, pairs.flip(0))
+            # A is read as symmetric, so that d_i P^l_ij = d_j P^l_ji and one direction gives the other.
+            degree = _positive_degree(graph)
+            return self._walk_scores(graph, pairs) * (1 + degree[pairs[0]] / degree[pairs[1]])
         return ops.common_neighbor_scores(graph, pairs, self.method)
 
     def _walk_scores(self, graph: CSRGraph, pairs: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ class _HeuristicDecoder(PairDecoder):
                 walk = graph.spmm(walk)
                 total.add_(walk, alpha=self.beta**length)
             return total
-        out_degree = graph.weighted_degree().clamp(min=1).unsqueeze(1)
+        out_degree = _positive_degree(graph).unsqueeze(1)
         total = self.alpha * walk
         for _ in range(self.max_length):
             walk = graph.spmm(walk / out_degree) * (1 - self.alpha)
@@ -114,3 +116,9 @@ class _HeuristicDecoder(PairDecoder):
 
     def extra_repr(self) -> str:
         return str(self.method)
+
+
+def _positive_degree(graph: CSRGraph) -> Tensor:
+    """Weighted degrees, 1 for isolated nodes."""
+    degree = graph.weighted_degree()
+    return torch.where(degree > 0, degree, 1)

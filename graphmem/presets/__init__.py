@@ -1,4 +1,6 @@
-"""Published hyperparameters as data: one TOML file a (model, data set), checked when it is read.
+"""Hyperparameters as data: one TOML file a (model, data set), checked when it is read.
+
+``MODEL-DATA.toml`` is what was published, ``MODEL-DATA-tuned.toml`` what a search of our own found for the clean mode.
 
 A file may say ``extends = "ncn-cora"``: it then takes over that file's ``model``, ``data``, ``[options]`` and
 ``[train]``, key by key, and states only what differs. ``notes``, ``[start]`` and ``[published]`` are a file's own.
@@ -33,6 +35,8 @@ __all__ = [
     "list_presets",
     "load_preset",
 ]
+
+_TUNED = "-tuned"
 
 FOLDER = Path(__file__).parent
 
@@ -109,7 +113,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Published hyperparameters of a model on a data set.
+    """Hyperparameters of a model on a data set, published or of our own search.
 
     Args:
         name: the file's name without its ending.
@@ -131,6 +135,11 @@ class Preset:
     start: Start | None = None
     notes: str = ""
 
+    @property
+    def tuned(self) -> bool:
+        """Whether these are the settings of our own search."""
+        return self.name.endswith(_TUNED)
+
 
 def list_presets(folder: Path = FOLDER) -> list[Preset]:
     """All presets by name.
@@ -141,20 +150,24 @@ def list_presets(folder: Path = FOLDER) -> list[Preset]:
     return [_load(path.stem, folder) for path in sorted(folder.glob("*.toml"))]
 
 
-def load_preset(model: str, data: str, folder: Path = FOLDER) -> Preset:
+def load_preset(model: str, data: str, folder: Path = FOLDER, *, tuned: bool = False) -> Preset:
     """Read the preset of a model and a data set.
 
     Args:
         model: one of :data:`MODELS`.
         data: name of the data set, as on its card.
         folder: where the files are.
+        tuned: the settings of our own search instead of the published ones.
 
     Raises:
         PresetError: there is none (the message names similar ones), or the file is malformed.
     """
-    name = f"{model}-{data}"
-    if not has_preset(model, data, folder):
-        raise PresetError(f"preset: there is none for model {model!r} on data {data!r}{close_presets(name, folder)}")
+    name = f"{model}-{data}{_TUNED if tuned else ''}"
+    if not (folder / f"{name}.toml").is_file():
+        found = "no tuned one" if tuned else "none"
+        raise PresetError(
+            f"preset: there is {found} for model {model!r} on data {data!r}{close_presets(name, folder)}"
+        )
     preset = _load(name, folder)
     if (preset.model, preset.data) != (model, data):
         raise PresetError(f"{folder / name}.toml: is for {preset.model!r} on {preset.data!r}, not for what it is named")
