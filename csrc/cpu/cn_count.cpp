@@ -4,6 +4,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
+#include "cpu/walk.h"
 
 namespace graphmem {
 namespace {
@@ -21,18 +22,20 @@ Tensor cn_count_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a,
     using Col = typename decltype(index)::type;
     const auto a = make_csr<Col, float>(kOp, rowptr_a, col_a, keep_a);
     const auto b = make_csr<Col, float>(kOp, rowptr_b, col_b, keep_b);
-    // Without masks and exclusions the differences follow from the row lengths, and the intersection may gallop.
+    // Without masks and exclusions the differences follow from the row lengths.
     const bool lengths_suffice = a.keep == nullptr && b.keep == nullptr && !exclude_endpoints;
     parallel_chunks(num_pairs, 256, [&](int64_t begin, int64_t end) {
+      Walk walk;
       for (int64_t n = begin; n < end; ++n) {
         const int64_t i = source[n], j = target[n];
         int64_t cn = 0, left = 0, right = 0;
         if (lengths_suffice) {
-          visit_common(a, b, i, j, false, [&](Col, int64_t, int64_t) { ++cn; });
-          left = a.rowptr[i + 1] - a.rowptr[i] - cn;
-          right = b.rowptr[j + 1] - b.rowptr[j] - cn;
+          const int64_t len_a = a.rowptr[i + 1] - a.rowptr[i], len_b = b.rowptr[j + 1] - b.rowptr[j];
+          cn = intersect_count(a.col + a.rowptr[i], len_a, b.col + b.rowptr[j], len_b);
+          left = len_a - cn;
+          right = len_b - cn;
         } else {
-          visit_parts(
+          walk.parts(
               a, b, i, j, exclude_endpoints, [&](Col, int64_t, int64_t) { ++cn; }, [&](Col, int64_t) { ++left; },
               [&](Col, int64_t) { ++right; });
         }

@@ -1,75 +1,204 @@
 // cn_gather_sum: sums of feature rows over the common, left and right neighbours of each pair, and its gradient with
-// respect to the features. Fused: no index list is stored, memory is inputs + outputs.
+// respect to the features. Memory is inputs + outputs + a few MiB a thread.
 //
-// Forward: a pair's rows belong to one thread, nodes ascend. Backward: a thread owns a slice of the features and walks
-// all pairs in order, so that every element of the gradient is a sum in a fixed order without atomics; the intersection
-// is repeated once per slice. Both give the same bits for every number of threads.
+// A thread takes some hundred pairs, lists their neighbours, and then sums (cpu/gather.h), the features in blocks that
+// stay in a second-level cache where the lists come back to the same rows. Forward: a pair's rows belong to one thread,
+// nodes ascend. Backward: a thread owns a slice of the features and walks all pairs in order, so that every element of
+// the gradient is a sum in a fixed order without atomics; the intersection is repeated once per slice. Both give the
+// same bits for every number of threads.
 #include <torch/csrc/stable/library.h>
 
-#include <type_traits>
-#include <vector>
+#include <array>
 
 #include "common/parts.h"
 #include "cpu/dispatch.h"
+#include "cpu/gather.h"
 #include "cpu/parallel.h"
-#include "cpu/vector.h"
+#include "cpu/walk.h"
 
 namespace graphmem {
 namespace {
 
-template <class Col, class Weight, class Add>
-void visit_weighted(const Csr<Col, Weight>& a, const Csr<Col, Weight>& b, int64_t i, int64_t j, bool exclude_endpoints,
-                    int64_t parts, Add&& add) {
-  auto on_cn = [&](Col u, int64_t p, int64_t q) { add(kCn, u, a.weight_of(p) * b.weight_of(q)); };
-  if (parts == kCn) {
-    visit_common(a, b, i, j, exclude_endpoints, on_cn);
-    return;
+constexpr int64_t kChunk = 256;
+// Entries after which the pairs listed so far are summed: bounds the lists of hubs.
+constexpr int64_t kEntries = 1 << 18;
+// Pairs between the fetch of the start of their rows and their intersection.
+constexpr int64_t kAhead = 8;
+
+// Neighbours of some pairs in a row, one list a pair, for one part.
+template <class Col, class Acc>
+class Lists {
+ public:
+  void clear() { num_lists_ = num_entries_ = 0; }
+  int64_t num_entries() const { return num_entries_; }
+
+  void begin_list() {
+    int64_t* ptr = ptr_.reserve(num_lists_ + 2, num_lists_ + 1);
+    ptr[num_lists_++] = num_entries_;
   }
-  visit_parts(
-      a, b, i, j, exclude_endpoints,
-      [&](Col u, int64_t p, int64_t q) {
-        if (parts & kCn) on_cn(u, p, q);
-      },
-      [&](Col u, int64_t p) {
-        if (parts & kLeft) add(kLeft, u, a.weight_of(p));
-      },
-      [&](Col u, int64_t q) {
-        if (parts & kRight) add(kRight, u, b.weight_of(q));
-      });
+  void end_list() { ptr_.reserve(num_lists_ + 1, num_lists_)[num_lists_] = num_entries_; }
+
+  // Room for `count` entries more; what was written there is kept by `add(written)`.
+  Col* room(int64_t count) { return node_.reserve(num_entries_ + count, num_entries_) + num_entries_; }
+  Acc* weight_room(int64_t count) { return weight_.reserve(num_entries_ + count, num_entries_) + num_entries_; }
+  void add(int64_t written) { num_entries_ += written; }
+
+  Entries<Col, Acc> entries(bool weighted) const {
+    return {ptr_.data(), node_.data(), nullptr, weighted ? weight_.data() : nullptr, nullptr};
+  }
+
+ private:
+  Buffer<int64_t> ptr_;
+  Buffer<Col> node_;
+  Buffer<Acc> weight_;
+  int64_t num_lists_ = 0, num_entries_ = 0;
+};
+
+template <class Col, class Acc>
+struct Problem {
+  Csr<Col, Acc> a, b;
+  const int64_t *source, *target;
+  int64_t num_pairs;
+  bool exclude_endpoints;
+  int64_t parts;
+
+  bool weighted() const { return a.weight != nullptr || b.weight != nullptr; }
+  bool plain() const { return parts == kCn && !weighted() && !a.keep && !b.keep && !exclude_endpoints; }
+};
+
+// Lists the neighbours of pair after pair.
+template <class Col, class Acc>
+class Lister {
+ public:
+  explicit Lister(const Problem<Col, Acc>& problem) : problem_(problem) {}
+
+  // Lists pairs from `begin` on, up to `end` or until the lists are long enough; returns where it stopped.
+  int64_t list(int64_t begin, int64_t end) {
+    for (auto& lists : lists_) lists.clear();
+    int64_t n = begin;
+    while (n < end && entries() < kEntries) {
+      if (n + kAhead < end) {
+        __builtin_prefetch(problem_.a.col + problem_.a.rowptr[problem_.source[n + kAhead]]);
+        __builtin_prefetch(problem_.b.col + problem_.b.rowptr[problem_.target[n + kAhead]]);
+      }
+      one(problem_.source[n], problem_.target[n]);
+      ++n;
+    }
+    return n;
+  }
+
+  int64_t entries() const { return lists_[0].num_entries() + lists_[1].num_entries() + lists_[2].num_entries(); }
+  Entries<Col, Acc> part(int64_t row) const { return lists_[row].entries(problem_.weighted()); }
+
+ private:
+  void one(int64_t i, int64_t j) {
+    const auto &a = problem_.a, &b = problem_.b;
+    const int64_t len_a = a.rowptr[i + 1] - a.rowptr[i], len_b = b.rowptr[j + 1] - b.rowptr[j];
+    for (auto& lists : lists_) lists.begin_list();
+    if (problem_.plain()) {
+      Col* to = lists_[0].room(std::min(len_a, len_b) + kSlack);
+      lists_[0].add(intersect_nodes(a.col + a.rowptr[i], len_a, b.col + b.rowptr[j], len_b, to));
+    } else if (problem_.parts == kCn) {
+      Writer cn(lists_[0], std::min(len_a, len_b), problem_.weighted());
+      walk_.common(a, b, i, j, problem_.exclude_endpoints,
+                   [&](Col u, int64_t p, int64_t q) { cn(u, a.weight_of(p) * b.weight_of(q)); });
+    } else {
+      const int64_t parts = problem_.parts;
+      auto writer = [&](int64_t part, int64_t most) {
+        return Writer(lists_[std::max<int64_t>(part_row(parts, part), 0)], parts & part ? most : 0,
+                      problem_.weighted());
+      };
+      Writer cn = writer(kCn, std::min(len_a, len_b)), left = writer(kLeft, len_a), right = writer(kRight, len_b);
+      walk_.parts(
+          a, b, i, j, problem_.exclude_endpoints,
+          [&](Col u, int64_t p, int64_t q) {
+            if (parts & kCn) cn(u, a.weight_of(p) * b.weight_of(q));
+          },
+          [&](Col u, int64_t p) {
+            if (parts & kLeft) left(u, a.weight_of(p));
+          },
+          [&](Col u, int64_t q) {
+            if (parts & kRight) right(u, b.weight_of(q));
+          });
+    }
+    for (auto& lists : lists_) lists.end_list();
+  }
+
+  // Appends to the list that is open.
+  class Writer {
+   public:
+    Writer(Lists<Col, Acc>& lists, int64_t most, bool weighted)
+        : lists_(lists), node_(lists.room(most)), weight_(weighted ? lists.weight_room(most) : nullptr) {}
+    ~Writer() { lists_.add(count_); }
+    Writer(const Writer&) = delete;
+    void operator()(Col u, Acc weight) {
+      node_[count_] = u;
+      if (weight_ != nullptr) weight_[count_] = weight;
+      ++count_;
+    }
+
+   private:
+    Lists<Col, Acc>& lists_;
+    Col* node_;
+    Acc* weight_;
+    int64_t count_ = 0;
+  };
+
+  const Problem<Col, Acc>& problem_;
+  std::array<Lists<Col, Acc>, 3> lists_;  // by row of the output
+  Walk walk_;
+};
+
+// Features of a block: as many as keep the table's part of it in half of a second-level cache, if the lists come back to
+// most rows; else all of them, since blocks would only read the lists again.
+int64_t block_width(int64_t num_rows, int64_t num_features, int64_t entries, int64_t element) {
+  if (entries < 2 * num_rows || num_rows * num_features * element <= kNear) return num_features;
+  return std::clamp<int64_t>(kNear / 2 / (num_rows * element) / 32 * 32, 32, num_features);
 }
 
 template <class Col, class X, class Acc>
-void forward(const Csr<Col, Acc>& a, const Csr<Col, Acc>& b, const int64_t* pairs, int64_t num_pairs, const X* x,
-             int64_t num_features, bool exclude_endpoints, int64_t parts, X* out) {
-  const int64_t num_parts = count_parts(parts);
-  parallel_chunks(num_pairs, 64, [&](int64_t begin, int64_t end) {
-    std::vector<Acc> sums(num_parts * num_features);
-    for (int64_t n = begin; n < end; ++n) {
-      std::fill(sums.begin(), sums.end(), Acc(0));
-      visit_weighted(
-          a, b, pairs[n], pairs[num_pairs + n], exclude_endpoints, parts, [&](int64_t part, Col u, Acc weight) {
-            axpy(sums.data() + part_row(parts, part) * num_features, weight, x + u * num_features, num_features);
-          });
-      for (int64_t r = 0; r < num_parts; ++r) {
-        store(out + (r * num_pairs + n) * num_features, sums.data() + r * num_features, num_features);
+void forward(const Problem<Col, Acc>& problem, const X* x, int64_t num_rows, int64_t num_features, X* out) {
+  const int64_t num_parts = count_parts(problem.parts);
+  const bool far = num_rows * num_features * int64_t{sizeof(X)} > kNear;
+  parallel_chunks(problem.num_pairs, kChunk, [&](int64_t begin, int64_t end) {
+    Lister<Col, Acc> lister(problem);
+    for (int64_t n = begin; n < end;) {
+      const int64_t next = lister.list(n, std::min(end, n + kChunk));
+      const int64_t width = block_width(num_rows, num_features, lister.entries(), sizeof(X));
+      for (int64_t first = 0; first < num_features; first += width) {
+        const int64_t last = std::min(num_features, first + width);
+        for (int64_t r = 0; r < num_parts; ++r) {
+          gather(lister.part(r), 0, next - n, x, num_features, first, last, far && width == num_features,
+                 out + (r * problem.num_pairs + n) * num_features);
+        }
       }
+      n = next;
     }
   });
 }
 
 template <class Col, class X, class Acc>
-void backward(const Csr<Col, Acc>& a, const Csr<Col, Acc>& b, const int64_t* pairs, int64_t num_pairs, const X* grad,
-              int64_t num_features, bool exclude_endpoints, int64_t parts, Acc* sums) {
+void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows, int64_t num_features, Acc* sums) {
+  const int64_t num_parts = count_parts(problem.parts);
   // At least a cache line of floats per slice: narrower slices would only repeat the intersections.
   const int64_t slices = std::clamp<int64_t>(num_features / 16, 1, torch::stable::get_num_threads());
-  const int64_t width = (num_features + slices - 1) / slices;
-  parallel_chunks(num_features, width, [&](int64_t begin, int64_t end) {
-    for (int64_t n = 0; n < num_pairs; ++n) {
-      visit_weighted(a, b, pairs[n], pairs[num_pairs + n], exclude_endpoints, parts,
-                     [&](int64_t part, Col u, Acc weight) {
-                       const X* row = grad + (part_row(parts, part) * num_pairs + n) * num_features;
-                       axpy(sums + u * num_features + begin, weight, row + begin, end - begin);
-                     });
+  const int64_t slice = (num_features + slices - 1) / slices;
+  parallel_chunks(num_features, slice, [&](int64_t begin, int64_t end) {
+    Lister<Col, Acc> lister(problem);
+    for (int64_t n = 0; n < problem.num_pairs;) {
+      const int64_t next = lister.list(n, std::min(problem.num_pairs, n + kChunk));
+      const int64_t width = std::min(end - begin, block_width(num_rows, num_features, lister.entries(), sizeof(Acc)));
+      for (int64_t first = begin; first < end; first += width) {
+        // Parts are added pair by pair, as in the definition: a node may get terms from several of them.
+        for (int64_t s = 0; s < (num_parts > 1 ? next - n : 1); ++s) {
+          for (int64_t r = 0; r < num_parts; ++r) {
+            scatter(lister.part(r), s, num_parts > 1 ? s + 1 : next - n,
+                    grad + (r * problem.num_pairs + n) * num_features, num_features, first,
+                    std::min(end, first + width), sums);
+          }
+        }
+      }
+      n = next;
     }
   });
 }
@@ -85,10 +214,15 @@ Tensor cn_gather_sum_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> ke
       using Col = typename decltype(index)::type;
       using X = typename decltype(feature)::type;
       using Acc = typename Accumulate<X>::type;
-      forward<Col, X, Acc>(make_csr<Col, Acc>(kOp, rowptr_a, col_a, keep_a, weight_a),
-                           make_csr<Col, Acc>(kOp, rowptr_b, col_b, keep_b, weight_b),
-                           data<int64_t>(kOp, "pairs", pairs), num_pairs, data<X>(kOp, "x", x), num_features,
-                           exclude_endpoints, parts, static_cast<X*>(out.mutable_data_ptr()));
+      const int64_t* ends = data<int64_t>(kOp, "pairs", pairs);
+      const Problem<Col, Acc> problem{make_csr<Col, Acc>(kOp, rowptr_a, col_a, keep_a, weight_a),
+                                      make_csr<Col, Acc>(kOp, rowptr_b, col_b, keep_b, weight_b),
+                                      ends,
+                                      ends + num_pairs,
+                                      num_pairs,
+                                      exclude_endpoints,
+                                      parts};
+      forward(problem, data<X>(kOp, "x", x), x.size(0), num_features, static_cast<X*>(out.mutable_data_ptr()));
     });
   });
   return out;
@@ -106,10 +240,16 @@ Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<T
       using Col = typename decltype(index)::type;
       using X = typename decltype(feature)::type;
       using Acc = typename Accumulate<X>::type;
-      backward<Col, X, Acc>(make_csr<Col, Acc>(kOp, rowptr_a, col_a, keep_a, weight_a),
-                            make_csr<Col, Acc>(kOp, rowptr_b, col_b, keep_b, weight_b),
-                            data<int64_t>(kOp, "pairs", pairs), num_pairs, data<X>(kOp, "grad", grad), num_features,
-                            exclude_endpoints, parts, static_cast<Acc*>(sums.mutable_data_ptr()));
+      const int64_t* ends = data<int64_t>(kOp, "pairs", pairs);
+      const Problem<Col, Acc> problem{make_csr<Col, Acc>(kOp, rowptr_a, col_a, keep_a, weight_a),
+                                      make_csr<Col, Acc>(kOp, rowptr_b, col_b, keep_b, weight_b),
+                                      ends,
+                                      ends + num_pairs,
+                                      num_pairs,
+                                      exclude_endpoints,
+                                      parts};
+      backward(problem, data<X>(kOp, "grad", grad), num_nodes, num_features,
+               static_cast<Acc*>(sums.mutable_data_ptr()));
     });
   });
   if (sums.scalar_type() == grad.scalar_type()) return sums;

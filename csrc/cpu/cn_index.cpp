@@ -8,6 +8,7 @@
 #include "common/parts.h"
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
+#include "cpu/walk.h"
 
 namespace graphmem {
 namespace {
@@ -35,6 +36,7 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
     const auto b = make_csr<Col, float>(kOp, rowptr_b, col_b, keep_b);
     Col* idx_out = static_cast<Col*>(idx.mutable_data_ptr());
     parallel_chunks(num_pairs, 128, [&](int64_t begin, int64_t end) {
+      Walk walk;
       for (int64_t n = begin; n < end; ++n) {
         int64_t row = 0;
         auto start = [&](int64_t part) { return (parts & part) ? offsets[(row++) * (num_pairs + 1) + n] : -1; };
@@ -48,10 +50,10 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
           put(cn, u, p);
         };
         if (parts == kCn) {
-          visit_common(a, b, source[n], target[n], exclude_endpoints, put_cn);
+          walk.common(a, b, source[n], target[n], exclude_endpoints, put_cn);
           continue;
         }
-        visit_parts(
+        walk.parts(
             a, b, source[n], target[n], exclude_endpoints,
             [&](Col u, int64_t p, int64_t q) {
               if (parts & kCn) put_cn(u, p, q);

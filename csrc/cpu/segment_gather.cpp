@@ -5,68 +5,11 @@
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/dispatch.h"
+#include "cpu/gather.h"
 #include "cpu/parallel.h"
-#include "cpu/vector.h"
 
 namespace graphmem {
 namespace {
-
-// Features are summed in blocks that stay in registers, so that an entry costs one load a lane; entries still ascend.
-constexpr int64_t kBlock = 64;
-
-template <class Index, class X, class Acc>
-struct Gather {
-  const int64_t* ptr;
-  const Index* idx;
-  const int64_t* slot;
-  const Acc* weight;
-  const bool* keep;
-  const X* x;
-  int64_t num_features;
-  X* out;
-};
-
-template <int64_t kWidth, class Index, class X, class Acc>
-GRAPHMEM_INLINE void gather_block(const Gather<Index, X, Acc>& g, int64_t s, int64_t f, int64_t width) {
-  Acc sums[kWidth] = {};
-  for (int64_t k = g.ptr[s]; k < g.ptr[s + 1]; ++k) {
-    const int64_t q = g.slot == nullptr ? k : g.slot[k];
-    if (g.keep != nullptr && !g.keep[q]) continue;
-    const Acc w = g.weight == nullptr ? Acc(1) : g.weight[q];
-    const X* row = g.x + g.idx[k] * g.num_features + f;
-    if (width == kWidth) {
-      for (int64_t n = 0; n < kWidth; ++n) sums[n] += w * static_cast<Acc>(row[n]);
-    } else {
-      for (int64_t n = 0; n < width; ++n) sums[n] += w * static_cast<Acc>(row[n]);
-    }
-  }
-  X* out = g.out + s * g.num_features + f;
-  for (int64_t n = 0; n < width; ++n) out[n] = static_cast<X>(sums[n]);
-}
-
-template <class Index, class X, class Acc>
-GRAPHMEM_INLINE void gather_rows(const Gather<Index, X, Acc>& g, int64_t begin, int64_t end) {
-  for (int64_t s = begin; s < end; ++s) {
-    int64_t f = 0;
-    for (; f + kBlock <= g.num_features; f += kBlock) gather_block<kBlock>(g, s, f, kBlock);
-    if (f < g.num_features) gather_block<kBlock>(g, s, f, g.num_features - f);
-  }
-}
-
-// Function multiversioning does not reach into templates, so each hot combination has a clone of its own.
-#define GRAPHMEM_GATHER_CLONE(Index, X, Acc)                                                    \
-  GRAPHMEM_CLONES void run_gather(const Gather<Index, X, Acc>& g, int64_t begin, int64_t end) { \
-    gather_rows(g, begin, end);                                                                 \
-  }
-GRAPHMEM_GATHER_CLONE(int32_t, float, float)
-GRAPHMEM_GATHER_CLONE(int64_t, float, float)
-GRAPHMEM_GATHER_CLONE(int32_t, double, double)
-GRAPHMEM_GATHER_CLONE(int64_t, double, double)
-GRAPHMEM_GATHER_CLONE(int32_t, torch::headeronly::BFloat16, float)
-GRAPHMEM_GATHER_CLONE(int64_t, torch::headeronly::BFloat16, float)
-GRAPHMEM_GATHER_CLONE(int32_t, torch::headeronly::Half, float)
-GRAPHMEM_GATHER_CLONE(int64_t, torch::headeronly::Half, float)
-#undef GRAPHMEM_GATHER_CLONE
 
 Tensor segment_gather_sum_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> slot, std::optional<Tensor> weight,
                               std::optional<Tensor> keep, Tensor x, std::optional<Tensor>, std::optional<Tensor>,
@@ -79,15 +22,15 @@ Tensor segment_gather_sum_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> slot
       using Index = typename decltype(index)::type;
       using X = typename decltype(feature)::type;
       using Acc = typename Accumulate<X>::type;
-      const Gather<Index, X, Acc> gather{data<int64_t>(kOp, "ptr", ptr),
-                                         data<Index>(kOp, "idx", idx),
-                                         data<int64_t>(kOp, "slot", slot),
-                                         data<Acc>(kOp, "weight", weight),
-                                         data<bool>(kOp, "keep", keep),
-                                         data<X>(kOp, "x", x),
-                                         num_features,
-                                         static_cast<X*>(out.mutable_data_ptr())};
-      parallel_chunks(num_segments, 64, [&](int64_t begin, int64_t end) { run_gather(gather, begin, end); });
+      const Entries<Index, Acc> lists{data<int64_t>(kOp, "ptr", ptr), data<Index>(kOp, "idx", idx),
+                                      data<int64_t>(kOp, "slot", slot), data<Acc>(kOp, "weight", weight),
+                                      data<bool>(kOp, "keep", keep)};
+      const X* rows = data<X>(kOp, "x", x);
+      X* sums = static_cast<X*>(out.mutable_data_ptr());
+      const bool far = x.numel() * int64_t{sizeof(X)} > kNear;
+      parallel_chunks(num_segments, 64, [&](int64_t begin, int64_t end) {
+        gather(lists, begin, end, rows, num_features, 0, num_features, far, sums);
+      });
     });
   });
   return out;
