@@ -12,10 +12,7 @@ by torch's BLAS or by our operator, whichever is faster.
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
-import statistics
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +20,7 @@ from typing import Any
 import torch
 from common import provenance, write_json
 from peer_ncn import build_peer, load_peer, sparse_tensor
+from timing import clock, paired
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from graphmem import ops
@@ -32,7 +30,6 @@ from graphmem.engine.run_config import resolve
 from graphmem.presets import TrainSettings
 
 TEST_BATCH = 8192  # the peer's --testbs
-STALL = 3.0  # a sample beyond this multiple of its side's median is a stall of the machine
 
 
 class Peer:
@@ -91,32 +88,6 @@ class Ours:
         with self.task.evaluation(self.model):
             for split in ("valid", "test"):
                 self.task.scores(self.model, split)
-
-
-def clock(work: Callable[[], None]) -> float:
-    gc.collect()
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def paired(ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> dict[str, Any]:
-    """A/B/A/B after two warm-ups of each; stalled pairs are dropped and counted."""
-    for _ in range(2):
-        ours()
-        theirs()
-    samples = [(clock(ours), clock(theirs)) for _ in range(pairs)]
-    medians = [statistics.median(side) for side in zip(*samples, strict=True)]
-    kept = [s for s in samples if all(value < STALL * m for value, m in zip(s, medians, strict=True))]
-    return {
-        "ours_seconds": [s[0] for s in samples],
-        "peer_seconds": [s[1] for s in samples],
-        "stalled_pairs": len(samples) - len(kept),
-        "median_ours": statistics.median(s[0] for s in kept),
-        "median_peer": statistics.median(s[1] for s in kept),
-        "median_paired_ratio": statistics.median(s[1] / s[0] for s in kept),
-        "peer_best_over_our_median": min(s[1] for s in kept) / statistics.median(s[0] for s in kept),
-    }
 
 
 @register_flop_formula(torch.ops.graphmem.pair_head)

@@ -54,6 +54,32 @@ def test_cn_index_matches_reference(case: PairCase, parts: int) -> None:
         assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize("col_dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize(("short", "long"), [(0.02, 0.02), (0.1, 0.5), (0.9, 0.9), (0.005, 0.7)])
+@pytest.mark.parametrize("keep", [False, True])
+def test_rows_of_many_blocks(col_dtype: torch.dtype, short: float, long: float, keep: bool) -> None:
+    """Rows of up to 800 entries and of all lengths modulo 16, and one row 32 times as long as the other."""
+    a, b = (random_graph(900, d, n, keep=keep, col_dtype=col_dtype) for n, d in enumerate((short, long)))
+    pairs = random_pairs(900, 300, 2)
+    found = ops.cn_index(a, pairs, g2=b)
+    counts = ops.cn_sizes(a, pairs, g2=b)
+    dense_a, dense_b = a.present()[pairs[0]], b.present()[pairs[1]]
+    for row, (name, want) in enumerate(
+        {"cn": dense_a & dense_b, "left": dense_a & ~dense_b, "right": dense_b & ~dense_a}.items()
+    ):
+        part, graph = found[name], b if name == "right" else a
+        assert torch.equal(counts[row], want.sum(1))
+        assert torch.equal(part.ptr.diff(), want.sum(1))
+        assert torch.equal(part.idx.long(), want.nonzero()[:, 1])
+        assert torch.equal(graph.col[part.slot], part.idx)
+        owner = pairs[1 if name == "right" else 0].repeat_interleave(part.ptr.diff())
+        assert torch.equal(graph.row[part.slot], owner)
+    assert torch.equal(b.col[found["cn"].slot_b], found["cn"].idx)
+    x = torch.randn(900, 70, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    got = ops.cn_gather_sum(a, x, pairs, g2=b, mode="recompute")
+    torch.testing.assert_close(got, (dense_a & dense_b).double() @ x)
+
+
 @given(pair_cases())
 def test_sizes_are_those_of_sets(case: PairCase) -> None:
     sizes = ops.cn_sizes(case.a, case.pairs, g2=case.b, exclude_endpoints=case.exclude_endpoints)

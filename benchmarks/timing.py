@@ -1,0 +1,37 @@
+"""Clocks: ours and a peer's work in interleaved pairs."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+STALL = 3.0  # a sample beyond this multiple of its side's median is a stall of the machine
+
+
+def clock(work: Callable[[], None]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def paired(ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> dict[str, Any]:
+    """A/B/A/B after two warm-ups of each; stalled pairs are dropped and counted."""
+    for _ in range(2):
+        ours()
+        theirs()
+    samples = [(clock(ours), clock(theirs)) for _ in range(pairs)]
+    medians = [statistics.median(side) for side in zip(*samples, strict=True)]
+    kept = [s for s in samples if all(value < STALL * m for value, m in zip(s, medians, strict=True))]
+    return {
+        "ours_seconds": [s[0] for s in samples],
+        "peer_seconds": [s[1] for s in samples],
+        "stalled_pairs": len(samples) - len(kept),
+        "median_ours": statistics.median(s[0] for s in kept),
+        "median_peer": statistics.median(s[1] for s in kept),
+        "median_paired_ratio": statistics.median(s[1] / s[0] for s in kept),
+        "peer_best_over_our_median": min(s[1] for s in kept) / statistics.median(s[0] for s in kept),
+    }
