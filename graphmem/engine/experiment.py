@@ -99,8 +99,9 @@ def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bo
             "folder with --out"
         )
     if used and resume:
-        earlier = json.loads(path.read_text(encoding="utf-8"))["config"]
-        now = json.loads(json.dumps(config.to_dict()))
+        # Through RunConfig, so that a setting that is newer than the run has its default.
+        stored = RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+        earlier, now = (json.loads(json.dumps(one.to_dict())) for one in (stored, config))
         changed = [key for key in now if key not in _FREE and now[key] != earlier.get(key)]
         if changed:
             key = changed[0]

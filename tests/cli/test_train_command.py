@@ -95,6 +95,14 @@ def test_interrupted_run_resumes_with_the_same_bits(command: Command, monkeypatc
     assert result["summary"] == whole["summary"]
     for seed in (0, 1):
         assert_same(Path(f"whole/seed_{seed}"), Path(f"parts/seed_{seed}"))
+    # A run of an older version, whose settings lack one that has come since, goes on; one of another setting does not.
+    stored = json.loads(Path("parts/config.json").read_text())
+    for change, code in (({}, 0), ({"epochs": 4}, 2)):
+        config = {**stored["config"], **change}
+        del config["tuned"]
+        Path("parts/config.json").write_text(json.dumps({**stored, "config": config}))
+        command(*words, "--out", "parts", "--resume", code=code)
+    Path("parts/config.json").write_text(json.dumps(stored))
     # One more seed extends the run.
     more = command.json(*words[:-1], 3, "--out", "parts", "--resume")
     assert more["seeds"][:2] == result["seeds"]
