@@ -5,7 +5,7 @@ OMP_WAIT_POLICY=passive python benchmarks/speed_cn.py --peer PATH [--cases ddi c
 Same graph (built outside the clock on both sides), same pairs in random order, same features; sorting and grouping of
 pairs, where a side does any, is inside the clock. Stages: the sum, the sum and its gradient. Every case checks first
 that both sides compute the same numbers. Floor: each row of features that is summed read once from a second-level cache
-at 64 bytes a cycle (measured: `cache_rate`), or from memory where the table does not fit, and the two index rows.
+at 64 bytes a cycle, or from memory where the table is larger than 8 MiB, and the two index rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from common import provenance, write_json
 from peer_ncn import load_peer, sparse_tensor
-from timing import clock, paired
+from timing import clock, paired, product_rate
 from torch import Tensor
 
 from graphmem import ops
@@ -70,9 +70,11 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def cache_rate() -> float:
-    """Bytes a second that one core reads from half a MiB, by the sum of all its floats; best of twenty."""
-    x = torch.randn(2**17)
-    return x.numel() * 4 / min(clock(lambda: x.sum()) for _ in range(20))
+    """Bytes a second that one core reads from its second-level cache, for a core that reads a line of 64 bytes a cycle.
+
+    Cycles are counted by a product that does two fused multiply-adds of 16 floats a cycle, 64 operations.
+    """
+    return 64 * product_rate() / 64 / torch.get_num_threads()
 
 
 def memory_rate() -> float:

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from common import provenance, write_json
 from peer_ncn import build_peer, load_peer, sparse_tensor
-from timing import clock, paired
+from timing import paired, product_rate
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
-from graphmem import ops
 from graphmem.data import CSRGraph, load_dataset, split_edges
 from graphmem.engine.experiment import RunConfig, build
 from graphmem.engine.run_config import resolve
@@ -100,12 +99,6 @@ def _head_flops(h: Any, pairs: Any, branch: Any, place: Any, weights_t: Any, *_:
 @register_flop_formula(torch.ops.graphmem.matmul)
 def _matmul_flops(a: Any, b: Any, bias: Any, transpose_a: bool, transpose_b: bool, **_: Any) -> int:
     return int(2 * a[0] * a[1] * b[0 if transpose_b else 1])
-
-
-def product_rate() -> float:
-    """Flops per second of a square float32 product, best of ten by each of two libraries."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    return 2 * 1024**3 / min(clock(lambda f=f: f(a, b)) for f in (torch.matmul, ops.matmul) for _ in range(10))
 
 
 def floor(work: Callable[[], None], seconds: float) -> dict[str, float]:

@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from graphmem import ops
+
 STALL = 3.0  # a sample beyond this multiple of its side's median is a stall of the machine
 
 
@@ -35,3 +39,9 @@ def paired(ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> 
         "median_paired_ratio": statistics.median(s[1] / s[0] for s in kept),
         "peer_best_over_our_median": min(s[1] for s in kept) / statistics.median(s[0] for s in kept),
     }
+
+
+def product_rate() -> float:
+    """Flops per second of a square float32 product, best of ten by each of two libraries."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    return 2 * 1024**3 / min(clock(lambda f=f: f(a, b)) for f in (torch.matmul, ops.matmul) for _ in range(10))
