@@ -153,7 +153,7 @@ class Lister {
 // most rows; else all of them, since blocks would only read the lists again.
 int64_t block_width(int64_t num_rows, int64_t num_features, int64_t entries, int64_t element) {
   if (entries < 2 * num_rows || num_rows * num_features * element <= kNear) return num_features;
-  return std::clamp<int64_t>(kNear / 2 / (num_rows * element) / 32 * 32, 32, num_features);
+  return std::clamp<int64_t>(kNear / 2 / (num_rows * element) / 32 * 32, 64, num_features);
 }
 
 template <class Col, class X, class Acc>
@@ -183,6 +183,7 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
   // At least a cache line of floats per slice: narrower slices would only repeat the intersections.
   const int64_t slices = std::clamp<int64_t>(num_features / 16, 1, torch::stable::get_num_threads());
   const int64_t slice = (num_features + slices - 1) / slices;
+  const bool far = num_rows * num_features * int64_t{sizeof(Acc)} > kNear;
   parallel_chunks(num_features, slice, [&](int64_t begin, int64_t end) {
     Lister<Col, Acc> lister(problem);
     for (int64_t n = 0; n < problem.num_pairs;) {
@@ -194,7 +195,7 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
           for (int64_t r = 0; r < num_parts; ++r) {
             scatter(lister.part(r), s, num_parts > 1 ? s + 1 : next - n,
                     grad + (r * problem.num_pairs + n) * num_features, num_features, first,
-                    std::min(end, first + width), sums);
+                    std::min(end, first + width), far && width == end - begin, sums);
           }
         }
       }

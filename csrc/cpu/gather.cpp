@@ -54,23 +54,36 @@ GRAPHMEM_INLINE void gather_all(const Entries<Index, Acc>& lists, int64_t begin,
   }
 }
 
+template <int64_t kWidth, class Index, class X, class Acc>
+GRAPHMEM_INLINE void scatter_block(const Entries<Index, Acc>& lists, int64_t s, int64_t end, const X* grad,
+                                   int64_t stride, int64_t width, bool far, Acc* sums) {
+  Acc from[kWidth] = {};
+  for (int64_t f = 0; f < width; ++f) from[f] = static_cast<Acc>(grad[s * stride + f]);
+  const int64_t ahead = lists.ptr[end] - kAhead;
+  for (int64_t k = lists.ptr[s]; k < lists.ptr[s + 1]; ++k) {
+    if (far && k < ahead) {
+      const char* next = reinterpret_cast<const char*>(sums + lists.idx[k + kAhead] * stride);
+      for (int64_t byte = 0; byte < width * int64_t{sizeof(Acc)}; byte += kLine) __builtin_prefetch(next + byte, 1);
+    }
+    Acc weight;
+    if (!entry(lists, k, weight)) continue;
+    Acc* to = sums + lists.idx[k] * stride;
+    if (width == kWidth) {
+      for (int64_t f = 0; f < kWidth; ++f) to[f] += weight * from[f];
+    } else {
+      for (int64_t f = 0; f < width; ++f) to[f] += weight * from[f];
+    }
+  }
+}
+
 template <class Index, class X, class Acc>
 GRAPHMEM_INLINE void scatter_all(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, const X* grad,
-                                 int64_t stride, int64_t first, int64_t last, Acc* sums) {
-  const int64_t ahead = lists.ptr[end] - kAhead;
+                                 int64_t stride, int64_t first, int64_t last, bool far, Acc* sums) {
   for (int64_t s = begin; s < end; ++s) {
-    const X* from = grad + s * stride;
-    for (int64_t k = lists.ptr[s]; k < lists.ptr[s + 1]; ++k) {
-      if (k < ahead) {
-        const char* next = reinterpret_cast<const char*>(sums + lists.idx[k + kAhead] * stride + first);
-        const int64_t bytes = (last - first) * int64_t{sizeof(Acc)};
-        for (int64_t byte = 0; byte < bytes; byte += kLine) __builtin_prefetch(next + byte, 1);
-      }
-      Acc weight;
-      if (!entry(lists, k, weight)) continue;
-      Acc* to = sums + lists.idx[k] * stride;
-      for (int64_t f = first; f < last; ++f) to[f] += weight * static_cast<Acc>(from[f]);
-    }
+    int64_t f = first;
+    for (; f + 64 <= last; f += 64) scatter_block<64>(lists, s, end, grad + f, stride, 64, far, sums + f);
+    for (; f + 32 <= last; f += 32) scatter_block<32>(lists, s, end, grad + f, stride, 32, far, sums + f);
+    if (f < last) scatter_block<32>(lists, s, end, grad + f, stride, last - f, far, sums + f);
   }
 }
 
@@ -87,8 +100,12 @@ GRAPHMEM_INLINE void scatter_all(const Entries<Index, Acc>& lists, int64_t begin
     }                                                                                                       \
   }                                                                                                         \
   GRAPHMEM_CLONES void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, const X* grad, \
-                               int64_t stride, int64_t first, int64_t last, Acc* sums) {                    \
-    scatter_all(lists, begin, end, grad, stride, first, last, sums);                                        \
+                               int64_t stride, int64_t first, int64_t last, bool far, Acc* sums) {          \
+    if (far) {                                                                                              \
+      scatter_all(lists, begin, end, grad, stride, first, last, true, sums);                                \
+    } else {                                                                                                \
+      scatter_all(lists, begin, end, grad, stride, first, last, false, sums);                               \
+    }                                                                                                       \
   }
 GRAPHMEM_EVERY_GATHER(GRAPHMEM_DEFINE)
 #undef GRAPHMEM_DEFINE

@@ -36,7 +36,7 @@ struct Entries {
   void gather(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, const X* x, int64_t stride, int64_t first, \
               int64_t last, bool far, X* out);                                                                         \
   void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, const X* grad, int64_t stride,            \
-               int64_t first, int64_t last, Acc* sums);
+               int64_t first, int64_t last, bool far, Acc* sums);
 GRAPHMEM_EVERY_GATHER(GRAPHMEM_DECLARE)
 #undef GRAPHMEM_DECLARE
 

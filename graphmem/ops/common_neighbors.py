@@ -22,9 +22,6 @@ from graphmem.ops._check import GraphLike
 from graphmem.ops.segment import take
 
 PARTS = {"cn": 1, "left": 2, "right": 4}
-# In "auto" mode the index list is kept for the backward pass while it stays below this size (spec: M * 8 bytes under a
-# budget); a quarter gigabyte is small beside the activations of a batch that has so many common neighbours.
-INDEX_BUDGET_BYTES = 256 * 2**20
 
 Mode = Literal["auto", "recompute", "index"]
 
@@ -225,7 +222,8 @@ def cn_gather_sum(
         use_edge_weight: multiply by the edge weights a; by default wherever a graph has them.
         exclude_endpoints: leave out i and j themselves.
         mode: what the backward pass needs. "recompute" intersects again and stores nothing, "index" stores the list of
-            common neighbours. "auto" takes the list if it stays below ``INDEX_BUDGET_BYTES`` and a gradient is needed.
+            common neighbours, which the gradient of edge weights needs. "auto" takes the list only for that: to
+            intersect again is faster than to write the list and read it.
             The results are the same bits, those of the gradient too (but for :func:`cn_diff_gather_sum`'s, whose three
             parts are then added in another order).
         compact: return only the pairs that have a common neighbour.
@@ -286,7 +284,7 @@ def _gather(
     if mode == "recompute" and weight_grad:
         raise ArgumentError("mode: 'recompute' has no gradient for edge weights, expected 'index' or 'auto'")
     if mode == "auto":
-        mode = "index" if weight_grad or _index_is_small(graph, other, x, checked, parts) else "recompute"
+        mode = "index" if weight_grad else "recompute"
     if mode == "index":
         return _gather_indexed(graph, x, checked, other, weights, exclude_endpoints, parts)
     mask = sum(PARTS[name] for name in parts)
@@ -307,15 +305,6 @@ def _edge_weights(
     a = None if graph.weight is None else graph.weight.to(dtype)
     b = a if other is graph else None if other.weight is None else other.weight.to(dtype)
     return a, b
-
-
-def _index_is_small(graph: GraphLike, other: GraphLike, x: Tensor, pairs: Tensor, parts: tuple[str, ...]) -> bool:
-    """Whether a gradient is needed and the longest possible index list fits the budget."""
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
-        return False
-    first, second = graph.rowptr.diff()[pairs[0]], other.rowptr.diff()[pairs[1]]
-    entries = torch.minimum(first, second) if parts == ("cn",) else first + second
-    return int(entries.sum()) * 8 <= INDEX_BUDGET_BYTES
 
 
 def _gather_indexed(
