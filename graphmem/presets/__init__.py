@@ -165,9 +165,7 @@ def load_preset(model: str, data: str, folder: Path = FOLDER, *, tuned: bool = F
     name = f"{model}-{data}{_TUNED if tuned else ''}"
     if not (folder / f"{name}.toml").is_file():
         found = "no tuned one" if tuned else "none"
-        raise PresetError(
-            f"preset: there is {found} for model {model!r} on data {data!r}{close_presets(name, folder)}"
-        )
+        raise PresetError(f"preset: there is {found} for model {model!r} on data {data!r}{close_presets(name, folder)}")
     preset = _load(name, folder)
     if (preset.model, preset.data) != (model, data):
         raise PresetError(f"{folder / name}.toml: is for {preset.model!r} on {preset.data!r}, not for what it is named")

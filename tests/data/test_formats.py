@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ogb_files import SPLITS, write_ogb, write_rows
 
 from graphmem.data.cache import LocatedFiles
 from graphmem.data.card import DatasetCard
@@ -199,53 +199,23 @@ def test_the_allow_list_ends_with_the_block(tmp_path: Path) -> None:
         torch.load(tmp_path / "split.pt", weights_only=True)
 
 
-def gz(path: Path, rows: list[list[Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wt") as stream:
-        stream.writelines(",".join(map(str, row)) + "\n" for row in rows)
-
-
-def ogb_folder(root: Path, name: str, split: str) -> Path:
-    """A tiny set in OGB's layout: 5 nodes, 3 training rows of which two are the same edge."""
-    folder = root / name.replace("-", "_")
-    edges = [[3, 1], [0, 4], [1, 3]]
-    gz(folder / "raw/edge.csv.gz", edges)
-    gz(folder / "raw/num-node-list.csv.gz", [[5]])
-    gz(folder / "raw/num-edge-list.csv.gz", [[3]])
+def ogb_folder(root: Path, name: str) -> Path:
+    """A tiny set: 5 nodes, 3 training rows of which two are the same edge."""
     one_hot = [[int(i == 2 * n % 3) for i in range(3)] for n in range(5)]
     features = one_hot if name == "ogbl-ppa" else [[n + 0.5, -n] for n in range(5)]
-    gz(folder / "raw/node-feat.csv.gz", features)
-    gz(folder / "raw/edge_weight.csv.gz", [[1], [2], [3]])
-    gz(folder / "raw/edge_year.csv.gz", [[2001], [2002], [2003]])
-    gz(folder / "raw/node_year.csv.gz", [[2000]] * 5)
-    (folder / "RELEASE_v1.txt").write_text("v1")
-    target = folder / "split" / split
-    target.mkdir(parents=True)
-    if name == "ogbl-citation2":
-        parts: dict[str, Any] = {"train": {"source_node": np.array([3, 0, 1]), "target_node": np.array([1, 4, 3])}}
-        for part in ("valid", "test"):
-            parts[part] = {k: np.array([v]) for k, v in {"source_node": 2, "target_node": 0}.items()}
-            parts[part]["target_node_neg"] = np.array([[1, 3]])
-    else:
-        parts = {"train": {"edge": np.array(edges), "weight": np.array([1, 2, 3]), "year": np.array([1, 2, 3])}}
-        for part in ("valid", "test"):
-            parts[part] = {"edge": np.array([[2, 0]]), "edge_neg": np.array([[2, 4], [1, 2]])}
-    for part, content in parts.items():
-        torch.save(content, target / f"{part}.pt")
-    return folder
-
-
-OGB_SPLITS = {"ogbl-collab": "time", "ogbl-ppa": "throughput", "ogbl-citation2": "time"}
+    negatives = np.array([[[2, 1], [2, 3]]]) if name == "ogbl-citation2" else np.array([[2, 4], [1, 2]])
+    train, held_out = np.array([[3, 1], [0, 4], [1, 3]]), np.array([[2, 0]])
+    return write_ogb(root, name, train, {"valid": held_out, "test": held_out}, negatives, features)
 
 
 def ogb_files(folder: Path) -> LocatedFiles:
     return LocatedFiles({"RELEASE_v1.txt": folder / "RELEASE_v1.txt"}, verified=False)
 
 
-@pytest.mark.parametrize("name", OGB_SPLITS)
+@pytest.mark.parametrize("name", SPLITS)
 def test_sets_that_go_through_ogb(name: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ogb")
-    folder = ogb_folder(tmp_path / "shared", name, OGB_SPLITS[name])
+    folder = ogb_folder(tmp_path / "shared", name)
     before = sorted(folder.rglob("*"))
     dataset = ogb.load(dataset_card(name), ogb_files(folder))
     assert sorted(folder.rglob("*")) == before, "the read-only root is untouched"
@@ -270,7 +240,7 @@ def test_sets_that_go_through_ogb(name: str, cache: Path, tmp_path: Path, capsys
 
 
 def test_ogb_is_never_asked_with_files_missing(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = ogb_folder(tmp_path / "shared", "ogbl-collab", "time")
+    folder = ogb_folder(tmp_path / "shared", "ogbl-collab")
     (folder / "split/time/test.pt").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"test.pt is missing"):
         ogb.load(dataset_card("ogbl-collab"), ogb_files(folder))
@@ -281,7 +251,7 @@ def test_ogb_is_never_asked_with_files_missing(cache: Path, tmp_path: Path, monk
 
 
 def test_ogb_extra_is_named(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = ogb_folder(tmp_path / "shared", "ogbl-collab", "time")
+    folder = ogb_folder(tmp_path / "shared", "ogbl-collab")
     monkeypatch.setitem(sys.modules, "ogb.linkproppred", None)
     with pytest.raises(MissingExtraError, match=r"pip install graphmem\[ogb\]"):
         ogb.load(dataset_card("ogbl-collab"), ogb_files(folder))
@@ -289,7 +259,7 @@ def test_ogb_extra_is_named(cache: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_ppa_types_must_be_one_hot(cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("ogb")
-    folder = ogb_folder(tmp_path / "shared", "ogbl-ppa", "throughput")
-    gz(folder / "raw/node-feat.csv.gz", [[1, 1]] * 5)
+    folder = ogb_folder(tmp_path / "shared", "ogbl-ppa")
+    write_rows(folder / "raw/node-feat.csv.gz", [[1, 1]] * 5)
     with pytest.raises(DatasetIntegrityError, match="one-hot"):
         ogb.load(dataset_card("ogbl-ppa"), ogb_files(folder))
