@@ -2,6 +2,7 @@
 # make test    install with the development tools; lint, types, tests
 # make bench   run the accuracy benchmarks (BENCH, hours); PEER=<checkout> adds those against the authors' code
 # make wheel   build dist/graphmem-*.whl and check what is in it
+# make sanitize  operator tests on a library built with the address and undefined behaviour sanitizers
 # make format  rewrite Python and C++ sources in the house style
 # make clean   remove build outputs and caches; `make distclean` removes .venv as well
 #
@@ -31,7 +32,7 @@ export GRAPHMEM_REQUIRE_NATIVE := 1
 # Two libraries with threads of their own share the cores: waiting threads must sleep.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit doctor bench wheel format clean distclean
+.PHONY: demo test lint types unit doctor bench wheel sanitize format clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
@@ -68,6 +69,18 @@ wheel: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(PIP) wheel --no-deps --no-build-isolation -w dist .
 	GRAPHMEM_WHEEL=$$(ls dist/*.whl) $(BIN)/pytest -q tests/test_packaging.py -k built_wheel
 	@ls dist
+
+# Leaks are Python's own at its exit. torch.compile starts compilers that a preloaded sanitizer breaks, and the tests of
+# the fallback start a process without the library.
+sanitize: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(BIN)/cmake -S csrc -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRAPHMEM_SANITIZE=address,undefined \
+	  -DPython3_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build build/sanitize
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 GRAPHMEM_LIBRARY_DIR=$(abspath build/sanitize) \
+	  GRAPHMEM_HYPOTHESIS_PROFILE=$${GRAPHMEM_HYPOTHESIS_PROFILE-quick} \
+	  $(BIN)/pytest -q -n 0 tests/ops --ignore tests/ops/test_fallback.py -k "not compile" $(PYTEST_ARGS)
 
 format: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check --fix-only .

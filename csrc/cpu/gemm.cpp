@@ -131,7 +131,7 @@ struct Kernel {
   }
 
 // Rows and vectors fill the registers: 24 of 32 sums of 64 bytes, 12 of 16 sums of 32 bytes.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(GRAPHMEM_NO_CLONES)
+#if defined(__x86_64__) && defined(__GNUC__)
 GRAPHMEM_GEMM(gemm_avx512, __attribute__((target("avx512f,fma"))), float, 64, 2, 12)
 GRAPHMEM_GEMM(gemm_avx512, __attribute__((target("avx512f,fma"))), double, 64, 2, 12)
 GRAPHMEM_GEMM(gemm_avx2, __attribute__((target("avx2,fma"))), float, 32, 2, 6)
@@ -143,7 +143,7 @@ GRAPHMEM_GEMM(gemm_base, , double, 16, 2, 6)
 
 template <class T>
 Kernel<T> choose() {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(GRAPHMEM_NO_CLONES)
+#if defined(__x86_64__) && defined(__GNUC__)
   if (__builtin_cpu_supports("avx512f")) return {128 / sizeof(T), gemm_avx512};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {64 / sizeof(T), gemm_avx2};
 #endif

@@ -8,7 +8,7 @@
 
 #include <bit>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(GRAPHMEM_NO_CLONES)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define GRAPHMEM_AVX512 1
 #include <immintrin.h>
 #endif

@@ -2,7 +2,8 @@
 
 The library is searched along ``graphmem.__path__`` because an editable install keeps it apart from the sources.
 ``GRAPHMEM_REQUIRE_NATIVE=1`` turns its absence into an error, so that a source tree never silently shadows an installed
-wheel. ``GRAPHMEM_FORCE_REFERENCE=1`` leaves it out on purpose (used by the tests).
+wheel. ``GRAPHMEM_FORCE_REFERENCE=1`` leaves it out on purpose (used by the tests). ``GRAPHMEM_LIBRARY_DIR`` names a folder
+to take the libraries from instead, for builds with sanitizers.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _PREFIX = "" if sys.platform == "win32" else "lib"
 
 def find_library(stem: str) -> Path | None:
     """Path of ``lib<stem>.so`` inside the installed package, or ``None``."""
-    for root in graphmem.__path__:
-        path = Path(root) / "lib" / f"{_PREFIX}{stem}{_SUFFIX}"
+    chosen = os.environ.get("GRAPHMEM_LIBRARY_DIR")
+    for folder in [Path(chosen)] if chosen else [Path(root) / "lib" for root in graphmem.__path__]:
+        path = folder / f"{_PREFIX}{stem}{_SUFFIX}"
         if path.is_file():
             return path
     return None

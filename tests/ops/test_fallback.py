@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -50,6 +51,15 @@ def test_all_operator_tests_pass_on_the_reference() -> None:
 def test_reference_on_request_needs_no_library_and_does_not_warn() -> None:
     done = run("-W", "error", "-c", "from graphmem import ops; assert not ops.NATIVE", GRAPHMEM_FORCE_REFERENCE="1")
     assert done.returncode == 0, done.stderr
+
+
+def test_libraries_come_from_the_folder_that_is_named(tmp_path: Path) -> None:
+    code = "from graphmem import ops; print(ops.CPU_LIBRARY)"
+    done = run("-W", "ignore", "-c", code, GRAPHMEM_LIBRARY_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout.strip()) == (0, "None"), done.stderr
+    if ops.CPU_LIBRARY is not None:
+        copy = shutil.copy(ops.CPU_LIBRARY, tmp_path)
+        assert run("-c", code, GRAPHMEM_LIBRARY_DIR=str(tmp_path)).stdout.strip() == str(copy)
 
 
 @pytest.mark.parametrize("force", ["0", "1"])
