@@ -204,27 +204,43 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
   });
 }
 
+struct Arguments {
+  Tensor rowptr_a, col_a;
+  std::optional<Tensor> keep_a, weight_a;
+  Tensor rowptr_b, col_b;
+  std::optional<Tensor> keep_b, weight_b;
+  Tensor pairs;
+  bool exclude_endpoints;
+  int64_t parts;
+
+  // Calls f(problem, feature type) with the types of the columns and of `features`.
+  template <class F>
+  void dispatch(const char* op, const Tensor& features, F&& f) const {
+    dispatch_index(op, col_a.scalar_type(), [&](auto index) {
+      dispatch_feature(op, features.scalar_type(), [&](auto feature) {
+        using Col = typename decltype(index)::type;
+        using Acc = typename Accumulate<typename decltype(feature)::type>::type;
+        const int64_t num_pairs = pairs.size(1);
+        const int64_t* ends = data<int64_t>(op, "pairs", pairs);
+        f(Problem<Col, Acc>{make_csr<Col, Acc>(op, rowptr_a, col_a, keep_a, weight_a),
+                            make_csr<Col, Acc>(op, rowptr_b, col_b, keep_b, weight_b), ends, ends + num_pairs,
+                            num_pairs, exclude_endpoints, parts},
+          feature);
+      });
+    });
+  }
+};
+
 Tensor cn_gather_sum_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a, std::optional<Tensor> weight_a,
                          Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b, std::optional<Tensor> weight_b,
                          Tensor pairs, Tensor x, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum";
-  const int64_t num_pairs = pairs.size(1), num_features = x.size(1);
-  Tensor out = torch::stable::new_empty(x, {count_parts(parts), num_pairs, num_features});
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
-      using Col = typename decltype(index)::type;
-      using X = typename decltype(feature)::type;
-      using Acc = typename Accumulate<X>::type;
-      const int64_t* ends = data<int64_t>(kOp, "pairs", pairs);
-      const Problem<Col, Acc> problem{make_csr<Col, Acc>(kOp, rowptr_a, col_a, keep_a, weight_a),
-                                      make_csr<Col, Acc>(kOp, rowptr_b, col_b, keep_b, weight_b),
-                                      ends,
-                                      ends + num_pairs,
-                                      num_pairs,
-                                      exclude_endpoints,
-                                      parts};
-      forward(problem, data<X>(kOp, "x", x), x.size(0), num_features, static_cast<X*>(out.mutable_data_ptr()));
-    });
+  const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
+                       keep_b,   weight_b, pairs,  exclude_endpoints, parts};
+  Tensor out = torch::stable::new_empty(x, {count_parts(parts), pairs.size(1), x.size(1)});
+  args.dispatch(kOp, x, [&](const auto& problem, auto feature) {
+    using X = typename decltype(feature)::type;
+    forward(problem, data<X>(kOp, "x", x), x.size(0), x.size(1), static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;
 }
@@ -234,24 +250,13 @@ Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<T
                                   std::optional<Tensor> keep_b, std::optional<Tensor> weight_b, Tensor pairs,
                                   Tensor grad, int64_t num_nodes, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum_backward";
-  const int64_t num_pairs = pairs.size(1), num_features = grad.size(2);
-  Tensor sums = torch::stable::new_zeros(grad, {num_nodes, num_features}, accumulate_dtype(grad.scalar_type()));
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    dispatch_feature(kOp, grad.scalar_type(), [&](auto feature) {
-      using Col = typename decltype(index)::type;
-      using X = typename decltype(feature)::type;
-      using Acc = typename Accumulate<X>::type;
-      const int64_t* ends = data<int64_t>(kOp, "pairs", pairs);
-      const Problem<Col, Acc> problem{make_csr<Col, Acc>(kOp, rowptr_a, col_a, keep_a, weight_a),
-                                      make_csr<Col, Acc>(kOp, rowptr_b, col_b, keep_b, weight_b),
-                                      ends,
-                                      ends + num_pairs,
-                                      num_pairs,
-                                      exclude_endpoints,
-                                      parts};
-      backward(problem, data<X>(kOp, "grad", grad), num_nodes, num_features,
-               static_cast<Acc*>(sums.mutable_data_ptr()));
-    });
+  const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
+                       keep_b,   weight_b, pairs,  exclude_endpoints, parts};
+  Tensor sums = torch::stable::new_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
+  args.dispatch(kOp, grad, [&](const auto& problem, auto feature) {
+    using X = typename decltype(feature)::type;
+    using Acc = typename Accumulate<X>::type;
+    backward(problem, data<X>(kOp, "grad", grad), num_nodes, grad.size(2), static_cast<Acc*>(sums.mutable_data_ptr()));
   });
   if (sums.scalar_type() == grad.scalar_type()) return sums;
   return torch::stable::to(sums, grad.scalar_type());

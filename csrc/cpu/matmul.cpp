@@ -14,8 +14,8 @@ namespace {
 constexpr const char* kOp = "matmul";
 // Rows of a task: a multiple of every tile's height, small enough that two threads end together on a thousand rows.
 constexpr int64_t kRows = 48;
-// Panels that one task packs.
-constexpr int64_t kPanels = 4;
+// Panels that one task packs; all of them where the matrix is so small that waking a thread takes longer.
+constexpr int64_t kPanels = 4, kSmall = 1 << 17;
 
 template <class T>
 void run(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bool transpose_a, bool transpose_b,
@@ -24,7 +24,8 @@ void run(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bo
   T* result = static_cast<T*>(out.mutable_data_ptr());
   Tensor buffer = torch::stable::new_empty(b, {packed_size<T>(k, n)});
   T* packed = static_cast<T*>(buffer.mutable_data_ptr());
-  parallel_chunks(num_panels<T>(n), kPanels, [&](int64_t first, int64_t last) {
+  const int64_t panels = num_panels<T>(n);
+  parallel_chunks(panels, k * n > kSmall ? kPanels : std::max<int64_t>(panels, 1), [&](int64_t first, int64_t last) {
     pack_panels(right, transpose_b ? 1 : n, transpose_b ? k : 1, k, n, first, last, packed);
   });
   const int64_t row = transpose_a ? 1 : k, col = transpose_a ? m : 1;
