@@ -39,27 +39,7 @@ struct Places {
 
 template <class Col, class Emit>
 int64_t scalar(const Col* a, int64_t len_a, const Col* b, int64_t len_b, Emit emit) {
-  int64_t n = 0, p = 0, q = 0;
-  if (len_a * kGallopRatio <= len_b) {
-    for (; p < len_a && q < len_b; ++p) {
-      q = gallop(b, q, len_b, a[p]);
-      if (q < len_b && b[q] == a[p]) emit.match(n++, a[p], p, q);
-    }
-  } else if (len_b * kGallopRatio <= len_a) {
-    for (; q < len_b && p < len_a; ++q) {
-      p = gallop(a, p, len_a, b[q]);
-      if (p < len_a && a[p] == b[q]) emit.match(n++, b[q], p, q);
-    }
-  } else {
-    while (p < len_a && q < len_b) {
-      const Col u = a[p], v = b[q];
-      if (u == v) emit.match(n++, u, p, q);
-      // Both comparisons compile to flag-to-register moves: no branch to mispredict.
-      p += (u <= v);
-      q += (v <= u);
-    }
-  }
-  return n;
+  return visit_matches(a, len_a, b, len_b, [&](int64_t n, Col u, int64_t p, int64_t q) { emit.match(n, u, p, q); });
 }
 
 #ifdef GRAPHMEM_AVX512

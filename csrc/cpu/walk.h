@@ -1,6 +1,5 @@
-// What two rows of a pair share and what only one of them has, by one intersection in registers (cpu/intersect.h). The
-// same result as visit_common and visit_parts of common/intersect.h, which stay the definition; here the callbacks of one
-// part ascend, and parts come one after the other.
+// What two rows of a pair share and what only one of them has, by one intersection (cpu/intersect.h). The calls for one
+// part ascend; parts come one after the other.
 #pragma once
 
 #include "cpu/buffer.h"
