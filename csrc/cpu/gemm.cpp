@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/capability.h"
 #include "cpu/vector.h"
 
 namespace graphmem {
@@ -131,7 +132,7 @@ struct Kernel {
   }
 
 // Rows and vectors fill the registers: 24 of 32 sums of 64 bytes, 12 of 16 sums of 32 bytes.
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef GRAPHMEM_X86
 GRAPHMEM_GEMM(gemm_avx512, __attribute__((target("avx512f,fma"))), float, 64, 2, 12)
 GRAPHMEM_GEMM(gemm_avx512, __attribute__((target("avx512f,fma"))), double, 64, 2, 12)
 GRAPHMEM_GEMM(gemm_avx2, __attribute__((target("avx2,fma"))), float, 32, 2, 6)
@@ -143,9 +144,9 @@ GRAPHMEM_GEMM(gemm_base, , double, 16, 2, 6)
 
 template <class T>
 Kernel<T> choose() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  if (__builtin_cpu_supports("avx512f")) return {128 / sizeof(T), gemm_avx512};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {64 / sizeof(T), gemm_avx2};
+#ifdef GRAPHMEM_X86
+  if (capability() >= Capability::kAvx512) return {128 / sizeof(T), gemm_avx512};
+  if (capability() >= Capability::kAvx2) return {64 / sizeof(T), gemm_avx2};
 #endif
   return {32 / sizeof(T), gemm_base};
 }

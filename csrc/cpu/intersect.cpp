@@ -8,8 +8,9 @@
 
 #include <bit>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define GRAPHMEM_AVX512 1
+#include "cpu/capability.h"
+
+#ifdef GRAPHMEM_X86
 #include <immintrin.h>
 #endif
 
@@ -42,7 +43,7 @@ int64_t scalar(const Col* a, int64_t len_a, const Col* b, int64_t len_b, Emit em
   return visit_matches(a, len_a, b, len_b, [&](int64_t n, Col u, int64_t p, int64_t q) { emit.match(n, u, p, q); });
 }
 
-#ifdef GRAPHMEM_AVX512
+#ifdef GRAPHMEM_X86
 #define GRAPHMEM_TARGET __attribute__((target("avx512f,popcnt")))
 #define GRAPHMEM_TARGET_2 __attribute__((target("avx512f,popcnt,avx512vp2intersect")))
 #define GRAPHMEM_TARGET_INLINE GRAPHMEM_TARGET inline __attribute__((always_inline))
@@ -122,20 +123,13 @@ GRAPHMEM_BLOCKS(blocks, GRAPHMEM_TARGET, Rotations)
 GRAPHMEM_BLOCKS(blocks_2, GRAPHMEM_TARGET_2, Instruction)
 #undef GRAPHMEM_BLOCKS
 
-enum class Way { kScalar, kRotations, kInstruction };
-
-Way choose() {
-  if (!__builtin_cpu_supports("avx512f")) return Way::kScalar;
-  return __builtin_cpu_supports("avx512vp2intersect") ? Way::kInstruction : Way::kRotations;
-}
-
 template <class Emit>
 int64_t run(const int32_t* a, int64_t len_a, const int32_t* b, int64_t len_b, Emit emit) {
-  static const Way way = choose();
-  if (way == Way::kScalar || len_a * kGallopRatio <= len_b || len_b * kGallopRatio <= len_a) {
+  if (capability() < Capability::kAvx512 || len_a * kGallopRatio <= len_b || len_b * kGallopRatio <= len_a) {
     return scalar(a, len_a, b, len_b, emit);
   }
-  return way == Way::kInstruction ? blocks_2(a, len_a, b, len_b, emit) : blocks(a, len_a, b, len_b, emit);
+  return capability() == Capability::kAvx512Intersect ? blocks_2(a, len_a, b, len_b, emit)
+                                                      : blocks(a, len_a, b, len_b, emit);
 }
 #else
 template <class Emit>

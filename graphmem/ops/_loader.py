@@ -2,8 +2,8 @@
 
 The library is searched along ``graphmem.__path__`` because an editable install keeps it apart from the sources.
 ``GRAPHMEM_REQUIRE_NATIVE=1`` turns its absence into an error, so that a source tree never silently shadows an installed
-wheel. ``GRAPHMEM_FORCE_REFERENCE=1`` leaves it out on purpose (used by the tests). ``GRAPHMEM_LIBRARY_DIR`` names a folder
-to take the libraries from instead, for builds with sanitizers.
+wheel. ``GRAPHMEM_FORCE_REFERENCE=1`` leaves it out on purpose (used by the tests). ``GRAPHMEM_LIBRARY_DIR`` names a
+folder to take the libraries from instead, for builds with sanitizers.
 """
 
 from __future__ import annotations
