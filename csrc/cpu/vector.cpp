@@ -10,13 +10,4 @@ GRAPHMEM_CLONES void axpy(double* __restrict__ y, double w, const double* __rest
   for (int64_t f = 0; f < n; ++f) y[f] += w * x[f];
 }
 
-GRAPHMEM_CLONES void axpy(float* __restrict__ y, float w, const torch::headeronly::BFloat16* __restrict__ x,
-                          int64_t n) {
-  for (int64_t f = 0; f < n; ++f) y[f] += w * static_cast<float>(x[f]);
-}
-
-GRAPHMEM_CLONES void axpy(float* __restrict__ y, float w, const torch::headeronly::Half* __restrict__ x, int64_t n) {
-  for (int64_t f = 0; f < n; ++f) y[f] += w * static_cast<float>(x[f]);
-}
-
 }  // namespace graphmem

@@ -2,9 +2,6 @@
 // All clones run the same sequence of IEEE operations (no contraction), so they give the same bits.
 #pragma once
 
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
-
 #include <cstdint>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(GRAPHMEM_NO_CLONES)
@@ -25,8 +22,6 @@ namespace graphmem {
 // y += w * x over n elements.
 void axpy(float* y, float w, const float* x, int64_t n);
 void axpy(double* y, double w, const double* x, int64_t n);
-void axpy(float* y, float w, const torch::headeronly::BFloat16* x, int64_t n);
-void axpy(float* y, float w, const torch::headeronly::Half* x, int64_t n);
 
 // Rounds a row of sums to the dtype of the output; a no-op where both are the same memory.
 template <class Out, class Acc>
