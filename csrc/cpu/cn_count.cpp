@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/dispatch.h"
+#include "cpu/marks.h"
 #include "cpu/parallel.h"
 #include "cpu/walk.h"
 
@@ -24,14 +25,17 @@ Tensor cn_count_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a,
     const auto b = make_csr<Col, float>(kOp, rowptr_b, col_b, keep_b);
     // Without masks and exclusions the differences follow from the row lengths.
     const bool lengths_suffice = a.keep == nullptr && b.keep == nullptr && !exclude_endpoints;
+    const int64_t num_nodes = std::max(rowptr_a.size(0), rowptr_b.size(0)) - 1;
     parallel_chunks(num_pairs, 256, [&](int64_t begin, int64_t end) {
       Walk walk;
+      Meeting<Col, float> meeting(a, b, source, target, num_nodes);
       for (int64_t n = begin; n < end; ++n) {
+        fetch_rows(a, b, source, target, n, end);
         const int64_t i = source[n], j = target[n];
         int64_t cn = 0, left = 0, right = 0;
         if (lengths_suffice) {
           const int64_t len_a = a.rowptr[i + 1] - a.rowptr[i], len_b = b.rowptr[j + 1] - b.rowptr[j];
-          cn = intersect_count(a.col + a.rowptr[i], len_a, b.col + b.rowptr[j], len_b);
+          cn = meeting.count(n, end);
           left = len_a - cn;
           right = len_b - cn;
         } else {

@@ -13,6 +13,7 @@
 #include "common/parts.h"
 #include "cpu/dispatch.h"
 #include "cpu/gather.h"
+#include "cpu/marks.h"
 #include "cpu/parallel.h"
 #include "cpu/walk.h"
 
@@ -22,8 +23,6 @@ namespace {
 constexpr int64_t kChunk = 256;
 // Entries after which the pairs listed so far are summed: bounds the lists of hubs.
 constexpr int64_t kEntries = 1 << 18;
-// Pairs between the fetch of the start of their rows and their intersection.
-constexpr int64_t kAhead = 8;
 
 // Neighbours of some pairs in a row, one list a pair, for one part.
 template <class Col, class Acc>
@@ -58,7 +57,7 @@ template <class Col, class Acc>
 struct Problem {
   Csr<Col, Acc> a, b;
   const int64_t *source, *target;
-  int64_t num_pairs;
+  int64_t num_pairs, num_nodes;
   bool exclude_endpoints;
   int64_t parts;
 
@@ -70,18 +69,16 @@ struct Problem {
 template <class Col, class Acc>
 class Lister {
  public:
-  explicit Lister(const Problem<Col, Acc>& problem) : problem_(problem) {}
+  explicit Lister(const Problem<Col, Acc>& problem)
+      : problem_(problem), meeting_(problem.a, problem.b, problem.source, problem.target, problem.num_nodes) {}
 
   // Lists pairs from `begin` on, up to `end` or until the lists are long enough; returns where it stopped.
   int64_t list(int64_t begin, int64_t end) {
     for (auto& lists : lists_) lists.clear();
     int64_t n = begin;
     while (n < end && entries() < kEntries) {
-      if (n + kAhead < end) {
-        __builtin_prefetch(problem_.a.col + problem_.a.rowptr[problem_.source[n + kAhead]]);
-        __builtin_prefetch(problem_.b.col + problem_.b.rowptr[problem_.target[n + kAhead]]);
-      }
-      one(problem_.source[n], problem_.target[n]);
+      fetch_rows(problem_.a, problem_.b, problem_.source, problem_.target, n, end);
+      one(n, end);
       ++n;
     }
     return n;
@@ -91,13 +88,14 @@ class Lister {
   Entries<Col, Acc> part(int64_t row) const { return lists_[row].entries(problem_.weighted()); }
 
  private:
-  void one(int64_t i, int64_t j) {
+  void one(int64_t n, int64_t end) {
     const auto &a = problem_.a, &b = problem_.b;
+    const int64_t i = problem_.source[n], j = problem_.target[n];
     const int64_t len_a = a.rowptr[i + 1] - a.rowptr[i], len_b = b.rowptr[j + 1] - b.rowptr[j];
     for (auto& lists : lists_) lists.begin_list();
     if (problem_.plain()) {
       Col* to = lists_[0].room(std::min(len_a, len_b) + kSlack);
-      lists_[0].add(intersect_nodes(a.col + a.rowptr[i], len_a, b.col + b.rowptr[j], len_b, to));
+      lists_[0].add(meeting_.nodes(n, end, to));
     } else if (problem_.parts == kCn) {
       Writer cn(lists_[0], std::min(len_a, len_b), problem_.weighted());
       walk_.common(a, b, i, j, problem_.exclude_endpoints,
@@ -146,6 +144,7 @@ class Lister {
 
   const Problem<Col, Acc>& problem_;
   std::array<Lists<Col, Acc>, 3> lists_;  // by row of the output
+  Meeting<Col, Acc> meeting_;
   Walk walk_;
 };
 
@@ -168,8 +167,9 @@ void forward(const Problem<Col, Acc>& problem, const X* x, int64_t num_rows, int
       for (int64_t first = 0; first < num_features; first += width) {
         const int64_t last = std::min(num_features, first + width);
         for (int64_t r = 0; r < num_parts; ++r) {
-          gather(lister.part(r), 0, next - n, x, num_features, first, last, far && width == num_features,
-                 out + (r * problem.num_pairs + n) * num_features);
+          X* to = out + (r * problem.num_pairs + n) * num_features + first;
+          gather(lister.part(r), 0, next - n, last - first, far && width == num_features, x + first, num_features, to,
+                 num_features);
         }
       }
       n = next;
@@ -193,9 +193,9 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
         // Parts are added pair by pair, as in the definition: a node may get terms from several of them.
         for (int64_t s = 0; s < (num_parts > 1 ? next - n : 1); ++s) {
           for (int64_t r = 0; r < num_parts; ++r) {
-            scatter(lister.part(r), s, num_parts > 1 ? s + 1 : next - n,
-                    grad + (r * problem.num_pairs + n) * num_features, num_features, first,
-                    std::min(end, first + width), far && width == end - begin, sums);
+            scatter(lister.part(r), s, num_parts > 1 ? s + 1 : next - n, std::min(width, end - first),
+                    far && width == end - begin, grad + (r * problem.num_pairs + n) * num_features + first,
+                    num_features, sums + first, num_features);
           }
         }
       }
@@ -224,7 +224,7 @@ struct Arguments {
         const int64_t* ends = data<int64_t>(op, "pairs", pairs);
         f(Problem<Col, Acc>{make_csr<Col, Acc>(op, rowptr_a, col_a, keep_a, weight_a),
                             make_csr<Col, Acc>(op, rowptr_b, col_b, keep_b, weight_b), ends, ends + num_pairs,
-                            num_pairs, exclude_endpoints, parts},
+                            num_pairs, std::max(rowptr_a.size(0), rowptr_b.size(0)) - 1, exclude_endpoints, parts},
           feature);
       });
     });

@@ -38,6 +38,7 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
     parallel_chunks(num_pairs, 128, [&](int64_t begin, int64_t end) {
       Walk walk;
       for (int64_t n = begin; n < end; ++n) {
+        fetch_rows(a, b, source, target, n, end);
         int64_t row = 0;
         auto start = [&](int64_t part) { return (parts & part) ? offsets[(row++) * (num_pairs + 1) + n] : -1; };
         int64_t cn = start(kCn), left = start(kLeft), right = start(kRight);

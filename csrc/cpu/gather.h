@@ -30,13 +30,14 @@ struct Entries {
   F(int64_t, torch::headeronly::Half, float)
 
 // gather: out[s, f] = sum over the entries k of list s, in their order, of x[idx_k, f]; for the lists [begin, end) and
-// the features [first, last) of rows `stride` long. `far`: x is larger than the caches, so rows are fetched ahead.
+// the first `width` features of rows that are `x_stride` and `out_stride` apart.
 // scatter: sums[idx_k, f] += grad[s, f] for the same entries, list by list.
-#define GRAPHMEM_DECLARE(Index, X, Acc)                                                                                \
-  void gather(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, const X* x, int64_t stride, int64_t first, \
-              int64_t last, bool far, X* out);                                                                         \
-  void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, const X* grad, int64_t stride,            \
-               int64_t first, int64_t last, bool far, Acc* sums);
+// `far`: the rows that the entries stand for are larger than the caches and are fetched ahead.
+#define GRAPHMEM_DECLARE(Index, X, Acc)                                                                              \
+  void gather(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, const X* x,     \
+              int64_t x_stride, X* out, int64_t out_stride);                                                         \
+  void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, const X* grad, \
+               int64_t grad_stride, Acc* sums, int64_t sums_stride);
 GRAPHMEM_EVERY_GATHER(GRAPHMEM_DECLARE)
 #undef GRAPHMEM_DECLARE
 

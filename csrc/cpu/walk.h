@@ -7,6 +7,22 @@
 
 namespace graphmem {
 
+// Pairs come in any order, so that the first entries of both rows are in memory, not in a cache: called for pair n, asks
+// for the offsets and the entries of pairs that come later.
+template <class Col, class Weight>
+inline void fetch_rows(const Csr<Col, Weight>& a, const Csr<Col, Weight>& b, const int64_t* source,
+                       const int64_t* target, int64_t n, int64_t end) {
+  constexpr int64_t kAhead = 8;
+  if (n + 2 * kAhead < end) {
+    __builtin_prefetch(a.rowptr + source[n + 2 * kAhead]);
+    __builtin_prefetch(b.rowptr + target[n + 2 * kAhead]);
+  }
+  if (n + kAhead < end) {
+    __builtin_prefetch(a.col + a.rowptr[source[n + kAhead]]);
+    __builtin_prefetch(b.col + b.rowptr[target[n + kAhead]]);
+  }
+}
+
 // A thread's scratch space for the walks of many pairs.
 class Walk {
  public:

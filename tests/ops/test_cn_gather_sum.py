@@ -26,7 +26,7 @@ from torch import Tensor
 from graphmem import ops
 from graphmem.ops import reference
 
-WIDTHS = st.sampled_from((1, 3, 4, 17, 64))
+WIDTHS = st.sampled_from((1, 3, 4, 17, 64, 225))
 
 
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:

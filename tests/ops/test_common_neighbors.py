@@ -228,3 +228,25 @@ def test_scores_are_the_textbook_formulas() -> None:
 def test_grouped_pairs_repeat_the_source() -> None:
     pairs = ops.grouped_pairs(torch.tensor([5, 7, 9]), torch.tensor([0, 2, 2, 3]), torch.tensor([1, 2, 3]))
     assert pairs.tolist() == [[5, 5, 9], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("col_dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("density", [0.01, 0.3])
+def test_one_source_with_many_candidates(col_dtype: torch.dtype, density: float) -> None:
+    """Runs of a source are looked up, not merged; among them empty rows, full rows and runs too short for that."""
+    a = random_graph(700, density, 0, col_dtype=col_dtype)
+    dense = a.present().clone()
+    dense[[3, 5, 650]] = False  # row 3 begins where row 4 does
+    dense[[4, 9]] = True
+    a = from_dense(dense, col_dtype=col_dtype)
+    sources = torch.tensor([4, 3, 4, 5, 699, 7, 4, 8, 8, 9, 650])
+    lengths = torch.tensor([90, 90, 5, 4, 300, 3, 1, 40, 2, 60, 60])
+    candidates = random_pairs(700, int(lengths.sum()), 1)[1]
+    pairs = torch.stack((sources.repeat_interleave(lengths), candidates))
+    want = dense[pairs[0]] & dense[pairs[1]]
+    assert torch.equal(ops.cn_count(a, pairs), want.sum(1))
+    x = torch.randn(700, 70, generator=torch.Generator().manual_seed(3), dtype=torch.float64).requires_grad_()
+    got = ops.cn_gather_sum(a, x, pairs)
+    torch.testing.assert_close(got, want.double() @ x.detach())
+    got.sum().backward()
+    torch.testing.assert_close(x.grad, want.double().sum(0)[:, None].expand(-1, 70))
