@@ -36,6 +36,11 @@ CANDIDATES: list[tuple[str, Any]] = [
     ("encoder_lr", 0.002),
     ("pair_edge_dropout", 0.0),
     ("tail_dropout", 0.5),
+    # The published scale and offset fit inner logits that are computed with dropout and with xlin applied twice.
+    ("offset", 1.4),
+    ("offset", 4.2),
+    ("scale", 2.0),
+    ("scale", 8.0),
     ("batch_size", 768),
     ("hidden_channels", 512),
     ("two_layer_lin", True),
