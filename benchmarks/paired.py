@@ -1,6 +1,7 @@
 """Paired difference of two runs over the same splits, with its 95 % interval (Student's t).
 
-python benchmarks/paired.py planetoid_tuned_cora planetoid_reference_cora --model ncnc --name paired_ncnc_cora
+python benchmarks/paired.py planetoid_tuned_cora planetoid_reference_cora --name paired_ncnc_cora
+    --settings "second search: 13 trials, 8 splits"
 
 Both are names of files in benchmarks/results, written by planetoid.py.
 """
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("other")
     parser.add_argument("--model", default="ncnc")
     parser.add_argument("--metric", default="hits@100")
+    parser.add_argument("--settings", required=True, help="where the settings of the first run come from, in words")
     parser.add_argument("--name", required=True)
     args = parser.parse_args()
     (ours, first), (other, second) = (load(name, args.model, args.metric) for name in (args.ours, args.other))
@@ -45,6 +47,7 @@ def main() -> None:
         "data": first["data"],
         "model": args.model,
         "metric": args.metric,
+        "settings": args.settings,
         "ours": {"command": first["command"], **first["summary"][args.metric]["test"]},
         "other": {"command": second["command"], **second["summary"][args.metric]["test"]},
         "published": second["published"],

@@ -8,7 +8,7 @@ the mean over the tuning splits of the validation and test values at the best va
 these splits, so both may count). All trials are written down; started again, the script goes on where it stopped.
 
 tune_ncnc_cora.json is of a first search, with three splits and without the standard error: what it chose was no better
-on the test splits than the reference (paired_ncnc_cora.json).
+on the test splits than the reference (paired1_ncnc_cora.json).
 """
 
 from __future__ import annotations
