@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphmem.data._random import I64, below, draws, first_occurrences, permutation
+from graphmem.data._random import I64, below, draws, permutation
 from graphmem.data.card import DatasetCard
 from graphmem.data.dataset import GraphDataset, check_edge_index
 from graphmem.data.formats._common import Array, sparse_features
@@ -125,9 +125,9 @@ def dcsbm(
     Raises:
         ArgumentError: an argument out of range, or a graph too dense to be drawn.
     """
-    _check_range("num_blocks", num_blocks, 1, num_nodes)
-    _check_range("mixing", mixing, 0, 1)
-    _check_range("feature_signal", feature_signal, 0, 1)
+    check_range("num_blocks", num_blocks, 1, num_nodes)
+    check_range("mixing", mixing, 0, 1)
+    check_range("feature_signal", feature_signal, 0, 1)
     if num_features and num_features < num_blocks:
         raise ArgumentError(f"num_features: expected 0 or at least num_blocks={num_blocks}, found {num_features}")
     num_edges = round(num_nodes * mean_degree / 2)
@@ -136,7 +136,7 @@ def dcsbm(
     weight = _power_weights(num_nodes, exponent, seed)
     x = _words(block, num_blocks, num_features, words_per_node, feature_signal, seed) if num_features else None
     settings = dict(num_nodes=num_nodes, num_blocks=num_blocks, mean_degree=mean_degree, mixing=mixing)
-    card = _card("generated:dcsbm", seed, exponent=exponent, triadic_closure=triadic_closure, **settings)
+    card = generated_card("generated:dcsbm", seed, exponent=exponent, triadic_closure=triadic_closure, **settings)
     return _generate(card, weight, block, mixing, num_edges, triadic_closure, seed, x)
 
 
@@ -164,16 +164,18 @@ def power_law(
     weight = _power_weights(num_nodes, exponent, seed)
     block = np.zeros(num_nodes, dtype=np.int64)
     settings = dict(num_nodes=num_nodes, num_edges=num_edges, exponent=exponent, triadic_closure=triadic_closure)
-    card = _card("generated:power-law", seed, **settings)
+    card = generated_card("generated:power-law", seed, **settings)
     return _generate(card, weight, block, 1.0, num_edges, triadic_closure, seed, None)
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise `ArgumentError` unless `low <= value <= high`."""
     if not low <= value <= high:
         raise ArgumentError(f"{name}: expected a number in [{low}, {high}], found {value}")
 
 
-def _card(name: str, seed: int, **settings: float) -> DatasetCard:
+def generated_card(name: str, seed: int, **settings: float) -> DatasetCard:
+    """The card of a generated graph."""
     return DatasetCard(
         name=name,
         title=f"generated graph, seed {seed}",
@@ -275,23 +277,22 @@ def _collect(sample: Callable[[int, int], I64], count: int, taken: I64, what: st
     """Draw until `count` distinct keys outside `taken` are found; also the number of draws up to the last of them."""
     if count == 0:
         return np.empty(0, dtype=np.int64), 0
-    taken = np.sort(taken)
-    history = np.empty(0, dtype=np.int64)
-    used = 0
-    keys = np.empty(0, dtype=np.int64)
+    from graphmem.data import _growth
+
+    table = np.full(1 << (2 * (count + taken.size)).bit_length(), -1, dtype=np.int64)
+    _growth.insert_all(table, taken, np.empty(taken.size, dtype=bool), taken.size)
+    parts: list[I64] = []
+    found = used = 0
     for _ in range(_ROUNDS):
-        fresh = sample(used, max(2 * (count - keys.size), 1024))
-        used += fresh.size
-        good = fresh >= 0
-        if taken.size:
-            place = np.minimum(np.searchsorted(taken, fresh), taken.size - 1)
-            good &= taken[place] != fresh
-        history = np.concatenate([history, np.where(good, fresh, -1)])
-        keys = first_occurrences(history[history >= 0])
-        if keys.size >= count:
-            last = int(np.flatnonzero(history == keys[count - 1])[0])
-            return keys[:count], last + 1
-    raise ArgumentError(f"could not draw {count} distinct {what} ({keys.size} found in {used} draws)")
+        # Any number of draws gives the same keys: what comes after the last one that is wanted is dropped.
+        keys = sample(used, max(2 * (count - found), min(used // 4, 4 * count), 1024))
+        fresh = np.empty(keys.size, dtype=bool)
+        found += _growth.insert_all(table, keys, fresh, count - found)
+        parts.append(keys[fresh])
+        if found == count:
+            return np.concatenate(parts), used + int(np.flatnonzero(fresh)[-1]) + 1
+        used += keys.size
+    raise ArgumentError(f"could not draw {count} distinct {what} ({found} found in {used} draws)")
 
 
 def _adjacency(base: I64, num_nodes: int) -> tuple[I64, I64]:

@@ -18,6 +18,12 @@ from graphmem.errors import ArgumentError, DatasetError, DatasetIntegrityError
 __all__ = ["dataset_card", "dataset_sha256", "list_datasets", "load_dataset", "prepare_dataset"]
 
 _READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb"}
+_GENERATORS = {
+    "dcsbm": ("generators", "dcsbm"),
+    "power-law": ("generators", "power_law"),
+    "groups": ("sized", "groups"),
+    "citations": ("sized", "citations"),
+}
 
 
 def list_datasets() -> list[DatasetCard]:
@@ -131,14 +137,18 @@ def dataset_sha256(dataset: GraphDataset) -> str:
     return array_sha256(edge_index=dataset.edge_index, x=dataset.x, y=dataset.y, **sets)
 
 
-def verify(dataset: GraphDataset, files: LocatedFiles) -> None:
+def verify(dataset: GraphDataset, files: LocatedFiles | None) -> None:
     """Compare a decoded data set with its card.
+
+    Args:
+        dataset: what was read.
+        files: where it was read from; None for a generated graph, of which only the counts are compared.
 
     Raises:
         DatasetIntegrityError: a count differs, or the files were not verified and the arrays have another sha256.
     """
     card = dataset.card
-    where = ", ".join(str(path) for path in list(files.paths.values())[:2])
+    where = "the generator" if files is None else ", ".join(str(path) for path in list(files.paths.values())[:2])
     for name in ("num_nodes", "num_edges", "num_features", "num_classes"):
         expected, found = getattr(card, name), getattr(dataset, name)
         if expected is not None and expected != found:
@@ -153,7 +163,7 @@ def verify(dataset: GraphDataset, files: LocatedFiles) -> None:
                 f"data set {card.name!r}: split set {name!r} has {sizes.get(name)} pairs, the card says {expected} "
                 f"({where})"
             )
-    if files.verified or not card.array_sha256:
+    if files is None or files.verified or not card.array_sha256:
         return
     digest = dataset_sha256(dataset)
     if digest != card.array_sha256:
@@ -165,11 +175,10 @@ def verify(dataset: GraphDataset, files: LocatedFiles) -> None:
 
 def _generate(text: str) -> GraphDataset:
     """Build `generated:<kind>?<setting>=<value>&...`; settings default to those of the card."""
-    from graphmem.data import generators
-
     base, _, query = text.partition("?")
     card = dataset_card(base)
-    function: Any = {"dcsbm": generators.dcsbm, "power-law": generators.power_law}[str(card.options["generator"])]
+    module, name = _GENERATORS[str(card.options["generator"])]
+    function: Any = getattr(importlib.import_module(f"graphmem.data.{module}"), name)
     settings: dict[str, Any] = {key: value for key, value in card.options.items() if key != "generator"}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in settings:
@@ -180,4 +189,7 @@ def _generate(text: str) -> GraphDataset:
             kind = type(settings[key]).__name__
             raise ArgumentError(f"name: setting {key!r} of {base!r} must be {kind}, found {value!r}") from None
     dataset: GraphDataset = function(**settings)
-    return replace(dataset, card=replace(card, options={**dataset.card.options, **settings}))
+    dataset = replace(dataset, card=replace(card, options={**dataset.card.options, **settings}))
+    if not query:
+        verify(dataset, None)
+    return dataset
