@@ -1,23 +1,25 @@
 """Common-neighbour sums against the authors' `adjoverlap` + `spmm_add`, in interleaved pairs.
 
-OMP_WAIT_POLICY=passive python benchmarks/speed_cn.py --peer PATH [--cases ddi collab] [--pairs 7]
+OMP_WAIT_POLICY=passive python benchmarks/speed_cn.py --peer PATH [--cases ddi collab] [--pairs 7] [--threads 1 2]
 
-Same graph (built outside the clock on both sides), same pairs in random order, same features; sorting and grouping of
-pairs, where a side does any, is inside the clock. Stages: the sum, the sum and its gradient. Every case checks first
-that both sides compute the same numbers. Floor: each row of features that is summed read once from a second-level cache
-at 64 bytes a cycle, or from memory where the table is larger than 8 MiB, and the two index rows.
+Every case runs in a fresh process, one for each number of threads; a case that stands in the result file is not
+repeated. Same graph (built outside the clock on both sides), same pairs in random order, same features; sorting and
+grouping of pairs, where a side does any, is inside the clock. Stages: the sum, the sum and its gradient. Every case
+checks first that both sides compute the same numbers. Peak memory is what the forward pass needs above inputs and
+outputs. "grouped": sources with 1,000 random candidates each, as an evaluation asks. Floor: each row of features that
+is summed read once from a second-level cache at 64 bytes a cycle, or from memory where the table is larger than 8 MiB,
+and the two index rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common import provenance, write_json
+from cases import add_arguments, peak, reset_peak, run_cases
 from peer_ncn import load_peer, sparse_tensor
 from timing import clock, paired, product_rate
 from torch import Tensor
@@ -58,14 +60,17 @@ def generated(name: str) -> CSRGraph:
     return CSRGraph.from_edge_index(dataset.edge_index, dataset.num_nodes, symmetric=True)
 
 
-COLLAB = "generated:power-law?triadic_closure=0.7"
-CHUNG_LU = "generated:power-law?triadic_closure=0.0&exponent=2.667"  # weights proportional to rank^-0.6
+COLLAB, CHUNG_LU = "generated:collab-size", "generated:collab-size-chung-lu"
 CASES: dict[str, Callable[[], Case]] = {
     "ddi": lambda: Case(g := ddi(), positives(g, 24_576), 224),
     "collab": lambda: Case(g := generated(COLLAB), positives(g, 65_536), 64),
     "chung-lu": lambda: Case(g := generated(CHUNG_LU), positives(g, 65_536), 64),
     "ddi-grouped": lambda: Case(g := ddi(), grouped(g, 24, 1000), 224),
     "collab-grouped": lambda: Case(g := generated(COLLAB), grouped(g, 64, 1000), 64),
+}
+SMOKE: dict[str, Callable[[], Case]] = {
+    "collab": lambda: Case(g := generated(f"{COLLAB}?scale=0.01"), positives(g, 256), 16),
+    "collab-grouped": lambda: Case(g := generated(f"{COLLAB}?scale=0.01"), grouped(g, 3, 100), 16),
 }
 
 
@@ -84,25 +89,29 @@ def memory_rate() -> float:
     return x.numel() * 4 / min(clock(lambda: x.sum()) for _ in range(10))
 
 
-def peak_above(work: Callable[[], Any]) -> int:
-    """Bytes by which the process's peak grows; meaningful only in a process that did nothing larger before."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def peak_above_outputs(work: Callable[[], Tensor]) -> int:
+    """Bytes held at the worst moment of a first call beyond those before it and its output."""
+    with torch.no_grad():
+        before = reset_peak()
+        out = work()
+    return peak() - before - out.numel() * out.element_size()
 
 
-def measure(name: str, utils: Any, threads: int, pairs: int) -> list[dict[str, Any]]:
+def measure(key: str, utils: Any, pairs: int, cases: dict[str, Callable[[], Case]]) -> list[dict[str, Any]]:
     from torch_sparse.matmul import spmm_add
 
-    torch.set_num_threads(threads)
-    case = CASES[name]()
+    name, threads = key.rsplit(" ", 1)
+    torch.set_num_threads(int(threads))
+    case = cases[name]()
     graph, ends = case.graph, case.pairs
-    adjacency = sparse_tensor(graph)
     x = torch.randn(graph.num_nodes, case.features, generator=torch.Generator().manual_seed(2)).requires_grad_()
-    grad = torch.randn(ends.size(1), case.features, generator=torch.Generator().manual_seed(3))
 
     def ours() -> Tensor:
         return ops.cn_gather_sum(graph, x, ends)
+
+    above = peak_above_outputs(ours)
+    adjacency = sparse_tensor(graph)
+    grad = torch.randn(ends.size(1), case.features, generator=torch.Generator().manual_seed(3))
 
     def theirs() -> Tensor:
         return spmm_add(utils.adjoverlap(adjacency, adjacency, ends), x)
@@ -111,7 +120,6 @@ def measure(name: str, utils: Any, threads: int, pairs: int) -> list[dict[str, A
         return lambda: torch.autograd.grad(forward(), x, grad)
 
     with torch.no_grad():
-        peak = peak_above(ours)
         torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)
     counts = ops.cn_count(graph, ends)
     degree = graph.degree()
@@ -127,7 +135,7 @@ def measure(name: str, utils: Any, threads: int, pairs: int) -> list[dict[str, A
     read = 4 * (int(counts.sum()) * case.features + int((degree[ends[0]] + degree[ends[1]]).sum()))
     written = 4 * ends.size(1) * case.features
     fits = graph.num_nodes * case.features * 4 < 2**23
-    rate = cache_rate() * threads if fits else memory_rate()
+    rate = cache_rate() * int(threads) if fits else memory_rate()
     rows = []
     for stage in ("forward", "forward and gradient"):
         with torch.set_grad_enabled(stage != "forward"):
@@ -135,9 +143,9 @@ def measure(name: str, utils: Any, threads: int, pairs: int) -> list[dict[str, A
             result = paired(mine, other, pairs)
         if stage == "forward":
             seconds = read / rate + written / memory_rate()
-            result.update(floor_seconds=seconds, fraction_of_floor=seconds / result["median_ours"], peak_bytes=peak)
-        rows.append({"case": name, "threads": threads, "stage": stage, **shape, **result})
-        print({k: v for k, v in rows[-1].items() if not k.endswith("_seconds")}, flush=True)
+            result.update(floor_seconds=seconds, fraction_of_floor=seconds / result["median_ours"])
+            result.update(peak_bytes_above_inputs_and_outputs=above)
+        rows.append({"case": name, "threads": int(threads), "stage": stage, **shape, **result})
     return rows
 
 
@@ -147,11 +155,12 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--name", default="speed_cn")
+    add_arguments(parser, "speed_cn")
     args = parser.parse_args()
     _, utils = load_peer(args.peer)
-    rows = [row for case in args.cases for n in args.threads for row in measure(case, utils, n, args.pairs)]
-    write_json(args.name, {**provenance(), "notes": __doc__, "rows": rows})
+    cases = SMOKE if args.smoke else CASES
+    keys = [f"{case} {n}" for case in args.cases if case in cases for n in args.threads]
+    run_cases(args, __doc__, keys, lambda key: measure(key, utils, args.pairs, cases))
 
 
 if __name__ == "__main__":
