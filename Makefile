@@ -3,6 +3,7 @@
 # make bench   run the accuracy benchmarks (BENCH, hours); PEER=<checkout> adds those against the authors' code
 # make wheel   build dist/graphmem-*.whl and check what is in it
 # make sanitize  operator tests on a library built with the address and undefined behaviour sanitizers
+# make tsan    every CPU kernel with 4 threads under the thread sanitizer
 # make format  rewrite Python and C++ sources in the house style
 # make clean   remove build outputs and caches; `make distclean` removes .venv as well
 #
@@ -23,6 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := SKBUILD_CMAKE_DEFINE=GRAPHMEM_WERROR=$(GRAPHMEM_WERROR) $(PIP) install -c constraints.txt --no-build-isolation
 CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/torch/csrc/stable/*.h)
 # Python sources are used in place (editable install); only what is compiled or copied asks for a new installation.
 INSTALLED := pyproject.toml constraints.txt csrc/CMakeLists.txt $(CXX_SOURCES) $(wildcard datasets/*.toml) graphmem/__init__.py
 
@@ -32,7 +34,7 @@ export GRAPHMEM_REQUIRE_NATIVE := 1
 # Two libraries with threads of their own share the cores: waiting threads must sleep.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit doctor bench wheel sanitize format clean distclean
+.PHONY: demo test lint types unit doctor bench wheel sanitize tsan format clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
@@ -50,7 +52,7 @@ lint: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) $(TSAN_SOURCES)
 
 types: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/mypy
@@ -83,10 +85,28 @@ sanitize: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	  $(BIN)/pytest -q -n 0 tests/ops --ignore tests/ops/test_fallback.py \
 	  --ignore tests/ops/test_capability.py -k "not compile" $(PYTEST_ARGS)
 
+# torch's pool is not built with the sanitizer, which would miss or invent races there: tests/tsan has a stand-in for
+# what the kernels use of torch, on std::thread. The last line proves that a race is seen.
+TSAN_OBJECTS := $(patsubst %.cpp,build/tsan/%.o,$(wildcard csrc/cpu/*.cpp) tests/tsan/main.cpp)
+build/tsan/%.o: %.cpp $(CXX_SOURCES) $(TSAN_SOURCES)
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=thread -DGRAPHMEM_NO_CLONES -Itests/tsan -Icsrc \
+	  -isystem $$(dirname $$($(BIN)/python -c "import importlib.util as u; print(u.find_spec('torch').origin)"))/include \
+	  -c $< -o $@
+
+build/tsan/harness: $(TSAN_OBJECTS)
+	$(CXX) -fsanitize=thread -pthread $^ -o $@
+
+tsan: $(VENV)/.tools
+	@$(MAKE) --no-print-directory build/tsan/harness
+	build/tsan/harness
+	@if build/tsan/harness --race 2> build/tsan/race.txt; then echo "the sanitizer missed a race"; exit 1; fi
+	@grep -q "data race" build/tsan/race.txt && echo "a deliberate race is seen"
+
 format: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX_SOURCES)
+	$(BIN)/clang-format -i $(CXX_SOURCES) $(TSAN_SOURCES)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
