@@ -204,7 +204,10 @@ void dense() {
 void race() {
   torch::stable::num_threads = 4;
   int64_t sum = 0;
-  graphmem::parallel_chunks(100'000, 10, [&](int64_t begin, int64_t end) { sum += end - begin; });
+  graphmem::parallel_chunks(100'000, 10, [&](int64_t begin, int64_t end) {
+    sum += end - begin;
+    std::this_thread::yield();
+  });
   std::printf("sum %lld\n", static_cast<long long>(sum));
 }
 

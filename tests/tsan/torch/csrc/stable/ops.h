@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <latch>
 #include <optional>
 #include <thread>
 
@@ -27,14 +28,18 @@ inline Tensor empty_like(const Tensor& like) { return Tensor(like.sizes(), like.
 
 inline Tensor to(const Tensor&, ScalarType) { throw std::runtime_error("conversion is torch's work, not a kernel's"); }
 
-// Calls f(begin, end) for one part of the range a thread; a fresh thread each, joined before the call returns.
+// Calls f(begin, end) for one part of the range a thread; fresh threads that start together and are joined at the end.
 template <class F>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& f) {
   const int64_t n = end - begin, most = (n + std::max<int64_t>(grain, 1) - 1) / std::max<int64_t>(grain, 1);
   const int64_t threads = std::min(num_threads, most);
   std::vector<std::thread> pool;
+  std::latch together(threads);
   for (int64_t t = 0; t < threads; ++t) {
-    pool.emplace_back([&, t] { f(begin + t * n / threads, begin + (t + 1) * n / threads); });
+    pool.emplace_back([&, t] {
+      together.arrive_and_wait();
+      f(begin + t * n / threads, begin + (t + 1) * n / threads);
+    });
   }
   for (std::thread& thread : pool) thread.join();
 }
