@@ -17,7 +17,14 @@ from graphmem.cli.text import percent, result_text, table
 def run(arguments: Sequence[str]) -> int:
     """Parse the arguments and run their command."""
     options = make_parser().parse_args(list(arguments))
-    command = {"train": _train, "evaluate": _evaluate, "predict": _predict, "presets": _presets, "data": _data}
+    command = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "plan": _plan,
+        "presets": _presets,
+        "data": _data,
+    }
     return command[options.command](options[options.command])
 
 
@@ -28,7 +35,9 @@ def _print(options: Any, document: Any, text: str) -> int:
 
 def _train(options: Any) -> int:
     from graphmem.engine import experiment
+    from graphmem.engine.heap import return_large_blocks
 
+    return_large_blocks()
     values = {field.name: options[field.name] for field in fields(experiment.RunConfig)}
     values["options"] = dict(options["options"] or {})
     config = experiment.RunConfig.from_dict(values)
@@ -53,7 +62,9 @@ def _train(options: Any) -> int:
 def _evaluate(options: Any) -> int:
     from graphmem.engine.build import load_run
     from graphmem.engine.evaluation import evaluate
+    from graphmem.engine.heap import return_large_blocks
 
+    return_large_blocks()
     experiment, content = load_run(options.checkpoint, options.device)
     record = evaluate(experiment.model, experiment.task)
     metrics = experiment.settings.train.metrics
@@ -80,6 +91,24 @@ def _predict(options: Any) -> int:
     if options.json:
         print(json.dumps(document, indent=2))
     return 0
+
+
+def _plan(options: Any) -> int:
+    from graphmem.engine.memory import plan_memory
+    from graphmem.engine.workload import Workload
+
+    workload = Workload(**{field.name: options[field.name] for field in fields(Workload)})
+    plan = plan_memory(workload)
+    phases = {name: getattr(plan, name) for name in ("setup", "training", "evaluation", "checkpoint")}
+    document = {"workload": asdict(workload), "peak_bytes": plan.peak, **{k: asdict(v) for k, v in phases.items()}}
+    purposes = list(dict.fromkeys(name for phase in phases.values() for name in phase.held))
+    rows = [[name, *(_mib(phase.held.get(name, 0)) for phase in phases.values())] for name in purposes]
+    text = table(["MiB", *phases], [*rows, ["all", *(_mib(phase.peak) for phase in phases.values())]])
+    return _print(options, document, f"{text}\n\npeak above the level after import: {_mib(plan.peak)} MiB")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f}"
 
 
 def _presets(options: Any) -> int:

@@ -10,6 +10,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 
 import graphmem
 from graphmem.engine.run_config import RunConfig
+from graphmem.engine.workload import Workload
 from graphmem.presets import MODELS
 
 
@@ -21,6 +22,7 @@ def make_parser() -> ArgumentParser:
     commands.add_subcommand("train", _train(), help="train a model and print its result beside the published one")
     commands.add_subcommand("evaluate", _evaluate(), help="measure a trained model again")
     commands.add_subcommand("predict", _predict(), help="score pairs of nodes with a trained model")
+    commands.add_subcommand("plan", _plan(), help="predict the memory that training takes")
     commands.add_subcommand("presets", _presets(), help="list the published settings")
     data = ArgumentParser(description="Data sets.")
     commands.add_subcommand("data", data, help="list, show or fetch data sets")
@@ -32,9 +34,9 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def field_help() -> dict[str, str]:
-    """Help of each field of :class:`RunConfig`, from its docstring."""
-    text = (RunConfig.__doc__ or "").partition("Args:")[2]
+def field_help(config: type = RunConfig) -> dict[str, str]:
+    """Help of each field of :class:`RunConfig`, or of another class of settings, from its docstring."""
+    text = (config.__doc__ or "").partition("Args:")[2]
     found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", text, flags=re.MULTILINE)
     return {name: " ".join(lines.split()) for name, lines in found}
 
@@ -88,6 +90,16 @@ def _predict() -> ArgumentParser:
         default="test",
         help="links that the model may look at: train; test, those that the test links were scored on; or all",
     )
+    return _common(parser)
+
+
+def _plan() -> ArgumentParser:
+    parser = ArgumentParser(description="Predict the peak memory of a run on the CPU, above the level after import.")
+    hints, texts = get_type_hints(Workload), field_help(Workload)
+    for field in fields(Workload):
+        names = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+        given = {"required": True} if field.default is MISSING else {"default": field.default}
+        parser.add_argument(*names, type=hints[field.name], help=texts[field.name], **given)
     return _common(parser)
 
 
