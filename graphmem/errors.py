@@ -35,6 +35,10 @@ class CheckpointError(GraphMemError, RuntimeError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 
 
+class DistributedError(GraphMemError, RuntimeError):
+    """The processes of a run cannot be connected, or one of them has ended."""
+
+
 class PresetError(GraphMemError, ValueError):
     """A preset is unknown or malformed."""
 

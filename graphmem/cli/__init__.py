@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("GRAPHMEM_DEBUG", "") not in ("", "0")
-    with _logging("--quiet" in arguments):
+    # Of several processes of a run only the first speaks; warnings are those of all.
+    with _logging("--quiet" in arguments or os.environ.get("RANK", "0") != "0"):
         try:
             return _dispatch(arguments)
         except SystemExit as request:  # an argument parser has printed help or an error

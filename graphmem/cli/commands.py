@@ -35,6 +35,7 @@ def _print(options: Any, document: Any, text: str) -> int:
 
 def _train(options: Any) -> int:
     from graphmem.engine import experiment
+    from graphmem.engine.distributed import is_first
     from graphmem.engine.heap import return_large_blocks
 
     return_large_blocks()
@@ -51,6 +52,8 @@ def _train(options: Any) -> int:
         )
     except KeyboardInterrupt:
         result = {"interrupted": True, "resume": f"{config.command()} --resume", "folder": config.folder}
+    if not is_first():
+        return 130 if result.get("interrupted") else 0
     if result.get("interrupted"):
         print(f"graphmem: interrupted; continue with: {result['resume']}", file=sys.stderr)
         if options.json:

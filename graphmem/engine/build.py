@@ -16,6 +16,7 @@ from graphmem.data.dataset import GraphDataset, LinkSplit
 from graphmem.data.registry import load_dataset
 from graphmem.data.splits import split_edges
 from graphmem.engine.checkpoint import load_checkpoint
+from graphmem.engine.distributed import Group, local_device
 from graphmem.engine.evaluation import evaluating
 from graphmem.engine.link_task import LinkPredictionTask
 from graphmem.engine.run_config import HEURISTICS, RunConfig, Settings, resolve
@@ -38,13 +39,14 @@ class Experiment(NamedTuple):
     dataset: GraphDataset
 
 
-def build(config: RunConfig, seed: int, dataset: GraphDataset | None = None) -> Experiment:
+def build(config: RunConfig, seed: int, dataset: GraphDataset | None = None, group: Group | None = None) -> Experiment:
     """Build everything that one seed needs. Seeds the global generators.
 
     Args:
         config: the run.
         seed: of split, negatives, weights and dropout.
         dataset: the run's data set, where it is loaded already.
+        group: the processes that share the work, see :mod:`graphmem.engine.distributed`.
     """
     settings = resolve(config)
     train = settings.train
@@ -68,13 +70,14 @@ def build(config: RunConfig, seed: int, dataset: GraphDataset | None = None) -> 
         drop_last=train.drop_last,
         negatives=train.negatives,
         name=settings.data if settings.data.startswith("generated:") else dataset.name,
+        group=group,
     )
     _warn_of_few_negatives(split, train.metrics)
     seed_everything(seed)
     model = _model(settings, x, dataset.num_nodes)
     if settings.start is not None and settings.start.take == "weights":
         _load_start(model, _start_checkpoint(config, settings, seed))
-    device = _device(config.device)
+    device = _device(local_device(config.device))
     model, task = model.to(device), task.to(device)
     optimizer = None if settings.model in HEURISTICS else _adam(model, train.encoder_lr, train.decoder_lr)
     return Experiment(model, task, optimizer, settings, dataset)

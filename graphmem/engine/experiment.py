@@ -13,9 +13,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from graphmem.data.registry import load_dataset
 from graphmem.engine.build import Experiment, build, load_run
 from graphmem.engine.callbacks import Callback, CSVLogger, JSONLLogger, LearningCurve, TensorBoardLogger
 from graphmem.engine.checkpoint import save_checkpoint
+from graphmem.engine.distributed import DistributedTrainer, Group, connected, local_device, num_processes
 from graphmem.engine.evaluation import evaluate
 from graphmem.engine.result import FitResult
 from graphmem.engine.run_config import RunConfig, Settings, resolve
@@ -35,6 +37,8 @@ from graphmem.errors import ArgumentError, CheckpointError, MissingExtraError
 __all__ = ["Experiment", "RunConfig", "build", "load_run", "run", "write_json"]
 
 logger = logging.getLogger("graphmem.engine")
+
+T = TypeVar("T")
 
 # What may differ between a run and its continuation: how far, how fast and where, not what is computed.
 _FREE = ("seeds", "first_seed", "out", "threads", "device", "checkpoint_every_epochs", "checkpoint_every_steps")
@@ -58,24 +62,35 @@ def run(
         progress: show progress bars; None: if the output is a terminal.
         tensorboard: write event files too (extra ``track``).
 
+    Under ``torchrun`` the processes share the work (:mod:`graphmem.engine.distributed`), and rank 0 writes.
+
     Returns:
         What ``result.json`` holds; or, after Ctrl-C, ``{"interrupted": True, "resume": <command>, ...}``.
 
     Raises:
         ArgumentError: the folder holds a run and neither ``resume`` nor ``overwrite`` is set.
         CheckpointError: ``resume``, and the folder holds a run of another configuration.
+        DistributedError: under ``torchrun``, another process does not answer.
     """
+    with connected(local_device(config.device)) as group:
+        return _run(config, resume, overwrite, progress, tensorboard, group)
+
+
+def _run(
+    config: RunConfig, resume: bool, overwrite: bool, progress: bool | None, tensorboard: bool, group: Group | None
+) -> dict[str, Any]:
     settings = resolve(config)
     folder = Path(config.folder)
-    _open_folder(folder, config, settings, resume, overwrite)
+    _first(group, lambda: _open_folder(folder, config, settings, resume, overwrite))
     threads = torch.get_num_threads()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     try:
-        dataset = load_dataset(settings.data)
+        load = partial(load_dataset, settings.data)
+        dataset = load() if group is None else group.first_alone(load)  # it may fetch and cache files
         documents: list[dict[str, Any]] = []
         for seed in range(config.first_seed, config.first_seed + config.seeds):
-            document = _run_seed(config, seed, dataset, resume, progress, tensorboard)
+            document = _run_seed(config, seed, dataset, resume, progress, tensorboard, group)
             if document is None:
                 command = f"{config.command()} --resume"
                 return {"interrupted": True, "resume": command, "folder": str(folder), "finished": len(documents)}
@@ -84,8 +99,13 @@ def run(
         result = _result(config, settings, documents)
     finally:
         torch.set_num_threads(threads)
-    write_json(folder / "result.json", result)
+    _first(group, lambda: write_json(folder / "result.json", result))
     return result
+
+
+def _first(group: Group | None, function: Callable[[], T]) -> T:
+    """Run something that reads or writes the run's folder: on rank 0 only, with the same outcome for all."""
+    return function() if group is None else group.first(function)
 
 
 def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bool, overwrite: bool) -> None:
@@ -121,20 +141,28 @@ def _description(config: RunConfig, settings: Settings) -> dict[str, Any]:
         "settings": settings.to_dict(),
         "versions": info.versions(),
         "machine": info.machine(),
+        "processes": num_processes(),
     }
 
 
 def _run_seed(
-    config: RunConfig, seed: int, dataset: GraphDataset, resume: bool, progress: bool | None, tensorboard: bool
+    config: RunConfig,
+    seed: int,
+    dataset: GraphDataset,
+    resume: bool,
+    progress: bool | None,
+    tensorboard: bool,
+    group: Group | None,
 ) -> dict[str, Any] | None:
     """Train one seed; None if it was interrupted."""
     folder = Path(config.folder) / f"seed_{seed}"
-    if resume and (folder / "result.json").exists():
-        loaded: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return loaded
-    experiment = build(config, seed, dataset)
+    if resume:
+        finished = _first(group, lambda: _finished(folder))
+        if finished is not None:
+            return finished
+    experiment = build(config, seed, dataset, group)
     settings = experiment.settings
-    write_json(folder / "config.json", {"seed": seed, **_description(config, settings)})
+    _first(group, lambda: write_json(folder / "config.json", {"seed": seed, **_description(config, settings)}))
     start = time.perf_counter()
     if experiment.optimizer is None:
         record = evaluate(experiment.model, experiment.task)
@@ -142,7 +170,7 @@ def _run_seed(
         facts: dict[str, Any] = {"epochs": 0, "seconds": time.perf_counter() - start}
         weights: Mapping[str, Any] = experiment.model.state_dict()
     else:
-        trainer = _trainer(config, seed, experiment, folder, progress, tensorboard)
+        trainer = _trainer(config, seed, experiment, folder, progress, tensorboard, group)
         fit = trainer.fit(resume=resume)
         if fit.interrupted:
             return None
@@ -156,22 +184,41 @@ def _run_seed(
         "parameters": sum(p.numel() for p in experiment.model.parameters()),
         "protocol": dict(experiment.task.protocol),
     }
-    save_checkpoint(folder / "best.pt", {"config": config.to_dict(), "seed": seed, "best": best, "model": weights})
+    content = {"config": config.to_dict(), "seed": seed, "best": best, "model": weights}
+    _first(group, lambda: save_checkpoint(folder / "best.pt", content))
+    return _first(group, lambda: _write_result(folder, document))
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    path = folder / "result.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _write_result(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
     write_json(folder / "result.json", document)
     return document
 
 
 def _trainer(
-    config: RunConfig, seed: int, experiment: Experiment, folder: Path, progress: bool | None, tensorboard: bool
+    config: RunConfig,
+    seed: int,
+    experiment: Experiment,
+    folder: Path,
+    progress: bool | None,
+    tensorboard: bool,
+    group: Group | None,
 ) -> Trainer:
     assert experiment.optimizer is not None
     train = experiment.settings.train
-    callbacks: list[Callback] = [JSONLLogger(folder / "metrics.jsonl"), CSVLogger(folder / "metrics.csv")]
-    with contextlib.suppress(MissingExtraError):  # the picture is a gift where matplotlib is there
-        callbacks.append(LearningCurve(folder / "curve.png"))
-    if tensorboard:
-        callbacks.append(TensorBoardLogger(folder / "tensorboard"))
-    return Trainer(
+    callbacks: list[Callback] = []
+    if group is None or group.is_first:
+        callbacks = [JSONLLogger(folder / "metrics.jsonl"), CSVLogger(folder / "metrics.csv")]
+        with contextlib.suppress(MissingExtraError):  # the picture is a gift where matplotlib is there
+            callbacks.append(LearningCurve(folder / "curve.png"))
+        if tensorboard:
+            callbacks.append(TensorBoardLogger(folder / "tensorboard"))
+    make: Callable[..., Trainer] = Trainer if group is None else partial(DistributedTrainer, group=group)
+    return make(
         experiment.model,
         experiment.task,
         experiment.optimizer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,10 +17,14 @@ class InterruptGuard:
 
     The previous handler returns on exit, and already before the second signal raises. Outside the main thread, where
     Python does not deliver signals, it does nothing.
+
+    Args:
+        grace: seconds after the first signal in which others count as the same. ``torchrun`` passes on the Ctrl-C that
+            the terminal has sent to its processes already.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, grace: float = 0.0) -> None:
+        self.requested, self._grace, self._since = False, grace, 0.0
         self._previous: Any = None
         self._active = False
 
@@ -42,7 +47,9 @@ class InterruptGuard:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:
+            if time.monotonic() - self._since < self._grace:
+                return
             self._restore()
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self._since = True, time.monotonic()
         logger.warning("interrupt: training ends after the current step; interrupt again to end at once")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from graphmem.data.dataset import LinkSplit
 from graphmem.data.graph import CSRGraph, Policy
 from graphmem.data.negatives import permutation, random_targets, uniform_negatives
+from graphmem.engine.distributed import Group
 from graphmem.engine.metrics import check_metrics, evaluate_scores
 from graphmem.engine.task import Task
 from graphmem.errors import ArgumentError, ArgumentTypeError
@@ -57,6 +58,8 @@ class LinkPredictionTask(Task):
         negatives: "uniform" non-edges of the training graph; "target" keeps the source of each link and draws any node
             as its target (the released code on ogbl-citation2).
         name: data set, for the records.
+        group: the processes that share the pairs of each batch and evaluation; see
+            :mod:`graphmem.engine.distributed`. :meth:`loss` is then this rank's part of the sum.
 
     Raises:
         ArgumentError: a split without negatives, a batch larger than the training set, unknown metrics.
@@ -77,6 +80,7 @@ class LinkPredictionTask(Task):
         drop_last: bool = True,
         negatives: str = "uniform",
         name: str = "links",
+        group: Group | None = None,
     ) -> None:
         if split.valid_neg is None or split.test_neg is None:
             raise ArgumentError("split: expected negatives for validation and test, got a split without")
@@ -91,7 +95,7 @@ class LinkPredictionTask(Task):
         self.multi_edges: Policy = _check.choice("multi_edges", multi_edges, ("all", "reference"))  # type: ignore[assignment]
         self.valid_edges_at_test = valid_edges_at_test
         self.negatives = _check.choice("negatives", negatives, ("uniform", "target"))
-        self.name = name
+        self.name, self.group = name, group
         self.graph = CSRGraph.from_edge_index(split.train, split.num_nodes, symmetric=True)
         self.graph.is_symmetric()  # cached for all views
         self.test_graph = self.graph
@@ -153,10 +157,15 @@ class LinkPredictionTask(Task):
         model = _link_model(model)
         graph = self.graph.without_edges(batch.pos, self.multi_edges) if self.remove_targets else self.graph
         h = model.encode(self.x, graph)
+        total = batch.pos.size(1)
+        if self.group is not None:  # after the removal: every rank hides the links of all
+            batch = LinkBatch(*(self.group.shard(pairs) for pairs in batch))
         if self.joint:
             pos, neg = model.decode(h, graph, torch.cat(batch, dim=1)).split([b.size(1) for b in batch])
         else:
             pos, neg = (model.decode(h, graph, pairs) for pairs in batch)
+        if self.group is not None:
+            return (F.softplus(-pos).sum() + F.softplus(neg).sum()) / total
         return F.softplus(-pos).mean() + F.softplus(neg).mean()
 
     @contextmanager
@@ -180,7 +189,11 @@ class LinkPredictionTask(Task):
         pos, neg = getattr(self.split, split), getattr(self.split, f"{split}_neg")
         flat = neg if neg.dim() == 2 else neg.flatten(0, 1).t()
         h, memo = self._encode(model, graph)
-        scores = model.score(h, graph, torch.cat((pos, flat), dim=1), memo).float()
+        pairs = torch.cat((pos, flat), dim=1)
+        if self.group is None:
+            scores = model.score(h, graph, pairs, memo).float()
+        else:
+            scores = self.group.gather(model.score(h, graph, self.group.shard(pairs), memo).float(), pairs.size(1))
         pos_score, neg_score = scores.split([pos.size(1), flat.size(1)])
         return pos_score, neg_score.view(neg.shape[:2]) if neg.dim() == 3 else neg_score
 

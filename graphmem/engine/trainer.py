@@ -79,6 +79,8 @@ class Trainer:
         ArgumentError: If an argument is out of range; the message names it.
     """
 
+    interrupt_grace = 0.0
+
     def __init__(
         self,
         model: nn.Module,
@@ -166,10 +168,11 @@ class Trainer:
             callback.on_fit_start(self)
         if saved is not None:
             restore_rng_state(saved["rng"])  # last: building iterators or bars must not move the generators
-        with InterruptGuard() as guard:
-            while self.epoch <= self.epochs and not self._ended() and not guard.requested:
+        with InterruptGuard(self.interrupt_grace) as guard:
+            interrupted = False
+            while self.epoch <= self.epochs and not self._ended() and not interrupted:
                 self._run_epoch(guard)
-            interrupted = guard.requested and self.epoch <= self.epochs and not self._ended()
+                interrupted = self._interrupted(guard) and self.epoch <= self.epochs and not self._ended()
             if interrupted:
                 self.save()
         result = FitResult(
@@ -247,7 +250,7 @@ class Trainer:
             self._seconds = before + time.perf_counter() - start
             for callback in self.callbacks:
                 callback.on_step_end(self, value)
-            if guard.requested:
+            if self._interrupted(guard):
                 return
             if self.checkpoint_every_steps and self.step % self.checkpoint_every_steps == 0:
                 self.save()
@@ -269,7 +272,7 @@ class Trainer:
             try:
                 with self._average.applied():
                     metrics = evaluate(
-                        self.model, self.task, self.eval_splits, before_split=lambda split: _check_interrupt(guard)
+                        self.model, self.task, self.eval_splits, before_split=lambda split: self._check_interrupt(guard)
                     )
                     self._synchronize()
                     record.update(eval_seconds=time.perf_counter() - start, **metrics)
@@ -294,6 +297,14 @@ class Trainer:
 
     def _ended(self) -> bool:
         return self._stop or (self.patience is not None and self._tracker.stale >= self.patience)
+
+    def _interrupted(self, guard: InterruptGuard) -> bool:
+        """Whether training is to end; read between steps only."""
+        return guard.requested
+
+    def _check_interrupt(self, guard: InterruptGuard) -> None:
+        if self._interrupted(guard):
+            raise _StopRequested
 
     def _synchronize(self) -> None:
         parameter = next(self.model.parameters(), None)
@@ -379,8 +390,3 @@ class Trainer:
         self._seconds, self._stop = position["seconds"], position["stop"]
         self.history, self.best_state = list(saved["history"]), saved["best_state"]
         self._tracker = BestTracker(self.monitors, self.mode, self.history)
-
-
-def _check_interrupt(guard: InterruptGuard) -> None:
-    if guard.requested:
-        raise _StopRequested
