@@ -4,6 +4,7 @@
 # make wheel   build dist/graphmem-*.whl and check what is in it
 # make sanitize  operator tests on a library built with the address and undefined behaviour sanitizers
 # make tsan    every CPU kernel with 4 threads under the thread sanitizer
+# make fuzz    malformed input for every operator, graph and reader; FUZZ_CASES, FUZZ_SEED
 # make format  rewrite Python and C++ sources in the house style
 # make clean   remove build outputs and caches; `make distclean` removes .venv as well
 #
@@ -16,6 +17,8 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH ?= benchmarks/planetoid.py
+FUZZ_CASES ?= 14000
+FUZZ_SEED ?= 0
 PEER ?=
 GRAPHMEM_WERROR ?= OFF
 
@@ -35,6 +38,7 @@ export GRAPHMEM_REQUIRE_NATIVE := 1
 export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test lint types unit doctor bench wheel sanitize tsan format clean distclean
+.PHONY: demo test lint types unit doctor bench wheel sanitize fuzz format clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
@@ -102,6 +106,8 @@ tsan: $(VENV)/.tools
 	build/tsan/harness
 	@if build/tsan/harness --race 2> build/tsan/race.txt; then echo "the sanitizer missed a race"; exit 1; fi
 	@grep -q "data race" build/tsan/race.txt && echo "a deliberate race is seen"
+fuzz: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(BIN)/python tests/fuzz/fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --oracle
 
 format: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check --fix-only .

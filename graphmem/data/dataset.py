@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphmem.data.card import DatasetCard, FileSpec
 from graphmem.errors import ArgumentError, ArgumentTypeError
+from graphmem.ops import _check
 
 __all__ = ["DatasetCard", "FileSpec", "GraphDataset", "LinkSplit"]
 
@@ -21,11 +22,14 @@ def check_edge_index(name: str, edge_index: Tensor, num_nodes: int) -> None:
     """Raise unless `edge_index` is int64 [2, E] with ids in `[0, num_nodes)`.
 
     Raises:
-        ArgumentTypeError: not a tensor.
+        ArgumentTypeError: not a tensor, or a number of nodes that is not whole.
         ArgumentError: wrong dtype, shape or ids.
     """
+    _check.integer("num_nodes", num_nodes)
     if not isinstance(edge_index, Tensor):
         raise ArgumentTypeError(f"{name}: expected a Tensor, found {type(edge_index).__name__}")
+    if edge_index.layout != torch.strided:
+        raise ArgumentError(f"{name}: expected a dense tensor, found layout {edge_index.layout}")
     if edge_index.dtype != torch.int64:
         raise ArgumentError(f"{name}: expected dtype int64, found {edge_index.dtype}")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
@@ -34,6 +38,8 @@ def check_edge_index(name: str, edge_index: Tensor, num_nodes: int) -> None:
 
 
 def _check_ids(name: str, ids: Tensor, num_nodes: int) -> None:
+    if ids.is_meta:
+        raise ArgumentError(f"{name}: expected a tensor with values, found one on the device meta")
     if ids.numel() == 0:
         return
     low, high = (int(v) for v in torch.aminmax(ids))

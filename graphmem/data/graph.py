@@ -15,6 +15,8 @@ from graphmem.ops import _check
 
 Policy = Literal["all", "reference"]
 _MAX_INT32 = 2**31 - 1
+# Edges are sorted by target * N + source, which has to fit 63 bits.
+MAX_NODES = 3_037_000_499
 
 
 class CSRGraph:
@@ -39,6 +41,8 @@ class CSRGraph:
         ArgumentError: arrays that do not fit each other, unsorted or repeated columns, or ids out of range.
     """
 
+    rows_are_checked = True  # once, where the graph is made; operators need not look again
+
     def __init__(
         self,
         rowptr: Tensor,
@@ -49,9 +53,7 @@ class CSRGraph:
         multiplicity: Tensor | None = None,
         scale: float = 1.0,
     ) -> None:
-        self.rowptr = _check.tensor("rowptr", rowptr, shape=(None,), dtypes=(torch.int64,))
-        if rowptr.numel() == 0:
-            raise ArgumentError("rowptr: expected at least one offset, got an empty tensor")
+        self.rowptr = _check.valued("rowptr", _check.tensor("rowptr", rowptr, shape=(None,), dtypes=(torch.int64,)))
         slots = (None,) if not isinstance(col, Tensor) else (col.numel(),)
         device = rowptr.device
         self.col = _check.tensor("col", col, shape=(None,), dtypes=_check.INDEX_DTYPES, device=device)
@@ -73,22 +75,7 @@ class CSRGraph:
         self._symmetric: bool | None = None
         # Shared by all views of one structure: what depends on rowptr and col only.
         self._structure: dict[str, Any] = {}
-        self._validate()
-
-    def _validate(self) -> None:
-        if int(self.rowptr[0]) != 0 or int(self.rowptr[-1]) != self.col.numel() or bool((self.rowptr.diff() < 0).any()):
-            raise ArgumentError(f"rowptr: expected offsets that never decrease, from 0 to {self.col.numel()}")
-        _check.in_range("col", self.col, self.num_nodes)
-        if self.col.numel() > 1:
-            starts_row = torch.zeros(self.col.numel() + 1, dtype=torch.bool, device=self.col.device)
-            starts_row[self.rowptr] = True
-            unsorted = (self.col[1:] <= self.col[:-1]) & ~starts_row[1:-1]
-            if bool(unsorted.any()):
-                slot = int(unsorted.nonzero()[0])
-                raise ArgumentError(
-                    f"col: expected ascending unique columns in each row, found {int(self.col[slot])} followed by "
-                    f"{int(self.col[slot + 1])} at slot {slot}; CSRGraph.from_edge_index sorts and merges"
-                )
+        _check.rows("", self.rowptr, self.col)
 
     @classmethod
     def from_edge_index(
@@ -110,9 +97,10 @@ class CSRGraph:
         Raises:
             ArgumentError: wrong shape or dtype, or an id out of range.
         """
-        edge_index = _edge_index("edge_index", edge_index)
+        edge_index = _check.valued("edge_index", _edge_index("edge_index", edge_index))
         if num_nodes is None:
             num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        _check.integer("num_nodes", num_nodes, 0, MAX_NODES)
         _check.in_range("edge_index", edge_index, num_nodes)
         if edge_weight is not None:
             edge_weight = _check.tensor(
@@ -240,8 +228,7 @@ class CSRGraph:
         Raises:
             ArgumentError: p outside [0, 1).
         """
-        if not 0 <= p < 1:
-            raise ArgumentError(f"p: expected a probability in [0, 1), got {p}")
+        p = _check.probability("p", p)
         if p == 0:
             return self
         kept = torch.rand(self.num_slots, device=self.device, generator=generator) >= p

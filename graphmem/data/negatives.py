@@ -8,12 +8,14 @@ from torch import Tensor
 from graphmem import ops
 from graphmem.data._random import GOLDEN, MASK, below, draws, mix
 from graphmem.data.graph import CSRGraph
+from graphmem.ops import _check
 
 
 def combine(*values: int) -> int:
     """Mix integers (seed, epoch, ...) into one signed 64-bit seed, by SplitMix64's finaliser."""
     state = 0
     for value in values:
+        _check.integer("seed and epoch", value, -MASK, MASK)
         state = mix((state + (value & MASK) * 0xD1342543DE82EF95 + GOLDEN) & MASK)
     return state - 2**64 if state >= 2**63 else state
 
@@ -35,7 +37,12 @@ def random_targets(links: Tensor, num_nodes: int, *, seed: int, epoch: int) -> T
         num_nodes: number of nodes.
         seed: of the draws.
         epoch: likewise.
+
+    Raises:
+        ArgumentError: wrong shape, dtype or numbers.
     """
+    links = _check.tensor("links", links, shape=(2, None), dtypes=(torch.int64,))
+    _check.integer("num_nodes", num_nodes, int(links.size(1) > 0))
     targets = below(draws(combine(seed, epoch), 0, links.size(1)), num_nodes)
     return torch.stack((links[0], torch.from_numpy(targets).to(links.device)))
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from graphmem.data._random import I64, distinct_below, permutation
 from graphmem.data.dataset import GraphDataset, LinkSplit, check_edge_index
 from graphmem.errors import ArgumentError, ArgumentTypeError
+from graphmem.ops import _check
 
 PROTOCOLS = ("ncn", "random")
 
@@ -76,6 +77,12 @@ def split_edges(
         ArgumentError: unknown protocol, ratios that leave a set empty, self-loops, or too few non-edges.
     """
     edges, num_nodes = _canonical(graph, num_nodes)
+    _check.integer("seed", seed, -(2**63), 2**63 - 1)
+    for name, ratio in (("val_ratio", val_ratio), ("test_ratio", test_ratio)):
+        _check.real(name, ratio)
+    for name, count in (("num_valid_neg", num_valid_neg), ("num_test_neg", num_test_neg)):
+        if count is not None:
+            _check.integer(name, count)
     if protocol == "ncn":
         if (val_ratio, test_ratio, num_valid_neg, num_test_neg) != (0.1, 0.2, None, None):
             raise ArgumentError("protocol 'ncn' fixes the ratios and the number of negatives; use protocol='random'")
@@ -239,8 +246,6 @@ def _split_random(
     if min(sizes) < 1:
         raise ArgumentError(f"graph: {num_edges} edges leave an empty set with ratios {ratios}; need more edges")
     counts = [size if wanted is None else wanted for size, wanted in zip(sizes, negatives, strict=True)]
-    if min(counts) < 0:
-        raise ArgumentError(f"num_valid_neg, num_test_neg: expected non-negative numbers, found {negatives}")
     _need_non_edges(sum(counts), edges, num_nodes)
     order = permutation(seed, 0, num_edges)
     index = distinct_below(seed, 1, _num_non_edges(edges, num_nodes), sum(counts))

@@ -28,8 +28,10 @@ class SparseFeatures:
 
     def __init__(self, ptr: Tensor, idx: Tensor, value: Tensor, num_features: int) -> None:
         self.ptr = _check.tensor("ptr", ptr, shape=(None,), dtypes=(torch.int64,))
-        self.idx = _check.tensor("idx", idx, shape=(None,), dtypes=_check.INDEX_DTYPES).to(torch.int32)
-        self.value = _check.tensor("value", value, shape=(idx.numel(),), dtypes=_check.FLOAT_DTYPES)
+        device = self.ptr.device
+        self.idx = _check.tensor("idx", idx, shape=(None,), dtypes=_check.INDEX_DTYPES, device=device).to(torch.int32)
+        entries = (self.idx.numel(),)
+        self.value = _check.tensor("value", value, shape=entries, dtypes=_check.FLOAT_DTYPES, device=device)
         self.num_features = num_features
         self._transposed: ops.Transposed | None = None
 
@@ -74,10 +76,12 @@ class SparseFeatures:
         Raises:
             ArgumentError: a weight of another width, or an id of a feature outside [0, F).
         """
-        rows = _check.tensor("weight", weight.t(), shape=(self.num_features, None), dtypes=_check.FLOAT_DTYPES)
+        shape = (None, self.num_features)
+        _check.tensor("weight", weight, shape=shape, dtypes=_check.FLOAT_DTYPES, device=self.device)
+        rows = weight.t().contiguous()
         if self._transposed is None:
             self._transposed = ops.csr_transpose(self.ptr, self.idx, self.num_features)
-        value = functional.dropout(self.value, dropout, dropout > 0)
+        value = functional.dropout(self.value, dropout, dropout > 0).to(_check.accumulate_dtype(rows.dtype))
         out: Tensor = torch.ops.graphmem.segment_gather_sum(
             self.ptr, self.idx, None, value, None, rows, *self._transposed
         )

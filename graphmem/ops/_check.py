@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,10 @@ from graphmem.errors import ArgumentError, ArgumentTypeError
 
 INDEX_DTYPES = (torch.int32, torch.int64)
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+# Sizes from here on are mistakes: so many bytes are more than a process can address.
+MAX_SIZE = 2**47
+# Largest node id, and place inside a row, that the operators keep in 32 bits.
+MAX_INT32 = 2**31 - 1
 
 
 class GraphLike(Protocol):
@@ -73,12 +79,89 @@ def tensor(
 
 def in_range(name: str, value: Tensor, upper: int) -> None:
     """Raise unless every id lies in [0, upper). Skipped on CUDA, where it would stall the stream, and while tracing."""
-    if value.numel() == 0 or value.is_cuda or torch.compiler.is_compiling():
+    if value.numel() == 0 or _unseen(value):
         return
     low, high = torch.aminmax(value)
     if int(low) < 0 or int(high) >= upper:
         found = int(low) if int(low) < 0 else int(high)
         raise ArgumentError(f"{name}: expected ids in [0, {upper}), found {found}")
+
+
+def _unseen(value: Tensor) -> bool:
+    """Whether the values of a tensor are not looked at: on CUDA, while tracing, or because it has none."""
+    return value.is_cuda or value.is_meta or torch.compiler.is_compiling()
+
+
+def valued(name: str, value: Tensor) -> Tensor:
+    """Raise for a tensor without values (on the device "meta") where they are needed."""
+    if value.is_meta:
+        raise ArgumentError(f"{name}: expected a tensor with values, got {describe(value)}")
+    return value
+
+
+def integer(name: str, value: object, low: int = 0, high: int = MAX_SIZE) -> None:
+    """Check that a number is whole and lies in [low, high]."""
+    if torch.compiler.is_compiling() or isinstance(value, torch.SymInt):
+        return
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise ArgumentTypeError(f"{name}: expected a whole number, got {describe(value)}")
+    if not low <= value <= high:
+        wanted = f"at least {low}" if value < low else f"at most {high}"
+        raise ArgumentError(f"{name}: expected {wanted}, got {value}")
+
+
+def real(name: str, value: object) -> float:
+    """Check that a value is a finite number."""
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool | np.complexfloating):
+        raise ArgumentTypeError(f"{name}: expected a number, got {describe(value)}")
+    if not math.isfinite(value):
+        raise ArgumentError(f"{name}: expected a finite number, got {value}")
+    return float(value)
+
+
+def probability(name: str, value: object) -> float:
+    """Check that a number lies in [0, 1)."""
+    if not 0 <= real(name, value) < 1:  # type: ignore[operator]
+        raise ArgumentError(f"{name}: expected a probability in [0, 1), got {value}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def offsets(name: str, ptr: Tensor, total: int) -> None:
+    """Check offsets: from 0 to ``total``, never decreasing, at least one. Their order is not looked at on CUDA."""
+    if ptr.numel() == 0:
+        raise ArgumentError(f"{name}: expected at least one offset, got an empty tensor")
+    if _unseen(ptr):
+        return
+    if int(ptr[0]) != 0 or int(ptr[-1]) != total:
+        raise ArgumentError(f"{name}: expected offsets from 0 to {total}, got {int(ptr[0])} to {int(ptr[-1])}")
+    if bool((ptr[1:] < ptr[:-1]).any()):
+        raise ArgumentError(f"{name}: expected offsets that never decrease")
+
+
+def narrow(name: str, index: Tensor, count: int) -> None:
+    """Refuse indices of 32 bits where there are more rows or nodes than they can name."""
+    if index.dtype == torch.int32 and count > MAX_INT32:
+        raise ArgumentError(f"{name}: expected int64 for {count} rows, got {describe(index)}")
+
+
+def rows(prefix: str, rowptr: Tensor, col: Tensor) -> None:
+    """Check the rows of a graph: offsets, and columns that are nodes, ascending and unique in each row; O(nnz)."""
+    narrow(f"{prefix}col", col, rowptr.numel() - 1)
+    offsets(f"{prefix}rowptr", rowptr, col.numel())
+    if col.numel() > MAX_INT32 and not _unseen(rowptr) and int(rowptr.diff().max()) > MAX_INT32:
+        raise ArgumentError(f"{prefix}rowptr: expected rows of at most {MAX_INT32} entries, found a longer one")
+    in_range(f"{prefix}col", col, rowptr.numel() - 1)
+    if col.numel() < 2 or torch.compiler.is_compiling() or col.is_meta:
+        return
+    starts_row = torch.zeros(col.numel() + 1, dtype=torch.bool, device=col.device)
+    starts_row[rowptr] = True
+    unsorted = (col[1:] <= col[:-1]) & ~starts_row[1:-1]
+    if bool(unsorted.any()):
+        slot = int(unsorted.nonzero()[0])
+        raise ArgumentError(
+            f"{prefix}col: expected ascending unique columns in each row, found {int(col[slot])} followed by "
+            f"{int(col[slot + 1])} at slot {slot}; CSRGraph.from_edge_index sorts and merges"
+        )
 
 
 def pairs(name: str, value: object, graph: GraphLike, other: GraphLike) -> Tensor:
@@ -90,22 +173,28 @@ def pairs(name: str, value: object, graph: GraphLike, other: GraphLike) -> Tenso
 
 
 def graph(name: str, value: GraphLike) -> None:
-    """Check the arrays of a graph against each other. Order inside rows is checked where the graph is built."""
+    """Check the arrays of a graph against each other.
+
+    Order inside rows and ids are checked where a ``CSRGraph`` is built; of another object's arrays, each time.
+    """
     try:
-        rowptr, col, keep = value.rowptr, value.col, value.keep
+        rowptr, col, keep, weight, num_nodes = value.rowptr, value.col, value.keep, value.weight, value.num_nodes
     except AttributeError as error:
         raise ArgumentTypeError(
             f"{name}: expected a CSRGraph (see graphmem.data.to_csr), got {type(value).__name__}"
         ) from error
-    for field, array in (("rowptr", rowptr), ("col", col), ("keep", keep), ("weight", value.weight)):
-        if isinstance(array, Tensor) and not array.is_contiguous():
+    for field, array in (("rowptr", rowptr), ("col", col), ("keep", keep), ("weight", weight)):
+        if isinstance(array, Tensor) and array.layout == torch.strided and not array.is_contiguous():
             raise ArgumentError(f"{name}.{field}: expected a contiguous tensor, got strides {array.stride()}")
-    tensor(f"{name}.rowptr", rowptr, shape=(value.num_nodes + 1,), dtypes=(torch.int64,))
+    integer(f"{name}.num_nodes", num_nodes)
+    tensor(f"{name}.rowptr", rowptr, shape=(num_nodes + 1,), dtypes=(torch.int64,))
     tensor(f"{name}.col", col, shape=(None,), dtypes=INDEX_DTYPES, device=rowptr.device)
     if keep is not None:
         tensor(f"{name}.keep", keep, shape=(col.numel(),), dtypes=(torch.bool,), device=rowptr.device)
-    if value.weight is not None:
-        tensor(f"{name}.weight", value.weight, shape=(col.numel(),), dtypes=FLOAT_DTYPES, device=rowptr.device)
+    if weight is not None:
+        tensor(f"{name}.weight", weight, shape=(col.numel(),), dtypes=FLOAT_DTYPES, device=rowptr.device)
+    if not getattr(value, "rows_are_checked", False):
+        rows(f"{name}.", rowptr, col)
 
 
 def differentiable_once(name: str) -> None:
@@ -132,8 +221,7 @@ def two_graphs(first: GraphLike, second: GraphLike | None) -> GraphLike:
 
 def seed(name: str, value: int) -> int:
     """Check that a number fits the signed 64 bits that an operator takes."""
-    if not -(2**63) <= value < 2**63:
-        raise ArgumentError(f"{name}: expected a signed 64-bit integer, got {value}")
+    integer(name, value, -(2**63), 2**63 - 1)
     return value
 
 

@@ -28,7 +28,8 @@ MAX_ATTEMPTS = 1024
 
 
 def _loop(function: _Function) -> _Function:
-    compiled: _Function = njit(cache=False, fastmath=False)(function)
+    # error_model: a division by zero is inf or nan, as in C++, not an exception
+    compiled: _Function = njit(cache=False, fastmath=False, error_model="numpy")(function)
     return compiled
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
 from graphmem.ops._check import GraphLike
 from graphmem.ops.segment import take
@@ -56,10 +56,7 @@ def grouped_pairs(src: Tensor, ptr: Tensor, dst: Tensor) -> Tensor:
     src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,))
     ptr = _check.tensor("ptr", ptr, shape=(src.numel() + 1,), dtypes=(torch.int64,), device=src.device)
     dst = _check.tensor("dst", dst, shape=(None,), dtypes=(torch.int64,), device=src.device)
-    if not dst.is_cuda and (int(ptr[0]) != 0 or int(ptr[-1]) != dst.numel() or bool((ptr.diff() < 0).any())):
-        raise ArgumentError(
-            f"ptr: expected offsets from 0 to {dst.numel()} that never decrease, got {ptr.tolist()[:8]}"
-        )
+    _check.offsets("ptr", ptr, dst.numel())
     return torch.stack((src.repeat_interleave(ptr.diff(), output_size=dst.numel()), dst))
 
 
@@ -148,6 +145,8 @@ def cn_index(
     """
     other = _check.two_graphs(graph, g2)
     checked = _check.pairs("pairs", pairs, graph, other)
+    if not isinstance(parts, Sequence):
+        raise ArgumentTypeError(f"parts: expected a sequence of names, got {_check.describe(parts)}")
     wanted = [name for name in PARTS if name in {_check.choice("parts", part, PARTS) for part in parts}]
     if not wanted:
         raise ArgumentError("parts: expected at least one of 'cn', 'left', 'right', got none")

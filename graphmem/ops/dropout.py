@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphmem.errors import ArgumentError
 from graphmem.ops import _check
 
 
@@ -29,10 +28,10 @@ def dropout(x: Tensor, p: float, *, seed: int, relu: bool = False) -> Tensor:
     Raises:
         ArgumentError: p outside [0, 1), or an integer tensor.
     """
-    if not 0 <= p < 1:
-        raise ArgumentError(f"p: expected a probability in [0, 1), got {p}")
+    p = _check.probability("p", p)
     _check.seed("seed", seed)
-    x = _check.tensor("x", x, shape=(None,) * x.dim(), dtypes=_check.FLOAT_DTYPES)
+    rank = x.dim() if isinstance(x, Tensor) else 1
+    x = _check.tensor("x", x, shape=(None,) * rank, dtypes=_check.FLOAT_DTYPES)
     out: Tensor = torch.ops.graphmem.dropout(x, p, seed, relu)
     return out
 

@@ -33,9 +33,8 @@ def norm_dropout_relu(
     Raises:
         ArgumentError: wrong shape, dtype or device, or p outside [0, 1).
     """
-    if not 0 <= p < 1:
-        raise ArgumentError(f"p: expected a probability in [0, 1), got {p}")
-    if not eps >= 0:
+    p = _check.probability("p", p)
+    if not _check.real("eps", eps) >= 0:
         raise ArgumentError(f"eps: expected a non-negative number, got {eps}")
     _check.seed("seed", seed)
     x = _check.tensor("x", x, shape=(None, None), dtypes=_check.FLOAT_DTYPES)

@@ -96,12 +96,9 @@ def pair_head(
     h = _check.tensor("h", h, shape=(None, None), dtypes=(torch.float32, torch.float64))
     pairs = _check.tensor("pairs", pairs, shape=(2, None), dtypes=(torch.int64,), device=h.device)
     _check.in_range("pairs", pairs, h.size(0))
-    layers, width = head.weights_t.size(0), h.size(1)
-    _check.tensor("head.weights_t", head.weights_t, shape=(layers, width, width), dtypes=(h.dtype,), device=h.device)
-    for name in ("biases", "norm_weights", "norm_biases"):
-        _check.tensor(f"head.{name}", getattr(head, name), shape=(layers, width), dtypes=(h.dtype,), device=h.device)
-    _check.tensor("head.out_weight", head.out_weight, shape=(width,), dtypes=(h.dtype,), device=h.device)
-    _check.tensor("head.out_bias", head.out_bias, shape=(1,), dtypes=(h.dtype,), device=h.device)
+    width = h.size(1)
+    layers = head.biases.size(0) if isinstance(head.biases, Tensor) and head.biases.dim() else 0
+    head = _check_head(head, layers, width, h)
     if (branch is None) != (place is None):
         raise ArgumentError("branch and place: expected both or neither")
     if branch is not None and place is not None:
@@ -110,6 +107,22 @@ def pair_head(
         _check.in_range("place", place, branch.size(0))
     out: Tensor = torch.ops.graphmem.pair_head(h.detach(), pairs, branch, place, *head)
     return out
+
+
+def _check_head(head: HeadWeights, layers: int, width: int, h: Tensor) -> HeadWeights:
+    """The head's tensors, contiguous, if they fit each other and ``h``."""
+    shapes = {"weights_t": (layers, width, width), "out_weight": (width,), "out_bias": (1,)}
+    shapes |= dict.fromkeys(("biases", "norm_weights", "norm_biases"), (layers, width))
+    checked = {
+        name: _check.tensor(f"head.{name}", getattr(head, name), shape=shape, dtypes=(h.dtype,), device=h.device)
+        for name, shape in shapes.items()
+    }
+    if not _check.real("head.eps", head.eps) >= 0:
+        raise ArgumentError(f"head.eps: expected a non-negative number, got {head.eps}")
+    _check.integer("head.num_pair_layers", head.num_pair_layers, 0, layers)
+    for name in ("norm_mask", "relu_mask"):
+        _check.integer(f"head.{name}", getattr(head, name), 0, 2 ** min(layers, 62) - 1)
+    return head._replace(**{name: value.detach() for name, value in checked.items()})  # type: ignore[arg-type]
 
 
 @torch.library.register_fake("graphmem::pair_head")

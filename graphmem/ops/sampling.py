@@ -45,8 +45,7 @@ def sample_rows(
     Raises:
         ArgumentError: wrong shape, dtype or device, or k < 1.
     """
-    if k < 1:
-        raise ArgumentError(f"k: expected at least 1, got {k}")
+    _check.integer("k", k, 1, 2**63 - 1)
     _check.seed("seed", seed)
     ptr, idx = _check_csr(ptr, idx, 2**63 - 1)
     num_rows = ptr.numel() - 1
@@ -89,8 +88,8 @@ def sample_non_edges(graph: GraphLike, count: int, *, seed: int, start: int = 0)
         ArgumentError: a negative count, or a graph with (almost) no pair to draw.
     """
     _check.graph("graph", graph)
-    if count < 0 or start < 0:
-        raise ArgumentError(f"count and start: expected non-negative numbers, got {count} and {start}")
+    _check.integer("count", count)
+    _check.integer("start", start, 0, 2**63 - 1)
     if count > 0 and graph.num_nodes < 2:
         raise ArgumentError(f"graph: expected at least 2 nodes to draw pairs from, got {graph.num_nodes}")
     _check.seed("seed", seed)

@@ -46,7 +46,12 @@ def common_neighbor_scores(graph: GraphLike, pairs: Tensor, method: Score = "cn"
 
 
 def present_degree(graph: GraphLike) -> Tensor:
-    """Number of present slots of each row, int64 [N], in O(nnz)."""
+    """Number of present slots of each row, int64 [N], in O(nnz).
+
+    Raises:
+        ArgumentError: arrays that do not fit each other.
+    """
+    _check.graph("graph", graph)
     if graph.keep is None:
         return graph.rowptr.diff()
     running = torch.cat((graph.rowptr.new_zeros(1), graph.keep.cumsum(0)))

@@ -34,8 +34,7 @@ def csr_transpose(ptr: Tensor, idx: Tensor, num_cols: int) -> Transposed:
     Raises:
         ArgumentError: wrong shape, dtype or device, or a column outside [0, C).
     """
-    if num_cols < 0:
-        raise ArgumentError(f"num_cols: expected a non-negative number, got {num_cols}")
+    _check.integer("num_cols", num_cols)
     ptr, idx = _check_csr(ptr, idx, num_cols)
     return Transposed(*torch.ops.graphmem.csr_transpose(ptr, idx, num_cols))
 
@@ -105,14 +104,9 @@ def take(values: Tensor, index: Tensor) -> Tensor:
 def _check_csr(ptr: Tensor, idx: Tensor, upper: int) -> tuple[Tensor, Tensor]:
     idx = _check.tensor("idx", idx, shape=(None,), dtypes=_check.INDEX_DTYPES)
     ptr = _check.tensor("ptr", ptr, shape=(None,), dtypes=(torch.int64,), device=idx.device)
-    if ptr.numel() == 0:
-        raise ArgumentError("ptr: expected at least one offset, got an empty tensor")
+    _check.narrow("idx", idx, ptr.numel() - 1)  # a transpose lists rows in the dtype of the columns
     _check.in_range("idx", idx, upper)
-    if not (ptr.is_cuda or torch.compiler.is_compiling()):
-        if int(ptr[0]) != 0 or int(ptr[-1]) != idx.numel():
-            raise ArgumentError(f"ptr: expected offsets from 0 to {idx.numel()}, got {int(ptr[0])} to {int(ptr[-1])}")
-        if bool((ptr[1:] < ptr[:-1]).any()):
-            raise ArgumentError("ptr: expected offsets that never decrease")
+    _check.offsets("ptr", ptr, idx.numel())
     return ptr, idx
 
 

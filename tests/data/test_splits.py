@@ -207,7 +207,7 @@ def test_seed_changes_the_split() -> None:
         ({"protocol": "random", "val_ratio": 0.5, "test_ratio": 0.5}, "must be below 1"),
         ({"protocol": "random", "val_ratio": 1e-6}, "leave an empty set"),
         ({"protocol": "random", "num_valid_neg": 10_000}, "too dense"),
-        ({"protocol": "random", "num_test_neg": -1}, "non-negative"),
+        ({"protocol": "random", "num_test_neg": -1}, "num_test_neg: expected at least 0"),
         ({"protocol": "random", "edge_order": "column"}, "edge_order"),
         ({"protocol": "ncn", "val_ratio": 0.3}, "fixes the ratios"),
         ({"protocol": "ncn", "edge_order": "diagonal"}, "edge_order: expected"),

@@ -18,6 +18,7 @@ from torch import Tensor
 from graphmem.data.card import DatasetCard
 from graphmem.data.dataset import GraphDataset
 from graphmem.data.formats._common import Array, decoding
+from graphmem.data.graph import MAX_NODES
 from graphmem.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -25,6 +26,7 @@ from graphmem.errors import (
     DatasetNotFoundError,
     MissingExtraError,
 )
+from graphmem.ops import _check
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".edges", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".npz")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}  # other text: any run of white space
@@ -293,6 +295,7 @@ def _assemble(
     largest = int(max(src.max(), dst.max())) + 1 if src.size else 0
     found = table.num_nodes if table.num_nodes is not None else largest
     total = found if num_nodes is None else num_nodes
+    _check.integer(f"{origin}: num_nodes", total, 0, MAX_NODES)
     if names is not None and total != len(names):
         raise ArgumentError(f"num_nodes: {origin} names {len(names)} nodes, found num_nodes={total}")
     outside = np.flatnonzero((np.minimum(src, dst) < 0) | (np.maximum(src, dst) >= total))

@@ -1,0 +1,252 @@
+"""What is fuzzed: calls with valid arguments, drawn at random, for the mutations to spoil."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphmem import ops
+from graphmem.data import CSRGraph, LinkSplit, split_edges, to_csr
+from graphmem.data.formats.edge_list import read_edges
+from graphmem.data.negatives import random_targets, uniform_negatives
+from graphmem.nn.features import SparseFeatures
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function and how to draw its arguments."""
+
+    build: Callable[[random.Random], Arguments]
+    call: Callable[..., Any]
+
+
+def tensor(rng: random.Random, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def ids(rng: random.Random, count: int, upper: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    return torch.randint(max(upper, 1), (count,), generator=generator).to(dtype)
+
+
+def graph(rng: random.Random, nodes: int | None = None) -> CSRGraph:
+    nodes = rng.randint(2, 30) if nodes is None else nodes
+    edges = ids(rng, 2 * rng.randint(0, 4 * nodes), nodes).view(2, -1)
+    weight = tensor(rng, edges.size(1)) if rng.random() < 0.3 else None
+    built = CSRGraph.from_edge_index(edges, nodes, weight, symmetric=rng.random() < 0.5)
+    if rng.random() < 0.2:
+        built = CSRGraph(built.rowptr, built.col.long(), weight=built.weight)
+    return built.drop_edges(0.3) if rng.random() < 0.3 and built.num_slots else built
+
+
+def loose(built: CSRGraph) -> Any:
+    """A graph that is no CSRGraph: nobody has checked it."""
+    fields = {name: getattr(built, name) for name in ("rowptr", "col", "keep", "weight", "num_nodes")}
+    return SimpleNamespace(**fields)
+
+
+def csr(rng: random.Random, columns: int) -> tuple[Tensor, Tensor]:
+    lengths = ids(rng, rng.randint(0, 12), 6)
+    ptr = torch.cat((lengths.new_zeros(1), lengths.cumsum(0)))
+    return ptr, ids(rng, int(ptr[-1]), columns, rng.choice((torch.int32, torch.int64)))
+
+
+def pair_arguments(rng: random.Random, **more: Any) -> Arguments:
+    built = graph(rng)
+    pairs = ids(rng, 2 * rng.randint(0, 20), built.num_nodes).view(2, -1)
+    return {"graph": loose(built) if rng.random() < 0.4 else built, "pairs": pairs, **more}
+
+
+def gather_arguments(rng: random.Random) -> Arguments:
+    found = pair_arguments(rng, exclude_endpoints=rng.random() < 0.5, mode=rng.choice(("auto", "recompute", "index")))
+    dtype = rng.choice((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+    return {**found, "x": tensor(rng, found["graph"].num_nodes, rng.choice((1, 5, 32)), dtype=dtype)}
+
+
+def segment_arguments(rng: random.Random) -> Arguments:
+    rows = rng.randint(1, 20)
+    ptr, idx = csr(rng, rows)
+    keep = ids(rng, idx.numel(), 2).bool() if rng.random() < 0.5 else None
+    return {"ptr": ptr, "idx": idx, "x": tensor(rng, rows, rng.choice((1, 7))), "weight": None, "keep": keep}
+
+
+def sample_arguments(rng: random.Random) -> Arguments:
+    ptr, idx = csr(rng, 50)
+    return {"ptr": ptr, "idx": idx, "k": rng.randint(1, 4), "seed": rng.getrandbits(40), "replace": rng.random() < 0.5}
+
+
+def norm_arguments(rng: random.Random) -> Arguments:
+    x = tensor(rng, rng.randint(0, 9), rng.choice((1, 16, 33)))
+    width = x.size(1)
+    return {"x": x, "weight": tensor(rng, width), "bias": tensor(rng, width), "eps": 1e-5, "p": 0.3, "seed": 7}
+
+
+def head_arguments(rng: random.Random) -> Arguments:
+    width = 8
+    layers = [ops.HeadLayer(tensor(rng, width, width), tensor(rng, width), None, rng.random() < 0.5) for _ in range(2)]
+    head = ops.stack_head(layers[:1], layers[1:], tensor(rng, 1, width), tensor(rng, 1))
+    count = rng.randint(0, 12)
+    found: Arguments = {"h": tensor(rng, 9, width), "pairs": ids(rng, 2 * count, 9).view(2, -1), **head._asdict()}
+    if rng.random() < 0.5:
+        found |= {"branch": tensor(rng, 4, width), "place": ids(rng, count, 4)}
+    return found
+
+
+def call_head(h: Any, pairs: Any, branch: Any = None, place: Any = None, **head: Any) -> Tensor:
+    return ops.pair_head(h, pairs, ops.HeadWeights(**head), branch, place)
+
+
+def csr_arguments(rng: random.Random) -> Arguments:
+    built = graph(rng)
+    return {"rowptr": built.rowptr, "col": built.col, "weight": built.weight, "keep": built.keep}
+
+
+def grouped_arguments(rng: random.Random) -> Arguments:
+    ptr, idx = csr(rng, 9)
+    return {"src": ids(rng, ptr.numel() - 1, 9), "ptr": ptr, "dst": idx.long()}
+
+
+def edges_arguments(rng: random.Random) -> Arguments:
+    nodes = rng.randint(1, 30)
+    edges = ids(rng, 2 * rng.randint(0, 50), nodes).view(2, -1)
+    weight = tensor(rng, edges.size(1)) if rng.random() < 0.5 else None
+    return {"edge_index": edges, "num_nodes": nodes, "edge_weight": weight, "symmetric": rng.random() < 0.5}
+
+
+def split_arguments(rng: random.Random) -> Arguments:
+    part = lambda count: ids(rng, 2 * count, 20).view(2, -1)  # noqa: E731
+    return {
+        "train": part(9),
+        "valid": part(3),
+        "valid_neg": part(4),
+        "test": part(3),
+        "test_neg": ids(rng, 3 * 5 * 2, 20).view(3, 5, 2),
+        "num_nodes": 20,
+        "protocol": "fuzz",
+    }
+
+
+def sparse_arguments(rng: random.Random) -> Arguments:
+    ptr, idx = csr(rng, 11)
+    return {"ptr": ptr, "idx": idx, "value": tensor(rng, idx.numel()), "weight": tensor(rng, 3, 11)}
+
+
+def call_sparse(ptr: Any, idx: Any, value: Any, weight: Any) -> Tensor:
+    return SparseFeatures(ptr, idx, value, 11).linear(weight)
+
+
+def file_arguments(rng: random.Random) -> Arguments:
+    """A file of edges as bytes, for `call_file` to write and read."""
+    pairs = [(rng.randint(0, 20), rng.randint(0, 20)) for _ in range(rng.randint(0, 12))]
+    kind = rng.choice((".csv", ".tsv", ".txt", ".csv.gz", ".npz"))
+    path = Path("valid" + kind)
+    if kind == ".npz":
+        edges = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        np.savez(path, edge_index=edges, x=np.ones((21, 2), dtype=np.float32), num_nodes=21)
+    else:
+        import gzip
+
+        opened: Any = gzip.open(path, "wt") if kind.endswith("gz") else path.open("w", newline="")
+        with opened as stream:
+            delimiter = {".tsv": "\t", ".txt": " "}.get(kind, ",")
+            csv.writer(stream, delimiter=delimiter).writerows([*([("a", "b")] if rng.random() < 0.3 else []), *pairs])
+    return {"content": path.read_bytes(), "kind": kind, "ids": "auto", "num_nodes": None, "self_loops": "drop"}
+
+
+def call_file(content: Any, kind: str, **options: Any) -> Any:
+    path = Path("fuzzed" + kind)
+    path.write_bytes(content)
+    return read_edges(path, **options).edge_index
+
+
+def with_graph(method: str) -> Callable[..., Any]:
+    return lambda graph, **arguments: getattr(graph, method)(**arguments)
+
+
+def own_graph(rng: random.Random, **more: Any) -> Arguments:
+    """A real CSRGraph, and arguments of its methods."""
+    return {"graph": graph(rng), **more}
+
+
+def _pairs_of(found: Arguments, rng: random.Random) -> Arguments:
+    return {**found, "pairs": ids(rng, 2 * rng.randint(0, 9), found["graph"].num_nodes).view(2, -1)}
+
+
+def _x_of(found: Arguments, rng: random.Random) -> Arguments:
+    return {**found, "x": tensor(rng, found["graph"].num_nodes, 3), "reduce": rng.choice(("sum", "mean", "max"))}
+
+
+def _spmm(rng: random.Random) -> Arguments:
+    return _x_of(own_graph(rng), rng)
+
+
+def _split(rng: random.Random) -> Arguments:
+    edges = ids(rng, 80, 40).view(2, -1)
+    found = {"graph": edges[:, edges[0] != edges[1]], "num_nodes": 40, "protocol": rng.choice(("random", "ncn"))}
+    return found | {"seed": 1, "val_ratio": 0.1, "test_ratio": 0.2, "num_valid_neg": None}
+
+
+def _transpose(rng: random.Random) -> Arguments:
+    ptr, idx = csr(rng, 9)
+    return {"ptr": ptr, "idx": idx, "num_cols": 9}
+
+
+def _matmul(rng: random.Random) -> Arguments:
+    return {"a": tensor(rng, 4, 5), "b": tensor(rng, 5, 3), "transpose_a": False, "transpose_b": False}
+
+
+def _linear(rng: random.Random) -> Arguments:
+    return {"x": tensor(rng, 4, 5), "weight": tensor(rng, 3, 5), "bias": tensor(rng, 3)}
+
+
+TARGETS: dict[str, Target] = {
+    "cn_count": Target(lambda r: pair_arguments(r, exclude_endpoints=False), ops.cn_count),
+    "cn_sizes": Target(pair_arguments, ops.cn_sizes),
+    "cn_index": Target(lambda r: pair_arguments(r, parts=("cn", "left")), ops.cn_index),
+    "cn_gather_sum": Target(gather_arguments, ops.cn_gather_sum),
+    "cn_diff_gather_sum": Target(gather_arguments, ops.cn_diff_gather_sum),
+    "common_neighbor_scores": Target(lambda r: pair_arguments(r, method="aa"), ops.common_neighbor_scores),
+    "find_edges": Target(pair_arguments, ops.find_edges),
+    "present_degree": Target(lambda r: {"graph": loose(graph(r))}, ops.present_degree),
+    "grouped_pairs": Target(grouped_arguments, ops.grouped_pairs),
+    "sample_non_edges": Target(
+        lambda r: {"graph": graph(r), "count": r.randint(0, 9), "seed": 1, "start": 0}, ops.sample_non_edges
+    ),
+    "sample_rows": Target(sample_arguments, ops.sample_rows),
+    "segment_gather_sum": Target(segment_arguments, ops.segment_gather_sum),
+    "csr_transpose": Target(_transpose, ops.csr_transpose),
+    "dropout": Target(lambda r: {"x": tensor(r, 3, 4), "p": 0.5, "seed": 3}, ops.dropout),
+    "norm_dropout_relu": Target(norm_arguments, ops.norm_dropout_relu),
+    "matmul": Target(_matmul, ops.matmul),
+    "linear": Target(_linear, ops.linear),
+    "pair_product": Target(lambda r: {"x": tensor(r, 9, 4), "pairs": ids(r, 12, 9).view(2, -1)}, ops.pair_product),
+    "pair_head": Target(head_arguments, call_head),
+    "CSRGraph": Target(csr_arguments, CSRGraph),
+    "from_edge_index": Target(edges_arguments, CSRGraph.from_edge_index),
+    "to_csr": Target(
+        lambda r: {"graph": edges_arguments(r)["edge_index"], "num_nodes": 30, "edge_weight": None}, to_csr
+    ),
+    "without_edges": Target(lambda r: _pairs_of(own_graph(r, policy="all"), r), with_graph("without_edges")),
+    "drop_edges": Target(lambda r: own_graph(r, p=0.5), with_graph("drop_edges")),
+    "spmm": Target(_spmm, with_graph("spmm")),
+    "LinkSplit": Target(split_arguments, LinkSplit),
+    "split_edges": Target(_split, split_edges),
+    "uniform_negatives": Target(lambda r: {"graph": graph(r), "count": 5, "seed": 1, "epoch": 1}, uniform_negatives),
+    "random_targets": Target(
+        lambda r: {"links": ids(r, 12, 9).view(2, -1), "num_nodes": 9, "seed": 1, "epoch": 2}, random_targets
+    ),
+    "SparseFeatures": Target(sparse_arguments, call_sparse),
+    "read_edges": Target(file_arguments, call_file),
+}
