@@ -9,7 +9,7 @@
 # make clean   remove build outputs and caches; `make distclean` removes .venv as well
 #
 # Variables: PYTHON, VENV, JOBS (test processes), PYTEST_ARGS, DEMO_ARGS, GRAPHMEM_WERROR=ON (compiler warnings are
-# errors).
+# errors), GRAPHMEM_CUDA=AUTO|ON|OFF (the CUDA operators; AUTO: where nvcc is found), TORCH_CUDA_ARCH_LIST.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,6 +21,7 @@ FUZZ_CASES ?= 14000
 FUZZ_SEED ?= 0
 PEER ?=
 GRAPHMEM_WERROR ?= OFF
+GRAPHMEM_CUDA ?= AUTO
 
 BIN := $(VENV)/bin
 # One constraints file for everything. Without build isolation the operators are built against the torch of $(VENV).
@@ -28,8 +29,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := SKBUILD_CMAKE_DEFINE=GRAPHMEM_WERROR=$(GRAPHMEM_WERROR) $(PIP) install -c constraints.txt --no-build-isolation
 CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/torch/csrc/stable/*.h)
+INSTALL := SKBUILD_CMAKE_DEFINE="GRAPHMEM_WERROR=$(GRAPHMEM_WERROR);GRAPHMEM_CUDA=$(GRAPHMEM_CUDA)" \
+  $(PIP) install -c constraints.txt --no-build-isolation
+CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
+EMULATION_SOURCES := $(wildcard tests/cuda_emulation/*.cpp tests/cuda_emulation/*.h tests/cuda_emulation/*/*.h)
 # Python sources are used in place (editable install); only what is compiled or copied asks for a new installation.
-INSTALLED := pyproject.toml constraints.txt csrc/CMakeLists.txt $(CXX_SOURCES) $(wildcard datasets/*.toml) graphmem/__init__.py
+INSTALLED := pyproject.toml constraints.txt csrc/CMakeLists.txt csrc/cuda.cmake $(CXX_SOURCES) $(wildcard datasets/*.toml) \
+  graphmem/__init__.py
 
 # The installed package is the one that runs, whatever the caller's environment says, and it must have its library.
 unexport PYTHONPATH
@@ -57,6 +63,7 @@ lint: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) $(TSAN_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) $(EMULATION_SOURCES)
 
 types: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/mypy
@@ -80,7 +87,7 @@ wheel: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 # the fallback start a process without the library.
 sanitize: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/cmake -S csrc -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
-	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRAPHMEM_SANITIZE=address,undefined \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRAPHMEM_SANITIZE=address,undefined -DGRAPHMEM_CUDA=OFF \
 	  -DPython3_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
@@ -113,6 +120,7 @@ format: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES) $(TSAN_SOURCES)
+	$(BIN)/clang-format -i $(CXX_SOURCES) $(EMULATION_SOURCES)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -54,7 +54,8 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
     }
     if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
+        major, minor = torch.cuda.get_device_capability()
+        facts["gpu"] = f"{torch.cuda.get_device_name()} (sm_{major}{minor})"
     return facts
 
 
@@ -72,14 +73,23 @@ def library() -> dict[str, Any]:
     """Which operators were loaded and from where.
 
     Returns:
-        ``kind`` ("native", "reference" or "none"), ``cpu`` and ``cuda`` (paths or None), ``problem`` (text or None).
+        ``kind`` ("native", "reference" or "none"), ``cpu`` and ``cuda`` (paths or None), ``problem`` (text or None),
+        ``cuda_build`` (toolkit and architectures of the CUDA operators, or None), ``cuda_absence`` (why they are not
+        loaded, or None).
     """
     try:
         from graphmem import ops
+        from graphmem.ops import _loader
     except Exception as error:  # whatever it is, a doctor has to report it
         return {"kind": "none", "cpu": None, "cuda": None, "problem": f"{type(error).__name__}: {error}"}
-    kind = "native" if ops.NATIVE else "reference"
-    return {"kind": kind, "cpu": ops.CPU_LIBRARY, "cuda": ops.CUDA_LIBRARY, "problem": None}
+    return {
+        "kind": "native" if ops.NATIVE else "reference",
+        "cpu": ops.CPU_LIBRARY,
+        "cuda": ops.CUDA_LIBRARY,
+        "problem": None,
+        "cuda_build": _loader.cuda_build(),
+        "cuda_absence": _loader.cuda_absence(),
+    }
 
 
 def data_roots() -> dict[str, Any]:
@@ -120,6 +130,7 @@ def report(facts: dict[str, Any]) -> str:
         lines.append(f"{'torch:':<26}cannot be imported: {facts['torch']['problem']}")
         return "\n".join(lines)
     lines.append(f"{'library:':<26}{_library_line(facts['library'])}")
+    lines.append(f"{'CUDA operators:':<26}{_cuda_line(facts['library'])}")
     build, usable = facts["torch"]["cuda_build"], facts["torch"]["cuda_available"]
     lines.append(f"{'CUDA:':<26}{'torch has none' if build is None else f'torch has {build}, usable: {usable}'}")
     lines += [f"{key + ':':<26}{value}" for key, value in facts["machine"].items()]
@@ -137,8 +148,15 @@ def _library_line(facts: dict[str, Any]) -> str:
         return f"none, {facts['problem']}"
     if facts["kind"] == "reference":
         return "numba reference (slower); no compiled operators were loaded"
-    cuda = f"; CUDA: {facts['cuda']}" if facts["cuda"] else ""
-    return f"compiled operators, {facts['cpu']}{cuda}"
+    return f"compiled operators, {facts['cpu']}"
+
+
+def _cuda_line(facts: dict[str, Any]) -> str:
+    build = facts.get("cuda_build")
+    built = f" (CUDA {build['toolkit']}; {', '.join(build['code'])})" if build else ""
+    if facts["cuda"]:
+        return f"{facts['cuda']}{built}"
+    return f"not loaded{built}: {facts.get('cuda_absence') or facts['problem']}"
 
 
 if __name__ == "__main__":

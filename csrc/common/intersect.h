@@ -31,6 +31,14 @@ GRAPHMEM_HD int64_t lower_bound(const Col* col, int64_t begin, int64_t end, Col 
   return begin;
 }
 
+// Slot of the edge (i, j), or -1.
+template <class Col>
+GRAPHMEM_HD int64_t find_slot(const int64_t* rowptr, const Col* col, int64_t i, int64_t j) {
+  const int64_t end = rowptr[i + 1];
+  const int64_t at = lower_bound(col, rowptr[i], end, static_cast<Col>(j));
+  return at < end && col[at] == static_cast<Col>(j) ? at : -1;
+}
+
 // Exponential search from `begin`: cost is logarithmic in the distance skipped, not in the row.
 template <class Col>
 GRAPHMEM_HD int64_t gallop(const Col* col, int64_t begin, int64_t end, Col value) {

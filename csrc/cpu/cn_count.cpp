@@ -2,7 +2,7 @@
 // Reads the two rows once; with keep masks every slot of both rows is looked at. Deterministic.
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 #include "cpu/marks.h"
 #include "cpu/parallel.h"
 #include "cpu/walk.h"

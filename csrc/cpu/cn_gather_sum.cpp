@@ -10,8 +10,8 @@
 
 #include <array>
 
+#include "common/dispatch.h"
 #include "common/parts.h"
-#include "cpu/dispatch.h"
 #include "cpu/gather.h"
 #include "cpu/marks.h"
 #include "cpu/parallel.h"

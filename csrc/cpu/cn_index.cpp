@@ -5,8 +5,8 @@
 
 #include <tuple>
 
+#include "common/dispatch.h"
 #include "common/parts.h"
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/walk.h"
 

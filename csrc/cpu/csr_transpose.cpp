@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 
 namespace graphmem {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
+#include "common/dispatch.h"
 #include "common/random.h"
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 

@@ -1,7 +1,7 @@
 // find_edges: slot of each pair's edge in a CSR graph, -1 where there is none. One binary search a pair.
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 #include "cpu/parallel.h"
 
 namespace graphmem {
@@ -20,10 +20,7 @@ Tensor find_edges_cpu(Tensor rowptr, Tensor col, Tensor pairs) {
     const Col* columns = data<Col>(kOp, "col", col);
     parallel_chunks(num_pairs, 4096, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const int64_t row_end = offsets[source[n] + 1];
-        const Col wanted = static_cast<Col>(source[num_pairs + n]);
-        const int64_t at = lower_bound(columns, offsets[source[n]], row_end, wanted);
-        slots[n] = at < row_end && columns[at] == wanted ? at : -1;
+        slots[n] = find_slot(offsets, columns, source[n], source[num_pairs + n]);
       }
     });
   });

@@ -4,7 +4,7 @@
 // depend on the number of threads.
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
 

@@ -10,8 +10,8 @@
 #include <tuple>
 #include <vector>
 
+#include "common/dispatch.h"
 #include "common/random.h"
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 

@@ -10,7 +10,7 @@
 
 #include <cmath>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 

@@ -1,8 +1,8 @@
 // sample_non_edges: uniform pairs that are not edges, one independent counter-based event each.
 #include <torch/csrc/stable/library.h>
 
+#include "common/dispatch.h"
 #include "common/sample.h"
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 
 namespace graphmem {

@@ -3,8 +3,8 @@
 
 #include <tuple>
 
+#include "common/dispatch.h"
 #include "common/sample.h"
-#include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 
 namespace graphmem {
@@ -24,19 +24,8 @@ std::tuple<Tensor, Tensor> sample_rows_cpu(Tensor ptr, Tensor out_ptr, int64_t t
   float* weights = static_cast<float*>(weight.mutable_data_ptr());
   parallel_chunks(num_rows, 512, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const int64_t first = offsets[r], length = offsets[r + 1] - first;
-      int64_t* row = positions + out_offsets[r];
-      const int64_t taken = length < k ? length : k;
-      if (length <= k) {
-        for (int64_t n = 0; n < taken; ++n) row[n] = n;
-      } else {
-        sample_positions(stream(static_cast<uint64_t>(seed), static_cast<uint64_t>(keys[r])), length, k, replace, row);
-      }
-      const float scale = length <= k ? 1.0f : static_cast<float>(length) / static_cast<float>(k);
-      for (int64_t n = 0; n < taken; ++n) {
-        row[n] += first;
-        weights[out_offsets[r] + n] = scale;
-      }
+      sample_row(offsets[r], offsets[r + 1] - offsets[r], k, static_cast<uint64_t>(seed),
+                 static_cast<uint64_t>(keys[r]), replace, positions + out_offsets[r], weights + out_offsets[r]);
     }
   });
   return {pos, weight};

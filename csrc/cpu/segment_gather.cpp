@@ -4,7 +4,7 @@
 // segment_gather_dot: the gradient with respect to the weights. A segment belongs to one thread, entries ascend.
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/dispatch.h"
+#include "common/dispatch.h"
 #include "cpu/gather.h"
 #include "cpu/parallel.h"
 

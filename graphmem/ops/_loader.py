@@ -8,10 +8,12 @@ folder to take the libraries from instead, for builds with sanitizers.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,19 +58,71 @@ def _load() -> tuple[str | None, str | None]:
         raise NativeLibraryError(
             f"{cpu} could not be loaded under torch {torch.__version__} (built for torch >= 2.10): {error}"
         ) from error
-    cuda = find_library("graphmem_cuda") if torch.version.cuda else None
-    if cuda is not None:
+    return str(cpu), _load_cuda() if torch.version.cuda else None
+
+
+def cuda_build() -> dict[str, Any] | None:
+    """What the CUDA library was built with: ``toolkit`` (a version) and ``code`` (architectures), if there is one."""
+    library = find_library("graphmem_cuda")
+    if library is None:
+        return None
+    try:
+        facts: dict[str, Any] = json.loads((library.parent / "graphmem_cuda.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"toolkit": "unknown", "code": []}
+    return facts
+
+
+def cuda_problem(toolkit: str, driver: int) -> str | None:
+    """Why a library built with this toolkit cannot work with a driver for CUDA ``driver`` (13000 for 13.0); 0: none.
+
+    A toolkit needs a driver of its own major version or a newer one. Without a driver there are no CUDA tensors, and
+    nothing that could go wrong.
+    """
+    major = toolkit.partition(".")[0]
+    if driver == 0 or not major.isdecimal() or driver // 1000 >= int(major):
+        return None
+    return f"it was built with CUDA {toolkit}, but the driver supports CUDA {driver // 1000}.{driver % 1000 // 10}"
+
+
+def _load_cuda() -> str | None:
+    """Load the CUDA library, or warn; called where torch has CUDA."""
+    library = find_library("graphmem_cuda")
+    if library is None:
+        return None
+    problem = cuda_problem((cuda_build() or {}).get("toolkit", ""), _driver_version())
+    if problem is None:
         try:
-            torch.ops.load_library(str(cuda))
+            torch.ops.load_library(str(library))
         except OSError as error:
-            warnings.warn(
-                f"{cuda} could not be loaded under torch {torch.__version__} with CUDA {torch.version.cuda}: {error}. "
-                "CUDA tensors go through the CPU operators.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            cuda = None
-    return str(cpu), str(cuda) if cuda is not None else None
+            problem = f"it does not load under torch {torch.__version__} with CUDA {torch.version.cuda}: {error}"
+    if problem is None:
+        return str(library)
+    warnings.warn(
+        f"the CUDA operators ({library}) are left out: {problem}. CUDA tensors go through the CPU operators.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+def _driver_version() -> int:
+    ask = getattr(torch._C, "_cuda_getDriverVersion", None)  # absent from a torch without CUDA
+    return 0 if ask is None else int(ask())
+
+
+def cuda_absence() -> str | None:
+    """Why the CUDA operators are not loaded, in words; None where they are."""
+    if CUDA_LIBRARY is not None:
+        return None
+    build = cuda_build()
+    if build is None:
+        return "built without them"
+    if not NATIVE:
+        return "left out with the CPU operators"
+    if not torch.version.cuda:
+        return f"torch {torch.__version__} has no CUDA"
+    return cuda_problem(build["toolkit"], _driver_version()) or "they do not load, see the warning"
 
 
 CPU_LIBRARY, CUDA_LIBRARY = _load()

@@ -1,0 +1,13 @@
+// Sizes of the parts of each pair, for the operators that need them first.
+#pragma once
+
+#include "cuda/pairs.h"
+
+namespace graphmem {
+
+// int64 [3, B]: as the operator cn_count.
+template <class Col>
+Tensor cn_sizes(const char* op, const Device& device, const Csr<Col, float>& a, const Csr<Col, float>& b,
+                const Tensor& pairs, bool exclude_endpoints);
+
+}  // namespace graphmem
