@@ -199,6 +199,8 @@ class CSRGraph:
         """
         _check.choice("policy", policy, ("all", "reference"))
         pairs = _check.tensor("pairs", pairs, shape=(2, None), dtypes=(torch.int64,), device=self.device)
+        if self.device.type == "cuda" and (policy == "all" or self.multiplicity is None):
+            return self._without_edges_in_step(pairs)
         loop = pairs[0] == pairs[1]
         # A self-loop is one slot, so looking it up in both directions would count its copies twice.
         slots = torch.cat((ops.find_edges(self, pairs), ops.find_edges(self, pairs.flip(0)[:, ~loop])))
@@ -215,6 +217,18 @@ class CSRGraph:
         view._degree = self.degree() - lost
         if policy == "all" or self.multiplicity is None:
             view._symmetric = self._symmetric  # both directions went
+        return view
+
+    def _without_edges_in_step(self, pairs: Tensor) -> CSRGraph:
+        """:meth:`without_edges` where every copy goes, without waiting for the device: no sizes pass through the host."""
+        slots = torch.cat((ops.find_edges(self, pairs), ops.find_edges(self, pairs.flip(0))))
+        # One slot more than there are, for the pairs that are no edges.
+        keep = torch.ones(self.num_slots + 1, dtype=torch.bool, device=self.device)
+        if self.keep is not None:
+            keep[:-1] = self.keep
+        keep.index_fill_(0, torch.where(slots < 0, self.num_slots, slots), False)
+        view = self._view(keep[:-1], self.scale)
+        view._symmetric = self._symmetric  # both directions went
         return view
 
     def drop_edges(self, p: float, *, rescale: bool = True, generator: torch.Generator | None = None) -> CSRGraph:
@@ -322,7 +336,7 @@ class CSRGraph:
 
     def to(self, device: torch.device | str) -> CSRGraph:
         """The same graph on another device; a view becomes an origin of its own."""
-        if torch.device(device) == self.device:
+        if self.rowptr.to(device) is self.rowptr:  # "cuda" and "cuda:0" may be the same
             return self
         moved = object.__new__(CSRGraph)
         moved.__dict__.update({k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.__dict__.items()})

@@ -161,10 +161,10 @@ class CNDecoder(PairDecoder):
         if head is not None:
             rows, place = self.xcnlin.compact(*neighborhoods.sums(0, num_pairs), num_pairs)
             return ops.pair_head(h, pairs, head, rows * self.beta, place)
-        if torch.is_grad_enabled() or num_pairs <= HEAD_ROWS:
+        block = HEAD_ROWS if h.device.type == "cpu" else DEVICE_HEAD_ROWS
+        if torch.is_grad_enabled() or num_pairs <= block:
             return self._head(h, pairs, *neighborhoods.sums(0, num_pairs))
-        starts = range(0, num_pairs, HEAD_ROWS)
-        blocks = [(start, min(start + HEAD_ROWS, num_pairs)) for start in starts]
+        blocks = [(start, min(start + block, num_pairs)) for start in range(0, num_pairs, block)]
         return torch.cat(
             [self._head(h, pairs[:, low:high].contiguous(), *neighborhoods.sums(low, high)) for low, high in blocks]
         )
@@ -204,6 +204,8 @@ class CNDecoder(PairDecoder):
 # Rows of a block of the dense heads. Measured on NCNC's evaluation of Cora (width 256, two cores, 32 MiB of third-level
 # cache): 132 ms with 4,096 rows, 167 with 1,024, 175 with 16,384; small blocks pay for waking threads at every step.
 HEAD_ROWS = 4096
+# A GPU has no cache that a block of activations would fit: here they only bound memory (64 MiB at width 256).
+DEVICE_HEAD_ROWS = 2**16
 
 
 class Neighborhoods:
@@ -224,9 +226,11 @@ class Neighborhoods:
         total: Tensor | None = None
         for ptr, idx, weight in self.terms:
             rows = ptr[low : high + 1]
-            first, last = int(rows[0]), int(rows[-1])
+            # Of all pairs the ends are known; to read them would wait for a GPU.
+            whole = low == 0 and high == ptr.numel() - 1
+            first, last = (0, idx.numel()) if whole else (int(rows[0]), int(rows[-1]))
             # Rows that are empty in every list vanish from the offsets.
-            offsets = torch.cat((rows[:1], rows[1:][filled])) - first
+            offsets = torch.cat((rows[:1], rows[1:][ids])) - first
             part = None if weight is None else weight[first:last]
             out = gather_sum(offsets, idx[first:last], self.table, part)
             total = out if total is None else total + out
@@ -243,7 +247,7 @@ CHUNK_PAIRS = 2**14
 def work_chunks(graph: CSRGraph, pairs: Tensor) -> Iterator[Tensor]:
     """Cut pairs [2, P] into chunks by the neighbour entries they touch, so that hubs do not blow up memory."""
     degree = graph.rowptr.diff()
-    work = (degree[pairs[0]] + degree[pairs[1]]).clamp_(min=CHUNK_WORK // CHUNK_PAIRS).cumsum(0)
+    work = (degree[pairs[0]] + degree[pairs[1]]).clamp_(min=CHUNK_WORK // CHUNK_PAIRS).cumsum(0).cpu()
     start = 0
     while start < pairs.size(1):
         done = int(work[start - 1]) if start else 0

@@ -10,20 +10,25 @@ from graphmem import ops
 from graphmem.ops import _check
 
 
+def _has_kernel(x: Tensor) -> bool:
+    """Whether our element-wise operators run where ``x`` lies, without a detour through the CPU."""
+    return x.device.type == "cpu" or (x.device.type == "cuda" and ops.CUDA_LIBRARY is not None)
+
+
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Inverted dropout. On the CPU by our operator, seeded from torch's generator, elsewhere by torch's."""
+    """Inverted dropout. By our operator where it has a kernel, seeded from torch's generator, elsewhere by torch's."""
     if not training or p == 0:
         return x
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not _has_kernel(x) or torch.compiler.is_compiling():
         return F.dropout(x, p)
     return ops.dropout(x, p, seed=_draw_seed())
 
 
 def dropout_relu(x: Tensor, p: float, training: bool) -> Tensor:
-    """ReLU and inverted dropout (they commute), in one pass on the CPU."""
+    """ReLU and inverted dropout (they commute), in one pass where our operator has a kernel."""
     if not training or p == 0:
         return F.relu(x)
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not _has_kernel(x) or torch.compiler.is_compiling():
         return F.relu(F.dropout(x, p))
     return ops.dropout(x, p, seed=_draw_seed(), relu=True)
 
@@ -80,7 +85,7 @@ class NormDropoutReLU(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """[R, channels] to [R, channels]."""
         fits = x.dim() == 2 and self.weight.dtype == _check.accumulate_dtype(x.dtype)
-        if not fits or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not fits or not _has_kernel(x) or torch.compiler.is_compiling():
             return dropout_relu(super().forward(x), self.p, self.training)
         p = self.p if self.training else 0.0
         return ops.norm_dropout_relu(x, self.weight, self.bias, eps=self.eps, p=p, seed=_draw_seed() if p > 0 else 0)

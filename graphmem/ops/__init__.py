@@ -2,13 +2,14 @@
 
 import torch
 
-from graphmem.ops import _fallback
+from graphmem.ops import _dense, _fallback
 from graphmem.ops._loader import CPU_LIBRARY, CUDA_LIBRARY, NATIVE
 
 if not NATIVE:
     _fallback.register()
 elif torch.version.cuda and CUDA_LIBRARY is None:
     _fallback.register_cuda()
+_dense.register()
 
 from graphmem.ops import _cn_torch as _cn_torch
 from graphmem.ops.common_neighbors import (

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from graphmem.ops import reference
+from graphmem.ops._dense import DENSE
 
 SCHEMAS = (
     "cn_count(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
@@ -68,11 +69,15 @@ def register() -> None:
 
 
 def register_cuda() -> None:
-    """Serve CUDA tensors by the CPU operators, compiled or not; call it where the CUDA library is absent."""
+    """Serve CUDA tensors by the CPU operators, compiled or not; call it where the CUDA library is absent.
+
+    The dense operators need none: see :mod:`graphmem.ops._dense`.
+    """
     library = _Library("graphmem", "FRAGMENT")
     _libraries.append(library)
-    for schema in SCHEMAS:
-        library.impl(_name(schema), _through_cpu(_name(schema)), "CUDA")
+    for name in map(_name, SCHEMAS):
+        if name not in DENSE:
+            library.impl(name, _through_cpu(name), "CUDA")
 
 
 def _through_cpu(name: str) -> Callable[..., Any]:

@@ -152,7 +152,7 @@ def cn_index(
         raise ArgumentError("parts: expected at least one of 'cn', 'left', 'right', got none")
     structure = _structure(graph, other)
     sizes = torch.ops.graphmem.cn_count(*structure, checked, exclude_endpoints)
-    sizes = sizes[[list(PARTS).index(name) for name in wanted]]
+    sizes = torch.stack([sizes[list(PARTS).index(name)] for name in wanted])
     ends = sizes.flatten().cumsum(0).view(sizes.shape)
     starts = (ends[:, :1] - sizes[:, :1]) if sizes.size(1) else ends.new_zeros(len(wanted), 1)
     ptr = torch.cat((starts, ends), dim=1)

@@ -63,7 +63,7 @@ def emulation() -> Path:
 
 def test_operators_pass_their_tests_on_the_kernels(emulation: Path) -> None:
     done = run(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not compile", *(str(HERE / name) for name in TESTS)),
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not compile and not opcheck and not gradcheck and not threads", *(str(HERE / name) for name in TESTS)),
         GRAPHMEM_LIBRARY_DIR=str(emulation),
         GRAPHMEM_HYPOTHESIS_PROFILE="quick",
     )
