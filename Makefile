@@ -5,6 +5,7 @@
 # make sanitize  operator tests on a library built with the address and undefined behaviour sanitizers
 # make tsan    every CPU kernel with 4 threads under the thread sanitizer
 # make fuzz    malformed input for every operator, graph and reader; FUZZ_CASES, FUZZ_SEED
+# make cuda-emulation  operator tests on the CUDA kernels, compiled for the CPU with both sanitizers
 # make format  rewrite Python and C++ sources in the house style
 # make clean   remove build outputs and caches; `make distclean` removes .venv as well
 #
@@ -45,6 +46,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test lint types unit doctor bench wheel sanitize tsan format clean distclean
 .PHONY: demo test lint types unit doctor bench wheel sanitize fuzz format clean distclean
+.PHONY: demo test lint types unit doctor bench wheel sanitize cuda-emulation format clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
@@ -84,17 +86,25 @@ wheel: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	@ls dist
 
 # Leaks are Python's own at its exit. torch.compile starts compilers that a preloaded sanitizer breaks, and the tests of
-# the fallback start a process without the library.
+# the fallback start a process without the library. (1: build folder, 2: options of the build, 3: tests.)
+define sanitized
+$(BIN)/cmake -S csrc -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  -DGRAPHMEM_SANITIZE=address,undefined -DGRAPHMEM_CUDA=OFF -DPython3_EXECUTABLE=$(abspath $(BIN))/python $(2)
+$(BIN)/cmake --build $(1)
+LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0,detect_stack_use_after_return=0 GRAPHMEM_LIBRARY_DIR=$(abspath $(1)) \
+  GRAPHMEM_HYPOTHESIS_PROFILE=$${GRAPHMEM_HYPOTHESIS_PROFILE-quick} \
+  $(BIN)/pytest -q -n 0 $(3) -k "not compile" $(PYTEST_ARGS)
+endef
+
+OPERATOR_TESTS := tests/ops $(addprefix --ignore tests/ops/test_,fallback.py capability.py cuda_emulation.py)
+
 sanitize: $(VENV)/.dev-$(GRAPHMEM_WERROR)
-	$(BIN)/cmake -S csrc -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
-	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGRAPHMEM_SANITIZE=address,undefined -DGRAPHMEM_CUDA=OFF \
-	  -DPython3_EXECUTABLE=$(abspath $(BIN))/python
-	$(BIN)/cmake --build build/sanitize
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 GRAPHMEM_LIBRARY_DIR=$(abspath build/sanitize) \
-	  GRAPHMEM_HYPOTHESIS_PROFILE=$${GRAPHMEM_HYPOTHESIS_PROFILE-quick} \
-	  $(BIN)/pytest -q -n 0 tests/ops --ignore tests/ops/test_fallback.py \
-	  --ignore tests/ops/test_capability.py -k "not compile" $(PYTEST_ARGS)
+	$(call sanitized,build/sanitize,,$(OPERATOR_TESTS))
+
+cuda-emulation: export GRAPHMEM_GPU_TESTS_ON = cpu
+cuda-emulation: $(VENV)/.dev-$(GRAPHMEM_WERROR)
+	$(call sanitized,build/emulation-sanitize,-DGRAPHMEM_EMULATE_CUDA=ON,$(OPERATOR_TESTS) tests/gpu/test_operators.py)
 
 # torch's pool is not built with the sanitizer, which would miss or invent races there: tests/tsan has a stand-in for
 # what the kernels use of torch, on std::thread. The last line proves that a race is seen.

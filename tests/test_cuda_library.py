@@ -79,7 +79,9 @@ def test_library_asks_torch_for_its_stable_interface_alone() -> None:
     symbols = subprocess.run(["nm", "-D", "--undefined-only", str(LIBRARY)], capture_output=True, text=True, check=True)
     names = [line.split()[-1] for line in symbols.stdout.splitlines()]
     assert "aoti_torch_get_current_cuda_stream" in names
-    assert not [name for name in names if name.startswith(("_ZN2at", "_ZNK2at", "_ZN3c10", "_ZNK3c10", "_ZN5torch", "Py"))]
+    assert not [
+        name for name in names if name.startswith(("_ZN2at", "_ZNK2at", "_ZN3c10", "_ZNK3c10", "_ZN5torch", "Py"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,12 @@ def pair_operators(name: str, ceilings: dict[str, Any], repeats: int) -> dict[st
     graph = make_graph()
     pairs = make_pairs(graph).cuda()
     graph = graph.to("cuda")
-    result: dict[str, Any] = {"nodes": graph.num_nodes, "slots": graph.num_slots, "pairs": pairs.size(1), "width": width}
+    result: dict[str, Any] = {
+        "nodes": graph.num_nodes,
+        "slots": graph.num_slots,
+        "pairs": pairs.size(1),
+        "width": width,
+    }
     times = {"cn_count": seconds(lambda: ops.cn_count(graph, pairs), repeats)}
     times["cn_index"] = seconds(lambda: ops.cn_index(graph, pairs), repeats)
     for dtype in (torch.float32, torch.bfloat16):

@@ -87,7 +87,9 @@ class _HeuristicDecoder(PairDecoder):
         """Score of each pair (i, j) from walks that leave i, a block of distinct sources at a time."""
         sources, place = torch.unique(pairs[0], return_inverse=True)
         order = place.argsort(stable=True)
-        bounds = torch.searchsorted(place[order], torch.arange(0, sources.numel() + _SOURCES, _SOURCES, device=place.device))
+        bounds = torch.searchsorted(
+            place[order], torch.arange(0, sources.numel() + _SOURCES, _SOURCES, device=place.device)
+        )
         scores = torch.empty(pairs.size(1), device=graph.device)
         for block, (low, high) in enumerate(zip(bounds.tolist(), bounds.tolist()[1:], strict=False)):
             chosen = order[low:high]

@@ -9,7 +9,6 @@ if not NATIVE:
     _fallback.register()
 elif torch.version.cuda and CUDA_LIBRARY is None:
     _fallback.register_cuda()
-_dense.register()
 
 from graphmem.ops import _cn_torch as _cn_torch
 from graphmem.ops.common_neighbors import (
@@ -29,6 +28,8 @@ from graphmem.ops.pair_product import pair_product
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
 from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
+
+_dense.register()
 
 __all__ = [
     "CPU_LIBRARY",

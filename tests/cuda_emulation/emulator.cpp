@@ -1,6 +1,9 @@
 // See emulator.h. A fiber is entered by ucontext once and then resumed by _longjmp, which makes no system call.
 #include "emulator.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -51,6 +54,8 @@ struct Machine {
   void (*body)(void*) = nullptr;
   void* context = nullptr;
   jmp_buf scheduler;
+  const void* main_stack = nullptr;
+  size_t main_stack_size = 0;
   ucontext_t unused;
   uint64_t random = 0x9E3779B97F4A7C15ull;
   std::string error;
@@ -71,12 +76,29 @@ void shuffle(std::vector<T>& order) {
   for (size_t n = order.size(); n > 1; --n) std::swap(order[n - 1], order[next_random() % n]);
 }
 
+// The address sanitizer has to know which stack is in use. Fake stacks are off (see `make cuda-emulation`).
+void entering_stack([[maybe_unused]] const void* bottom, [[maybe_unused]] size_t size) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(nullptr, bottom, size);
+#endif
+}
+void entered_stack([[maybe_unused]] const void** from, [[maybe_unused]] size_t* size) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, from, size);
+#endif
+}
+
 void give_way() {
-  if (_setjmp(machine.fibers[machine.current]->point) == 0) _longjmp(machine.scheduler, 1);
+  if (_setjmp(machine.fibers[machine.current]->point) == 0) {
+    entering_stack(machine.main_stack, machine.main_stack_size);
+    _longjmp(machine.scheduler, 1);
+  }
+  entered_stack(&machine.main_stack, &machine.main_stack_size);
 }
 
 // A fiber outlives its block: it then waits here for the next one.
 void fiber_main() {
+  entered_stack(&machine.main_stack, &machine.main_stack_size);
   for (;;) {
     machine.body(machine.context);
     machine.fibers[machine.current]->state = State::kDone;
@@ -95,7 +117,11 @@ void resume(int n) {
   Fiber& fiber = *machine.fibers[n];
   machine.current = n;
   thread_index.x = static_cast<unsigned>(n);
-  if (_setjmp(machine.scheduler) != 0) return;
+  if (_setjmp(machine.scheduler) != 0) {
+    entered_stack(nullptr, nullptr);
+    return;
+  }
+  entering_stack(fiber.stack, kStack);
   if (fiber.entered) _longjmp(fiber.point, 1);
   fiber.entered = true;
   getcontext(&fiber.entry);

@@ -74,7 +74,9 @@ def test_pairs_of_all_lengths(keep: bool, col_dtype: torch.dtype, device: torch.
 def test_sums_and_gradients(dtype: torch.dtype, width: int, parts: int, device: torch.device, move: Move) -> None:
     graph, pairs = graph_of_lengths(torch.int32, keep=True, weighted=True), all_pairs()
     assert graph.weight is not None
-    graph = dataclasses.replace(graph, weight=graph.weight.to(torch.float64 if dtype == torch.float64 else torch.float32))
+    graph = dataclasses.replace(
+        graph, weight=graph.weight.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    )
     args = (*graph.weighted_structure(), *graph.weighted_structure(), pairs)
     rest: tuple[Any, ...] = (features(NUM_NODES, width, 3, dtype), True, parts)
     agree(torch.ops.graphmem.cn_gather_sum(*move((*args, *rest))), reference.cn_gather_sum(*args, *rest), device)
@@ -170,9 +172,7 @@ def test_work_goes_to_the_current_stream(device: torch.device) -> None:
     agree(got, reference.cn_gather_sum(*args), device)
 
 
-def test_targets_are_removed_without_waiting(
-    device: torch.device, move: Move, no_waiting: Callable[[], Any]
-) -> None:
+def test_targets_are_removed_without_waiting(device: torch.device, move: Move, no_waiting: Callable[[], Any]) -> None:
     edges = torch.randint(0, 300, (2, 2000), generator=torch.Generator().manual_seed(0))
     graph = CSRGraph.from_edge_index(edges.unique(dim=1), 300, symmetric=True)
     moved, batch = graph.to(device), move(edges[:, :100].contiguous())

@@ -63,7 +63,16 @@ def emulation() -> Path:
 
 def test_operators_pass_their_tests_on_the_kernels(emulation: Path) -> None:
     done = run(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not compile and not opcheck and not gradcheck and not threads", *(str(HERE / name) for name in TESTS)),
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "not compile and not opcheck and not gradcheck and not threads",
+            *(str(HERE / name) for name in TESTS),
+        ),
         GRAPHMEM_LIBRARY_DIR=str(emulation),
         GRAPHMEM_HYPOTHESIS_PROFILE="quick",
     )
@@ -77,7 +86,8 @@ import torch
 from graphmem import ops
 from graphmem.ops import _fallback
 names = [schema.split("(")[0] for schema in _fallback.SCHEMAS]
-print([n for n in names if not torch._C._dispatch_has_kernel_for_dispatch_key("graphmem::" + n, "CPU")], ops.CPU_LIBRARY)
+served = torch._C._dispatch_has_kernel_for_dispatch_key
+print([name for name in names if not served("graphmem::" + name, "CPU")], ops.CPU_LIBRARY)
 """
     done = run("-c", code, GRAPHMEM_LIBRARY_DIR=str(emulation))
     assert done.stdout.startswith(f"[] {emulation}"), done.stdout + done.stderr

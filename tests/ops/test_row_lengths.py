@@ -1,4 +1,4 @@
-"""Pairs of rows of every length, from empty to hubs: kernels take other ways by length, the results must not show it."""
+"""Pairs of rows of every length, from empty to hubs: kernels go other ways by length, results must not show it."""
 
 from __future__ import annotations
 
