@@ -175,10 +175,13 @@ def test_built_wheel() -> None:
     top = {name.partition("/")[0] for name in names}
     assert top == {"graphmem", f"graphmem-{graphmem.__version__}.dist-info"}
     libraries = [name for name in names if name.endswith((".so", ".dylib", ".dll"))]
-    assert [Path(name).parent.as_posix() for name in libraries] == ["graphmem/lib"]
+    assert {Path(name).parent.as_posix() for name in libraries} == {"graphmem/lib"}
+    stems = {Path(name).stem.removeprefix("lib") for name in libraries}
+    assert stems == ({"graphmem", "graphmem_cuda"} if _loader.cuda_build() else {"graphmem"})
+    described = {"graphmem/lib/graphmem_cuda.json"} if "graphmem_cuda" in stems else set()
     sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "graphmem").rglob("*.py")}
     presets = {p.relative_to(ROOT).as_posix() for p in (ROOT / "graphmem" / "presets").glob("*.toml")}
     cards = {f"graphmem/data/cards/{p.name}" for p in (ROOT / "datasets").glob("*.toml")}
     wanted = sources | presets | cards | {"graphmem/py.typed"}
-    found = {name for name in names if name.startswith("graphmem/")} - set(libraries)
+    found = {name for name in names if name.startswith("graphmem/")} - set(libraries) - described
     assert found == wanted

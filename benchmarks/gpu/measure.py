@@ -3,9 +3,9 @@
 python benchmarks/gpu/measure.py --ceilings FILE [--out FILE] [--repeats 20]
 
 ``--ceilings`` is what benchmarks/gpu/ceilings.cu printed. Times are medians between CUDA events, after three warm-ups,
-inputs resident. The floor of a pair operator is the larger of two times: rows of indices, pairs, offsets and outputs at the
-rate of a copy, and the summed feature rows at the rate of random rows (from the second-level cache if the table fits half
-of it, else from memory). Peak memory is what torch's allocator took above the inputs.
+inputs resident. The floor of a pair operator is the larger of two times: rows of indices, pairs, offsets and outputs at
+the rate of a copy, and the summed feature rows at the rate of random rows (from the second-level cache if the table
+fits half of it, else from memory). Peak memory is what torch's allocator took above the inputs.
 """
 
 from __future__ import annotations

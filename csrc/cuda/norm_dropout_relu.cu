@@ -118,7 +118,7 @@ __global__ void add_blocks(const Acc* sums, int64_t blocks, int64_t width, Acc* 
   Acc sum = 0;
 #pragma unroll 8
   for (int64_t block = 0; block < blocks; ++block) sum += sums[2 * block * width + at];
-  (at < width ? dweight : dbias)[at % width] = sum;
+  *(at < width ? dweight + at : dbias + at - width) = sum;
 }
 
 std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_cuda(Tensor x, Tensor weight, Tensor bias, double eps, double p,

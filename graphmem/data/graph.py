@@ -220,7 +220,7 @@ class CSRGraph:
         return view
 
     def _without_edges_in_step(self, pairs: Tensor) -> CSRGraph:
-        """:meth:`without_edges` where every copy goes, without waiting for the device: no sizes pass through the host."""
+        """:meth:`without_edges` where every copy goes, without waiting for the device."""
         slots = torch.cat((ops.find_edges(self, pairs), ops.find_edges(self, pairs.flip(0))))
         # One slot more than there are, for the pairs that are no edges.
         keep = torch.ones(self.num_slots + 1, dtype=torch.bool, device=self.device)
