@@ -175,32 +175,51 @@ bool release(int n) {
   return true;
 }
 
-void run_block() {
-  std::fill_n(machine.shared, machine.shared_size, kGarbage);
-  std::vector<int> order(machine.threads);
-  std::iota(order.begin(), order.end(), 0);
-  shuffle(order);
-  for (int n = 0; n < machine.threads; ++n) machine.fibers[n]->state = State::kReady;
-  for (bool alive = true; alive && machine.error.empty();) {
-    bool moved = false;
-    alive = false;
-    for (int n : order) {
-      Fiber& fiber = *machine.fibers[n];
-      if (fiber.state == State::kReady) {
-        resume(n);
-        moved = true;
-      }
-      alive |= fiber.state != State::kDone;
+// Lets a warp run until its threads have ended or wait for other warps: as far ahead of them as it can. Returns whether
+// anything happened.
+bool run_warp(const std::vector<int>& lanes) {
+  bool any = false;
+  for (bool moved = true; moved && machine.error.empty(); any |= moved) {
+    moved = false;
+    for (int n : lanes) {
+      if (machine.fibers[n]->state != State::kReady) continue;
+      resume(n);
+      moved = true;
     }
-    for (int n : order) {
-      if (machine.fibers[n]->state == State::kWaiting) moved |= release(n);
-    }
-    if (alive && !moved && machine.error.empty()) {
-      const auto stuck = std::find_if(machine.fibers.begin(), machine.fibers.begin() + machine.threads,
-                                      [](const auto& fiber) { return fiber->state == State::kWaiting; });
-      fail(place((*stuck)->primitive, (*stuck)->where) + ": the threads it names wait at different places");
+    for (int n : lanes) {
+      const Fiber& fiber = *machine.fibers[n];
+      if (fiber.state == State::kWaiting && fiber.primitive != kBarrier) moved |= release(n);
     }
   }
+  return any;
+}
+
+void run_threads() {
+  std::vector<std::vector<int>> warps(machine.threads / kWarp, std::vector<int>(kWarp));
+  for (size_t w = 0; w < warps.size(); ++w) {
+    std::iota(warps[w].begin(), warps[w].end(), static_cast<int>(w) * kWarp);
+    shuffle(warps[w]);
+  }
+  const auto first_waiting = [] {
+    return std::find_if(machine.fibers.begin(), machine.fibers.begin() + machine.threads,
+                        [](const auto& fiber) { return fiber->state == State::kWaiting; });
+  };
+  for (int n = 0; n < machine.threads; ++n) machine.fibers[n]->state = State::kReady;
+  while (machine.error.empty()) {
+    shuffle(warps);
+    bool moved = false;
+    for (const auto& lanes : warps) moved |= run_warp(lanes);
+    const auto waiting = first_waiting();
+    if (waiting == machine.fibers.begin() + machine.threads) return;
+    const Fiber& fiber = **waiting;
+    if (fiber.primitive == kBarrier) moved |= release(static_cast<int>(waiting - machine.fibers.begin()));
+    if (!moved) fail(place(fiber.primitive, fiber.where) + ": the threads it names wait at different places");
+  }
+}
+
+void run_block() {
+  std::fill_n(machine.shared, machine.shared_size, kGarbage);
+  run_threads();
   const auto intact = [](const unsigned char* guard) {
     return std::all_of(guard, guard + kGuard, [](unsigned char byte) { return byte == kCanary; });
   };

@@ -1,11 +1,12 @@
-// Runs CUDA kernels on a CPU, one block after another; a block's threads are fibers that take turns in a shuffled order and
-// give way only at barriers and warp primitives. For the logic of a kernel, not for its speed: memory is the host's, and
-// there is one address space. What it checks beside results:
+// Runs CUDA kernels on a CPU, one block after another. A block's threads are fibers that give way only at barriers and
+// warp primitives; a warp runs ahead of the others until it has to wait for them, warps and lanes in a shuffled order. For
+// the logic of a kernel, not for its speed: memory is the host's, and there is one address space. What it checks beside
+// results:
 //   - a barrier or warp primitive is reached by every thread it names, at the same place of the source, with one mask;
 //   - shared memory starts as garbage, the same for every block, and nothing is written outside of what was asked for;
 //   - a grid, a block and a mask are such as a device accepts.
-// The shuffled order (other for every block and launch, the same in every run) makes a forgotten barrier show as a wrong
-// result or an uninitialised read.
+// The order (another for every block and launch, the same in every run) makes a forgotten barrier show as a wrong result
+// or an uninitialised read.
 #pragma once
 
 #include <cstdint>
