@@ -27,13 +27,11 @@ GRAPHMEM_CUDA ?= AUTO
 BIN := $(VENV)/bin
 # One constraints file for everything. Without build isolation the operators are built against the torch of $(VENV).
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-INSTALL := SKBUILD_CMAKE_DEFINE=GRAPHMEM_WERROR=$(GRAPHMEM_WERROR) $(PIP) install -c constraints.txt --no-build-isolation
-CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
-TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/torch/csrc/stable/*.h)
 INSTALL := SKBUILD_CMAKE_DEFINE="GRAPHMEM_WERROR=$(GRAPHMEM_WERROR);GRAPHMEM_CUDA=$(GRAPHMEM_CUDA)" \
   $(PIP) install -c constraints.txt --no-build-isolation
 CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
-EMULATION_SOURCES := $(wildcard tests/cuda_emulation/*.cpp tests/cuda_emulation/*.h tests/cuda_emulation/*/*.h)
+TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/torch/csrc/stable/*.h)
+TEST_SOURCES := $(TSAN_SOURCES) $(wildcard tests/cuda_emulation/*.cpp tests/cuda_emulation/*.h tests/cuda_emulation/*/*.h)
 # Python sources are used in place (editable install); only what is compiled or copied asks for a new installation.
 INSTALLED := pyproject.toml constraints.txt csrc/CMakeLists.txt csrc/cuda.cmake $(CXX_SOURCES) $(wildcard datasets/*.toml) \
   graphmem/__init__.py
@@ -44,9 +42,7 @@ export GRAPHMEM_REQUIRE_NATIVE := 1
 # Two libraries with threads of their own share the cores: waiting threads must sleep.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit doctor bench wheel sanitize tsan format clean distclean
-.PHONY: demo test lint types unit doctor bench wheel sanitize fuzz format clean distclean
-.PHONY: demo test lint types unit doctor bench wheel sanitize cuda-emulation format clean distclean
+.PHONY: demo test lint types unit doctor bench wheel sanitize cuda-emulation tsan fuzz format clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
@@ -64,8 +60,7 @@ lint: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) $(TSAN_SOURCES)
-	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) $(EMULATION_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) $(TEST_SOURCES)
 
 types: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/mypy
@@ -123,14 +118,14 @@ tsan: $(VENV)/.tools
 	build/tsan/harness
 	@if build/tsan/harness --race 2> build/tsan/race.txt; then echo "the sanitizer missed a race"; exit 1; fi
 	@grep -q "data race" build/tsan/race.txt && echo "a deliberate race is seen"
+
 fuzz: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/python tests/fuzz/fuzz.py --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) --oracle
 
 format: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX_SOURCES) $(TSAN_SOURCES)
-	$(BIN)/clang-format -i $(CXX_SOURCES) $(EMULATION_SOURCES)
+	$(BIN)/clang-format -i $(CXX_SOURCES) $(TEST_SOURCES)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
