@@ -16,6 +16,15 @@ _ATTEMPTS = 8
 
 
 @_loop
+def empty_table(keys: int) -> Array:
+    """A table for `insert` that stays half empty with that many keys."""
+    room = 1
+    while room < 2 * keys:
+        room *= 2
+    return np.full(room, -1, np.int64)
+
+
+@_loop
 def insert(table: Array, key: int) -> bool:
     """Put a key into a table of open addressing (a power of two of slots, -1 where empty); False if it was there."""
     at = np.int64(_mix(np.uint64(key)) & np.uint64(table.size - 1))
@@ -84,10 +93,7 @@ def grow_groups(
         Number of nodes that belong to a group, and of edges found; the latter is below E where the graph is full.
     """
     state, n = _stream(seed, np.uint64(stream)), 0
-    room = 1
-    while room < 2 * keys.size:
-        room *= 2
-    table = np.full(room, -1, np.int64)
+    table = empty_table(keys.size)
     member, group = np.empty(1024, np.int64), np.empty(1024, np.int64)  # of each membership, group after group
     first = np.empty(num_nodes, np.int64)  # each node's first membership
     start = np.empty(1024, np.int64)  # first membership of each group

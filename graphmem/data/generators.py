@@ -279,7 +279,7 @@ def _collect(sample: Callable[[int, int], I64], count: int, taken: I64, what: st
         return np.empty(0, dtype=np.int64), 0
     from graphmem.data import _growth
 
-    table = np.full(1 << (2 * (count + taken.size)).bit_length(), -1, dtype=np.int64)
+    table = _growth.empty_table(count + taken.size)
     _growth.insert_all(table, taken, np.empty(taken.size, dtype=bool), taken.size)
     parts: list[I64] = []
     found = used = 0
