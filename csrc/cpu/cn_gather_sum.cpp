@@ -168,8 +168,7 @@ void forward(const Problem<Col, Acc>& problem, const X* x, int64_t num_rows, int
         const int64_t last = std::min(num_features, first + width);
         for (int64_t r = 0; r < num_parts; ++r) {
           X* to = out + (r * problem.num_pairs + n) * num_features + first;
-          gather(lister.part(r), 0, next - n, last - first, far && width == num_features, x + first, num_features, to,
-                 num_features);
+          gather(lister.part(r), 0, next - n, last - first, far && width == num_features, num_features, x + first, to);
         }
       }
       n = next;
@@ -194,8 +193,8 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
         for (int64_t s = 0; s < (num_parts > 1 ? next - n : 1); ++s) {
           for (int64_t r = 0; r < num_parts; ++r) {
             scatter(lister.part(r), s, num_parts > 1 ? s + 1 : next - n, std::min(width, end - first),
-                    far && width == end - begin, grad + (r * problem.num_pairs + n) * num_features + first,
-                    num_features, sums + first, num_features);
+                    far && width == end - begin, num_features,
+                    grad + (r * problem.num_pairs + n) * num_features + first, sums + first);
           }
         }
       }

@@ -46,10 +46,10 @@ GRAPHMEM_INLINE void gather_block(const Entries<Index, Acc>& lists, int64_t s, i
 }
 
 template <bool kFar, bool kPlain, class Index, class X, class Acc>
-GRAPHMEM_INLINE void gather_all(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, const X* x,
-                                int64_t stride, X* out, int64_t out_stride) {
+GRAPHMEM_INLINE void gather_all(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width,
+                                int64_t stride, const X* x, X* out) {
   for (int64_t s = begin; s < end; ++s) {
-    X* to = out + s * out_stride;
+    X* to = out + s * stride;
     int64_t f = 0;
     for (; f + 128 <= width; f += 128) gather_block<128, kFar, kPlain>(lists, s, end, x + f, stride, 128, to + f);
     for (; f + 64 <= width; f += 64) gather_block<64, kFar, kPlain>(lists, s, end, x + f, stride, 64, to + f);
@@ -82,9 +82,9 @@ GRAPHMEM_INLINE void scatter_block(const Entries<Index, Acc>& lists, int64_t s, 
 
 template <bool kFar, class Index, class X, class Acc>
 GRAPHMEM_INLINE void scatter_all(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width,
-                                 const X* grad, int64_t grad_stride, Acc* sums, int64_t stride) {
+                                 int64_t stride, const X* grad, Acc* sums) {
   for (int64_t s = begin; s < end; ++s) {
-    const X* from = grad + s * grad_stride;
+    const X* from = grad + s * stride;
     int64_t f = 0;
     for (; f + 64 <= width; f += 64) scatter_block<64, kFar>(lists, s, end, from + f, 64, sums + f, stride);
     for (; f + 32 <= width; f += 32) scatter_block<32, kFar>(lists, s, end, from + f, 32, sums + f, stride);
@@ -97,24 +97,24 @@ GRAPHMEM_INLINE void scatter_all(const Entries<Index, Acc>& lists, int64_t begin
 // Function multiversioning does not reach into templates, so each combination has clones of its own.
 #define GRAPHMEM_DEFINE(Index, X, Acc)                                                                                \
   GRAPHMEM_CLONES void gather(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far,  \
-                              const X* x, int64_t x_stride, X* out, int64_t out_stride) {                             \
+                              int64_t stride, const X* x, X* out) {                                                   \
     const bool plain = lists.weight == nullptr && lists.keep == nullptr;                                              \
     if (plain && far) {                                                                                               \
-      gather_all<true, true>(lists, begin, end, width, x, x_stride, out, out_stride);                                 \
+      gather_all<true, true>(lists, begin, end, width, stride, x, out);                                               \
     } else if (plain) {                                                                                               \
-      gather_all<false, true>(lists, begin, end, width, x, x_stride, out, out_stride);                                \
+      gather_all<false, true>(lists, begin, end, width, stride, x, out);                                              \
     } else if (far) {                                                                                                 \
-      gather_all<true, false>(lists, begin, end, width, x, x_stride, out, out_stride);                                \
+      gather_all<true, false>(lists, begin, end, width, stride, x, out);                                              \
     } else {                                                                                                          \
-      gather_all<false, false>(lists, begin, end, width, x, x_stride, out, out_stride);                               \
+      gather_all<false, false>(lists, begin, end, width, stride, x, out);                                             \
     }                                                                                                                 \
   }                                                                                                                   \
   GRAPHMEM_CLONES void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, \
-                               const X* grad, int64_t grad_stride, Acc* sums, int64_t sums_stride) {                  \
+                               int64_t stride, const X* grad, Acc* sums) {                                            \
     if (far) {                                                                                                        \
-      scatter_all<true>(lists, begin, end, width, grad, grad_stride, sums, sums_stride);                              \
+      scatter_all<true>(lists, begin, end, width, stride, grad, sums);                                                \
     } else {                                                                                                          \
-      scatter_all<false>(lists, begin, end, width, grad, grad_stride, sums, sums_stride);                             \
+      scatter_all<false>(lists, begin, end, width, stride, grad, sums);                                               \
     }                                                                                                                 \
   }
 GRAPHMEM_EVERY_GATHER(GRAPHMEM_DEFINE)

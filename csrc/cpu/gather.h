@@ -30,14 +30,14 @@ struct Entries {
   F(int64_t, torch::headeronly::Half, float)
 
 // gather: out[s, f] = sum over the entries k of list s, in their order, of x[idx_k, f]; for the lists [begin, end) and
-// the first `width` features of rows that are `x_stride` and `out_stride` apart.
+// the first `width` features of rows that are `stride` apart in both.
 // scatter: sums[idx_k, f] += grad[s, f] for the same entries, list by list.
 // `far`: the rows that the entries stand for are larger than the caches and are fetched ahead.
-#define GRAPHMEM_DECLARE(Index, X, Acc)                                                                              \
-  void gather(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, const X* x,     \
-              int64_t x_stride, X* out, int64_t out_stride);                                                         \
-  void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, const X* grad, \
-               int64_t grad_stride, Acc* sums, int64_t sums_stride);
+#define GRAPHMEM_DECLARE(Index, X, Acc)                                                                               \
+  void gather(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, int64_t stride,  \
+              const X* x, X* out);                                                                                    \
+  void scatter(const Entries<Index, Acc>& lists, int64_t begin, int64_t end, int64_t width, bool far, int64_t stride, \
+               const X* grad, Acc* sums);
 GRAPHMEM_EVERY_GATHER(GRAPHMEM_DECLARE)
 #undef GRAPHMEM_DECLARE
 

@@ -58,14 +58,9 @@ template <class Col>
 thread_local std::vector<uint32_t> Marks<Col>::bits_;
 
 template <class Col>
-Marks<Col>::Marks(int64_t num_nodes) {
-  const auto words = static_cast<size_t>(num_nodes / 32 + 1);
-  if (bits_.size() < words) bits_.resize(words);
-}
-
-template <class Col>
 void Marks<Col>::set(const Col* row, int64_t len) {
   clear();
+  if (bits_.size() < words_) bits_.resize(words_);
   for (int64_t k = 0; k < len; ++k) bits_[row[k] >> 5] |= 1u << (row[k] & 31);
   row_ = row;
   len_ = len;

@@ -2,6 +2,7 @@
 // at alone, however long the marked one is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -13,7 +14,7 @@ template <class Col>
 class Marks {
  public:
   // `num_nodes`: above every entry of every row. Memory: a bit a node and thread, kept by the thread for the next call.
-  explicit Marks(int64_t num_nodes);
+  explicit Marks(int64_t num_nodes) : words_(static_cast<std::size_t>(num_nodes / 32 + 1)) {}
   ~Marks() { clear(); }
   Marks(const Marks&) = delete;
 
@@ -30,6 +31,7 @@ class Marks {
   void clear();
 
   static thread_local std::vector<uint32_t> bits_;  // all 0 but for the row that is set
+  const std::size_t words_;
   const Col* row_ = nullptr;
   int64_t len_ = 0;
 };

@@ -29,7 +29,7 @@ Tensor segment_gather_sum_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> slot
       X* sums = static_cast<X*>(out.mutable_data_ptr());
       const bool far = x.numel() * int64_t{sizeof(X)} > kNear;
       parallel_chunks(num_segments, 64, [&](int64_t begin, int64_t end) {
-        gather(lists, begin, end, num_features, far, rows, num_features, sums, num_features);
+        gather(lists, begin, end, num_features, far, num_features, rows, sums);
       });
     });
   });

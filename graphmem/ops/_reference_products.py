@@ -1,4 +1,7 @@
-"""Specification of the operators with matrix products, in torch's operations: equal to rounding, not bit for bit."""
+"""The operators with matrix products, in torch's operations: equal to rounding, not bit for bit.
+
+The specification of the compiled ones, and what serves CUDA tensors, where torch's products are the vendor's.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from torch import Tensor
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None, transpose_a: bool, transpose_b: bool) -> Tensor:
     """``op(a) @ op(b) + bias``, op the transpose where asked."""
-    out = (a.t() if transpose_a else a) @ (b.t() if transpose_b else b)
-    return out if bias is None else out + bias
+    left, right = a.t() if transpose_a else a, b.t() if transpose_b else b
+    return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
 def pair_head(
@@ -35,7 +38,7 @@ def pair_head(
             v = v + branch[place]
         if layer == weights_t.size(0):
             break
-        v = v @ weights_t[layer] + biases[layer]
+        v = torch.addmm(biases[layer], v, weights_t[layer])
         if norm_mask >> layer & 1:
             v = torch.nn.functional.layer_norm(v, v.shape[1:], norm_weights[layer], norm_biases[layer], eps)
         if relu_mask >> layer & 1:
