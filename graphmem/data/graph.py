@@ -185,6 +185,13 @@ class CSRGraph:
         ones = self.weight.new_ones(self.num_nodes, 1)
         return self.spmm(ones).squeeze(1)
 
+    def neighbors(self, nodes: Tensor) -> Tensor:
+        """Present neighbours of some nodes, in the order of slots: of each distinct node's list every entry once."""
+        chosen = torch.zeros(self.num_nodes, dtype=torch.bool, device=self.device)
+        chosen[nodes] = True
+        slots = chosen[self.row]
+        return self.col[slots if self.keep is None else slots & self.keep]
+
     def without_edges(self, pairs: Tensor, policy: Policy = "all") -> CSRGraph:
         """A view without the edges between the given pairs, in both directions. Pairs that are no edges are ignored.
 

@@ -202,6 +202,8 @@ class NCNCOptions(NCNOptions, total=False):
     """Sample so many one-sided neighbours of each end in training (``trndeg``); default ``None``, all."""
     test_degree: int | None
     """The same in evaluation (``tstdeg``)."""
+    inner_input: str
+    """What the decoder of completion probabilities reads, "transformed" nodes (default) or "encoded" ones."""
 
 
 class NCNC(_NCNFamily):

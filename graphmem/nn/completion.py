@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,11 @@ from graphmem.nn.decoder import (
 )
 from graphmem.nn.functional import Linear, gather_rows
 from graphmem.nn.heads import evaluating
-from graphmem.ops import CNPart
+from graphmem.ops import CNPart, _check
 from graphmem.ops.segment import take
+
+
+InnerInput = Literal["transformed", "encoded"]
 
 
 class NodeTable(NamedTuple):
@@ -57,9 +60,11 @@ class CompletionDecoder(CNDecoder):
 
     where s is the logit of the same decoder one step less deep (depth 0 is NCN), computed without gradient.
 
-    ``compat="clean"`` computes s as in evaluation: without dropout, from h and the graph as it is, each unordered pair
-    once. ``compat="reference"`` does what the released code does: the inner decoder reads :math:`\tilde h` in place of
-    h (so xlin is applied twice), with dropout on and edge dropout applied a second time.
+    ``compat="clean"`` computes s as in evaluation: without dropout, from the graph as it is, each unordered pair once.
+    ``compat="reference"`` does what the released code does: dropout on, and edge dropout applied a second time.
+
+    The decoder of s reads :math:`\tilde h` in place of h (``inner_input="transformed"``, as the released code; xlin is
+    then applied twice to what it sums), or h itself (``"encoded"``, as the paper's equation; clean mode alone).
 
     Args:
         channels: width of h and of all layers.
@@ -69,7 +74,12 @@ class CompletionDecoder(CNDecoder):
         train_degree, test_degree: sample at most so many one-sided neighbours of each end in training / evaluation;
             ``None`` takes all.
         compat: "clean" or "reference".
+        inner_input: "transformed" or "encoded". The default is the better of the two on splits of Cora and Citeseer
+            that no result is reported on (docs/ncn.md).
         **options: see :class:`~graphmem.nn.decoder.CNOptions`.
+
+    Raises:
+        ArgumentError: a value out of range, or ``inner_input="encoded"`` with ``compat="reference"``.
     """
 
     alpha: Tensor
@@ -90,6 +100,7 @@ class CompletionDecoder(CNDecoder):
         train_degree: int | None = None,
         test_degree: int | None = None,
         compat: Compat = "clean",
+        inner_input: InnerInput = "transformed",
         **options: Unpack[CNOptions],
     ) -> None:
         super().__init__(channels, **options)
@@ -98,7 +109,10 @@ class CompletionDecoder(CNDecoder):
         for name, degree in (("train_degree", train_degree), ("test_degree", test_degree)):
             if degree is not None and degree < 1:
                 raise ArgumentError(f"{name}: expected at least 1, or None for all neighbours, got {degree}")
-        self.depth, self.learn_pt, self.compat = depth, learn_pt, compat
+        _check.choice("inner_input", inner_input, ("transformed", "encoded"))
+        if compat == "reference" and inner_input != "transformed":
+            raise ArgumentError(f"inner_input: compat='reference' knows 'transformed' alone, got {inner_input!r}")
+        self.depth, self.learn_pt, self.compat, self.inner_input = depth, learn_pt, compat, inner_input
         self.train_degree, self.test_degree = train_degree, test_degree
         for name, value in (("alpha", alpha), ("scale", scale), ("offset", offset), ("pt", pt)):
             self.register_buffer(name, torch.tensor([float(value)]))
@@ -121,9 +135,15 @@ class CompletionDecoder(CNDecoder):
         cn, left, right = parts["cn"], parts["left"], parts["right"]
         inner_h, inner_graph = h, graph
         if self.compat == "reference":
-            lists = [pairs.flatten(), *(part.idx for part in parts.values())]
-            table = self._transform_listed(h, None if depth > 1 else lists, memo)
+            reached = None if depth > 1 else [pairs.flatten(), *(part.idx for part in parts.values())]
+            table = self._transform_listed(h, reached, memo)
             inner_h, inner_graph = table.spread(), seen
+        elif self.inner_input == "transformed":
+            # The inner decoder sees hidden edges, too.
+            around = [graph.neighbors(pairs)] if seen is not graph else [part.idx for part in parts.values()]
+            with torch.no_grad(), evaluating(self):
+                reached = None if depth > 1 else [pairs.flatten(), *around]
+                inner_h = self._transform_listed(h, reached, memo).spread()
         left, left_scale = self._sample(left, pairs[0] * graph.num_nodes + pairs[1])
         right, right_scale = self._sample(right, pairs[1] * graph.num_nodes + pairs[0])
         left_pairs, right_pairs = _residual_pairs(left, pairs[1]), _residual_pairs(right, pairs[0])
@@ -173,7 +193,8 @@ class CompletionDecoder(CNDecoder):
     ) -> list[Tensor]:
         """Logits of the residual pairs of both sides, without gradient."""
         clean = self.compat == "clean"
-        inner_memo = None if memo is None else memo if clean else memo.setdefault("inner", Memo())
+        same_h = self.inner_input == "encoded"
+        inner_memo = None if memo is None else memo if same_h else memo.setdefault("inner", Memo())
 
         def logits(pairs: Tensor) -> Tensor:
             chunks = [self._logits(h, graph, chunk, depth, inner_memo) for chunk in work_chunks(graph, pairs)]

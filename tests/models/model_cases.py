@@ -37,6 +37,7 @@ CASES = [
     ModelCase("NCNC-pt", NCNC, {"learn_pt": True, "conv": "gcn", "num_layers": 2}),
     ModelCase("NCNC-sampled", NCNC, {"train_degree": 2, "test_degree": 2}),
     ModelCase("NCNC-2", NCNC, {"depth": 2}),
+    ModelCase("NCNC-encoded", NCNC, {"inner_input": "encoded"}),
     ModelCase("NCNC-2-reference", NCNC, {"depth": 2, "compat": "reference"}),
 ]
 by_name = {case.name: case for case in CASES}

@@ -360,6 +360,10 @@ def test_unknown_options() -> None:
         NCNC(7, 8, compat="paper")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="depth"):
         NCNC(7, 8, depth=0)
+    with pytest.raises(ArgumentError, match="inner_input"):
+        NCNC(7, 8, inner_input="h")
+    with pytest.raises(ArgumentError, match="inner_input.*reference"):
+        NCNC(7, 8, inner_input="encoded", compat="reference")
     with pytest.raises(ArgumentError, match="in_channels"):
         NCN(None, 8)
 

@@ -24,7 +24,7 @@ class DenseDecoder:
         self.two_hop = there.double() @ there.double() > 0
         self.kind = type(decoder).__name__
         self.depth = getattr(decoder, "depth", 0)
-        self.reference = getattr(decoder, "compat", "clean") == "reference"
+        self.inner_transformed = getattr(decoder, "inner_input", None) == "transformed"
         self.learn_pt = getattr(decoder, "learn_pt", False)
 
     def __call__(self, h: Tensor, pairs: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class DenseDecoder:
         return set(self.two_hop[i].nonzero().squeeze(1).tolist())
 
     def logit(self, h: Tensor, i: int, j: int, depth: int) -> Tensor:
-        # h is a function of depth here: the reference hands its own h down, once a level.
+        # h is a function of depth here: a transformed one is handed down, once a level.
         if (i, j, depth) not in self.known:
             self.known[i, j, depth] = self._logit(h, i, j, depth)
         return self.known[i, j, depth]
@@ -94,7 +94,7 @@ class DenseDecoder:
         for u in ni & nj:
             z = z + self.values[i, u] * self.values[j, u] * x[u]
         if depth > 0:
-            inner = x if self.reference else h
+            inner = x if self.inner_transformed else h
             for here, there, only in ((i, j, ni - nj), (j, i, nj - ni)):
                 for u in only:
                     z = z + self.values[here, u] * self.probability(inner, there, u, depth - 1, pair) * x[u]

@@ -30,15 +30,14 @@ HEADS: dict[str, dict[str, Any]] = {
     "tail": {"tail_act": False, "two_layer_lin": True},
     "plain": {"norm": False, "beta": 0.4},
 }
-NCNC = {
-    f"ncnc{depth}-{compat}{'-pt' if learn else ''}": (depth, compat, learn)
-    for depth, compat, learn in (
-        (1, "clean", False),
-        (1, "reference", False),
-        (2, "clean", True),
-        (2, "reference", False),
-        (1, "reference", True),
-    )
+NCNC: dict[str, dict[str, Any]] = {
+    "ncnc1-clean": {},
+    "ncnc1-encoded": {"inner_input": "encoded"},
+    "ncnc1-reference": {"compat": "reference"},
+    "ncnc2-clean-pt": {"depth": 2, "learn_pt": True},
+    "ncnc2-encoded": {"depth": 2, "inner_input": "encoded"},
+    "ncnc2-reference": {"depth": 2, "compat": "reference"},
+    "ncnc1-reference-pt": {"compat": "reference", "learn_pt": True},
 }
 KINDS = ("gae", "ncn", "ncn-bare", "diff", "two-hop", *NCNC)
 
@@ -56,9 +55,7 @@ def make(kind: str, head: str = "default", **more: Any) -> PairDecoder:
     elif kind in ("diff", "two-hop"):
         built = (CNDiffDecoder if kind == "diff" else TwoHopDecoder)(CHANNELS, **options)
     else:
-        depth, compat, learn_pt = NCNC[kind]
-        options = {**CALIBRATION, **options}
-        built = CompletionDecoder(CHANNELS, depth=depth, compat=compat, learn_pt=learn_pt, **options)  # type: ignore[arg-type]
+        built = CompletionDecoder(CHANNELS, **NCNC[kind], **CALIBRATION, **options)
     with torch.no_grad():  # torch starts norms at one and zero, which would hide mistakes in them
         for parameter in built.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -131,18 +128,21 @@ def test_extreme_graphs(kind: str) -> None:
         assert built(h, graph, none).shape == (0,)
 
 
-def test_compats_differ() -> None:
+def test_inner_inputs_differ() -> None:
     """So that the comparison above cannot pass by taking one for the other."""
     graph = make_graph(3)
     h, pairs = features(9, CHANNELS, 3, torch.float64), make_pairs(graph, 3)
-    clean, reference = make("ncnc1-clean"), make("ncnc1-reference")
-    reference.load_state_dict(clean.state_dict())
-    assert not torch.allclose(clean(h, graph, pairs), reference(h, graph, pairs))
-    without = {"use_xlin": False}
-    clean, reference = make("ncnc1-clean", **without), make("ncnc1-reference", **without)
-    reference.load_state_dict(clean.state_dict())
-    # The quirk is in what xlin made of h; without it the two are one model.
-    torch.testing.assert_close(clean(h, graph, pairs), reference(h, graph, pairs))
+
+    def logits(kind: str, **more: Any) -> Tensor:
+        built = make(kind, **more)
+        built.load_state_dict(make("ncnc1-clean", **more).state_dict())
+        return built(h, graph, pairs)
+
+    clean, encoded, reference = (logits(kind) for kind in ("ncnc1-clean", "ncnc1-encoded", "ncnc1-reference"))
+    assert not torch.allclose(clean, encoded)
+    torch.testing.assert_close(clean, reference)  # in evaluation they are one model
+    # Without xlin there is nothing to choose.
+    torch.testing.assert_close(logits("ncnc1-clean", use_xlin=False), logits("ncnc1-encoded", use_xlin=False))
 
 
 def test_alpha_zero_is_ncn() -> None:
@@ -518,3 +518,29 @@ def test_parts_of_the_operator_are_what_the_oracle_thinks() -> None:
     there = oracle(make("ncn"), graph)
     part = ops.cn_index(graph, torch.tensor([[0], [1]]))["left"]
     assert set(part.idx.tolist()) == there.neighbours(0) - there.neighbours(1)
+
+
+@pytest.mark.parametrize("kind", ["ncnc1-clean", "ncnc1-encoded", "ncnc2-clean-pt", "ncnc2-encoded"])
+@settings(max_examples=10)
+@given(seed=SEEDS, extras=st.sampled_from(GRAPH_KINDS))
+def test_inner_decoder_of_clean_mode_is_the_evaluated_one(kind: str, seed: int, extras: dict[str, bool]) -> None:
+    """Its logits in a training step, hidden edges and dropout and all, are those of a decoder at rest."""
+    graph = make_graph(seed, **extras)
+    h, pairs = features(9, CHANNELS, seed, torch.float64), make_pairs(graph, seed)
+    built = make(kind, dropout=0.5, edge_dropout=0.4).train()
+    assert isinstance(built, CompletionDecoder)
+    asked: list[tuple[Tensor, Tensor]] = []
+    real = built._inner
+
+    def record(inner_h: Tensor, inner_graph: CSRGraph, sides: tuple[Tensor, Tensor], *rest: Any) -> list[Tensor]:
+        got = real(inner_h, inner_graph, sides, *rest)
+        if built.training:  # the outer decoder asks; at depth 2 the inner one asks in turn
+            asked.append((torch.cat(sides, 1), torch.cat(got)))
+        return got
+
+    built._inner = record  # type: ignore[method-assign]
+    built(h, graph, pairs)
+    (sides, logits), dense = asked[0], oracle(built, graph)
+    x = torch.stack([dense.tilde(row) for row in h]) if dense.inner_transformed else h
+    dense.depth -= 1
+    torch.testing.assert_close(logits, dense(x, sides))
