@@ -12,6 +12,7 @@
 
 #include "common/dispatch.h"
 #include "common/parts.h"
+#include "cpu/fresh.h"
 #include "cpu/gather.h"
 #include "cpu/marks.h"
 #include "cpu/parallel.h"
@@ -77,7 +78,7 @@ class Lister {
     for (auto& lists : lists_) lists.clear();
     int64_t n = begin;
     while (n < end && entries() < kEntries) {
-      fetch_rows(problem_.a, problem_.b, problem_.source, problem_.target, n, end);
+      fetch_rows(problem_.a, problem_.b, problem_.source, problem_.target, n, problem_.num_pairs);
       one(n, end);
       ++n;
     }
@@ -236,7 +237,7 @@ Tensor cn_gather_sum_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> ke
   constexpr const char* kOp = "cn_gather_sum";
   const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
                        keep_b,   weight_b, pairs,  exclude_endpoints, parts};
-  Tensor out = torch::stable::new_empty(x, {count_parts(parts), pairs.size(1), x.size(1)});
+  Tensor out = fresh(x, {count_parts(parts), pairs.size(1), x.size(1)});
   args.dispatch(kOp, x, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
     forward(problem, data<X>(kOp, "x", x), x.size(0), x.size(1), static_cast<X*>(out.mutable_data_ptr()));
@@ -251,7 +252,7 @@ Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<T
   constexpr const char* kOp = "cn_gather_sum_backward";
   const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
                        keep_b,   weight_b, pairs,  exclude_endpoints, parts};
-  Tensor sums = torch::stable::new_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
+  Tensor sums = fresh_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
   args.dispatch(kOp, grad, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;

@@ -7,6 +7,7 @@
 
 #include "common/dispatch.h"
 #include "common/parts.h"
+#include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/walk.h"
 
@@ -20,9 +21,9 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
                                                 Tensor pairs, bool exclude_endpoints, int64_t parts, Tensor ptr,
                                                 int64_t total, int64_t num_cn) {
   const int64_t num_pairs = pairs.size(1);
-  Tensor idx = torch::stable::new_empty(col_a, {total});
-  Tensor slot = torch::stable::new_empty(pairs, {total});
-  Tensor slot_b = torch::stable::new_empty(pairs, {num_cn});
+  Tensor idx = fresh(col_a, {total});
+  Tensor slot = fresh(pairs, {total});
+  Tensor slot_b = fresh(pairs, {num_cn});
   const int64_t* source = data<int64_t>(kOp, "pairs", pairs);
   const int64_t* target = source + num_pairs;
   const int64_t* offsets = data<int64_t>(kOp, "ptr", ptr);

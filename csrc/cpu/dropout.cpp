@@ -7,6 +7,7 @@
 
 #include "common/dispatch.h"
 #include "common/random.h"
+#include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 
@@ -59,7 +60,7 @@ void backward_block(T* out, const T* grad, const T* y, int64_t n, float scale) {
 Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
   constexpr const char* kOp = "dropout";
   STD_TORCH_CHECK(p >= 0 && p < 1, kOp, ": expected p in [0, 1), got ", p);
-  Tensor out = torch::stable::empty_like(x);
+  Tensor out = fresh_like(x);
   const int64_t n = x.numel();
   const uint32_t threshold = static_cast<uint32_t>(std::floor(p * 4294967296.0));
   dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
@@ -82,7 +83,7 @@ Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
 
 Tensor dropout_relu_backward_cpu(Tensor grad, Tensor y, double p) {
   constexpr const char* kOp = "dropout_relu_backward";
-  Tensor out = torch::stable::empty_like(y);
+  Tensor out = fresh_like(y);
   dispatch_feature(kOp, y.scalar_type(), [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;

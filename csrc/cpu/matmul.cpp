@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
+#include "cpu/fresh.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
 
@@ -40,7 +41,7 @@ Tensor matmul_cpu(Tensor a, Tensor b, std::optional<Tensor> bias, bool transpose
   const int64_t n = b.size(transpose_b ? 0 : 1);
   STD_TORCH_CHECK(b.size(transpose_b ? 1 : 0) == k, kOp, ": the inner sizes of a and b differ");
   STD_TORCH_CHECK(!bias.has_value() || bias->numel() == n, kOp, ": expected a bias of ", n, " numbers");
-  Tensor out = torch::stable::new_empty(a, {m, n});
+  Tensor out = fresh(a, {m, n});
   if (a.scalar_type() == ScalarType::Float) {
     run<float>(a, b, bias, transpose_a, transpose_b, m, k, n, out);
   } else {

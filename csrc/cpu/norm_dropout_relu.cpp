@@ -12,6 +12,7 @@
 
 #include "common/dispatch.h"
 #include "common/random.h"
+#include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 
@@ -136,7 +137,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_cpu(Tensor x, Tensor weight
                                                          int64_t seed) {
   constexpr const char* kOp = "norm_dropout_relu";
   const int64_t rows = x.size(0), width = x.size(1);
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = fresh_like(x);
   Tensor mean = torch::stable::new_empty(weight, {rows}), rstd = torch::stable::new_empty(weight, {rows});
   dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
     using X = typename decltype(feature)::type;
@@ -161,7 +162,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_backward_cpu(Tensor grad, T
                                                                   Tensor rstd, Tensor weight, double p) {
   constexpr const char* kOp = "norm_dropout_relu_backward";
   const int64_t rows = x.size(0), width = x.size(1), blocks = (rows + kRows - 1) / kRows;
-  Tensor dx = torch::stable::empty_like(x);
+  Tensor dx = fresh_like(x);
   Tensor dweight = torch::stable::new_zeros(weight, {width}), dbias = torch::stable::new_zeros(weight, {width});
   dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
     using X = typename decltype(feature)::type;

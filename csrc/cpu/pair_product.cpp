@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/dispatch.h"
+#include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 
@@ -24,7 +25,7 @@ inline void add_product_row(Acc* sum, const X* a, const X* b, int64_t n) {
 Tensor pair_product_cpu(Tensor x, Tensor pairs) {
   constexpr const char* kOp = "pair_product";
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1);
-  Tensor out = torch::stable::new_empty(x, {num_pairs, num_features});
+  Tensor out = fresh(x, {num_pairs, num_features});
   const int64_t* source = data<int64_t>(kOp, "pairs", pairs);
   dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
     using X = typename decltype(feature)::type;
@@ -45,7 +46,7 @@ Tensor pair_product_cpu(Tensor x, Tensor pairs) {
 Tensor pair_product_backward_cpu(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) {
   constexpr const char* kOp = "pair_product_backward";
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1), num_nodes = x.size(0);
-  Tensor out = torch::stable::empty_like(x);
+  Tensor out = fresh_like(x);
   const int64_t* ends = data<int64_t>(kOp, "pairs", pairs);
   const int64_t* offsets = data<int64_t>(kOp, "tptr", tptr);
   const int64_t* slots = data<int64_t>(kOp, "tslot", tslot);

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
+#include "cpu/fresh.h"
 #include "cpu/gather.h"
 #include "cpu/parallel.h"
 
@@ -16,7 +17,7 @@ Tensor segment_gather_sum_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> slot
                               std::optional<Tensor>) {
   constexpr const char* kOp = "segment_gather_sum";
   const int64_t num_segments = ptr.size(0) - 1, num_features = x.size(1);
-  Tensor out = torch::stable::new_empty(x, {num_segments, num_features});
+  Tensor out = fresh(x, {num_segments, num_features});
   dispatch_index(kOp, idx.scalar_type(), [&](auto index) {
     dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
       using Index = typename decltype(index)::type;
@@ -39,7 +40,7 @@ Tensor segment_gather_sum_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> slot
 Tensor segment_gather_dot_cpu(Tensor ptr, Tensor idx, std::optional<Tensor> keep, Tensor x, Tensor grad) {
   constexpr const char* kOp = "segment_gather_dot";
   const int64_t num_segments = ptr.size(0) - 1, num_features = x.size(1);
-  Tensor out = torch::stable::new_empty(x, {idx.size(0)}, accumulate_dtype(x.scalar_type()));
+  Tensor out = fresh(x, {idx.size(0)}, accumulate_dtype(x.scalar_type()));
   const int64_t* offsets = data<int64_t>(kOp, "ptr", ptr);
   const bool* kept = data<bool>(kOp, "keep", keep);
   dispatch_index(kOp, idx.scalar_type(), [&](auto index) {

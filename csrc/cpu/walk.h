@@ -7,8 +7,17 @@
 
 namespace graphmem {
 
-// Pairs come in any order, so that the first entries of both rows are in memory, not in a cache: called for pair n, asks
-// for the offsets and the entries of pairs that come later.
+// The first lines of a row; what comes after them is fetched by the processor itself, which sees them read in order.
+template <class Col, class Weight>
+inline void fetch_row(const Csr<Col, Weight>& g, int64_t node) {
+  constexpr int64_t kLine = 64 / sizeof(Col), kLines = 4;
+  const Col* row = g.col + g.rowptr[node];
+  const Col* last = std::min(g.col + g.rowptr[node + 1], row + kLines * kLine);
+  for (; row < last; row += kLine) __builtin_prefetch(row);
+}
+
+// Pairs come in any order, so that their rows are in memory, not in a cache: called for pair n, asks for the offsets and
+// the entries of pairs that come later, before `end`.
 template <class Col, class Weight>
 inline void fetch_rows(const Csr<Col, Weight>& a, const Csr<Col, Weight>& b, const int64_t* source,
                        const int64_t* target, int64_t n, int64_t end) {
@@ -18,8 +27,8 @@ inline void fetch_rows(const Csr<Col, Weight>& a, const Csr<Col, Weight>& b, con
     __builtin_prefetch(b.rowptr + target[n + 2 * kAhead]);
   }
   if (n + kAhead < end) {
-    __builtin_prefetch(a.col + a.rowptr[source[n + kAhead]]);
-    __builtin_prefetch(b.col + b.rowptr[target[n + kAhead]]);
+    fetch_row(a, source[n + kAhead]);
+    fetch_row(b, target[n + kAhead]);
   }
 }
 

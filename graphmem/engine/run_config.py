@@ -28,7 +28,7 @@ from graphmem.presets import (
 
 HEURISTICS = ("cn", "aa", "ra", "jaccard", "katz", "ppr")
 
-_COMPLETION = ("depth", "alpha", "scale", "offset", "pt", "learn_pt", "train_degree", "test_degree")
+_COMPLETION = ("depth", "alpha", "scale", "offset", "pt", "learn_pt", "train_degree", "test_degree", "inner_input")
 _HEURISTIC_OPTIONS = ("beta", "alpha", "max_length")
 _NEEDED = ("batch_size", "epochs", "encoder_lr", "decoder_lr")
 

@@ -42,7 +42,7 @@ FOLDER = Path(__file__).parent
 
 # Names and types of the models' constructor options. This floor imports no model; a test compares the two.
 OPTION_TYPES: dict[str, type] = {
-    **dict.fromkeys(("conv",), str),
+    **dict.fromkeys(("conv", "inner_input"), str),
     **dict.fromkeys(("hidden_channels", "num_layers", "num_embeddings"), int),
     **dict.fromkeys(("norm", "residual", "jk", "use_xlin", "tail_act", "two_layer_lin", "learn_pt"), bool),
     **dict.fromkeys(("input_dropout", "dropout", "tail_dropout", "edge_dropout"), float),
