@@ -25,6 +25,7 @@ from common import RESULTS, provenance, write_json
 from graphmem.engine.experiment import RunConfig, run
 from graphmem.presets import load_preset
 
+
 class Times(float):
     """A factor on the published value."""
 

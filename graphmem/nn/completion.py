@@ -28,7 +28,6 @@ from graphmem.nn.heads import evaluating
 from graphmem.ops import CNPart, _check
 from graphmem.ops.segment import take
 
-
 InnerInput = Literal["transformed", "encoded"]
 
 
