@@ -1,7 +1,8 @@
 # make demo    install, train NCN and NCNC on a small graph, print a table
 # make test    install with the development tools; lint, types, tests
 # make bench   run the accuracy benchmarks (BENCH, hours); PEER=<checkout> adds those against the authors' code
-# make wheel   build dist/graphmem-*.whl and check what is in it
+# make wheel   build dist/graphmem-*.whl for every Linux of this glibc or a newer one (manylinux), look what is in it
+# make wheel-check  install it into fresh environments, one a torch of WHEEL_TORCH and Python of WHEEL_PYTHON, and use it
 # make sanitize  operator tests on a library built with the address and undefined behaviour sanitizers
 # make tsan    every CPU kernel with 4 threads under the thread sanitizer
 # make fuzz    malformed input for every operator, graph and reader; FUZZ_CASES, FUZZ_SEED
@@ -21,14 +22,16 @@ BENCH ?= benchmarks/planetoid.py
 FUZZ_CASES ?= 14000
 FUZZ_SEED ?= 0
 PEER ?=
+WHEEL_TORCH ?= torch==2.10.0 torch==2.11.0 torch==2.12.1 torch==2.13.0 torch
+WHEEL_PYTHON ?= $(PYTHON)
 GRAPHMEM_WERROR ?= OFF
 GRAPHMEM_CUDA ?= AUTO
 
 BIN := $(VENV)/bin
 # One constraints file for everything. Without build isolation the operators are built against the torch of $(VENV).
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-INSTALL := SKBUILD_CMAKE_DEFINE="GRAPHMEM_WERROR=$(GRAPHMEM_WERROR);GRAPHMEM_CUDA=$(GRAPHMEM_CUDA)" \
-  $(PIP) install -c constraints.txt --no-build-isolation
+DEFINES := SKBUILD_CMAKE_DEFINE="GRAPHMEM_WERROR=$(GRAPHMEM_WERROR);GRAPHMEM_CUDA=$(GRAPHMEM_CUDA)"
+INSTALL := $(DEFINES) $(PIP) install -c constraints.txt --no-build-isolation
 CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
 TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/torch/csrc/stable/*.h)
 TEST_SOURCES := $(TSAN_SOURCES) $(wildcard tests/cuda_emulation/*.cpp tests/cuda_emulation/*.h tests/cuda_emulation/*/*.h)
@@ -42,7 +45,7 @@ export GRAPHMEM_REQUIRE_NATIVE := 1
 # Two libraries with threads of their own share the cores: waiting threads must sleep.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit doctor bench wheel sanitize cuda-emulation tsan fuzz format clean distclean
+.PHONY: demo test lint types unit doctor bench wheel wheel-check sanitize cuda-emulation tsan fuzz format clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package-$(GRAPHMEM_WERROR)
@@ -74,11 +77,22 @@ bench: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 	  for script in parity_ncn speed_ncn; do $(BIN)/python benchmarks/$$script.py --peer "$(PEER)" || exit 1; done; fi
 	@if [ -f benchmarks/report.py ]; then $(BIN)/python benchmarks/report.py; fi
 
+# auditwheel finds the oldest glibc that the libraries run with and names the wheel after it; torch's are the user's.
 wheel: $(VENV)/.dev-$(GRAPHMEM_WERROR)
-	rm -rf dist
-	$(PIP) wheel --no-deps --no-build-isolation -w dist .
+	rm -rf dist build/wheel
+	$(DEFINES) $(PIP) wheel --no-deps --no-build-isolation -w build/wheel .
+ifeq ($(shell uname -s),Linux)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*.so' --exclude libc10.so -w dist build/wheel/*.whl
+else
+	mkdir -p dist && mv build/wheel/*.whl dist
+endif
 	GRAPHMEM_WHEEL=$$(ls dist/*.whl) $(BIN)/pytest -q tests/test_packaging.py -k built_wheel
 	@ls dist
+
+wheel-check:
+	@if [ ! -f dist/*.whl ]; then $(MAKE) --no-print-directory wheel; fi
+	$(PYTHON) tests/wheel/check.py --wheel dist/*.whl --python $(WHEEL_PYTHON) --torch $(WHEEL_TORCH) \
+	  --out benchmarks/results/wheel_check.json
 
 # Leaks are Python's own at its exit. torch.compile starts compilers that a preloaded sanitizer breaks, and the tests of
 # the fallback start a process without the library. (1: build folder, 2: options of the build, 3: tests.)

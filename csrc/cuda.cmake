@@ -67,7 +67,7 @@ target_include_directories(graphmem_cuda PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
 target_include_directories(graphmem_cuda SYSTEM PRIVATE "${TORCH_DIR}/include")
 target_link_directories(graphmem_cuda PRIVATE "${TORCH_DIR}/lib")
 target_link_options(graphmem_cuda PRIVATE -Wl,--no-as-needed)
-target_link_libraries(graphmem_cuda PRIVATE torch_cpu c10 graphmem_torch_cuda_stub)
+target_link_libraries(graphmem_cuda PRIVATE torch_cpu c10 graphmem_torch_cuda_stub graphmem_glibc)
 # No contraction, as on the CPU: sums in the same order then have the same bits.
 target_compile_options(graphmem_cuda PRIVATE -fmad=false
   "-Xcompiler=-Wall,-fvisibility=hidden,-fmacro-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}/=,-fmacro-prefix-map=${TORCH_DIR}/include/=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -163,15 +164,28 @@ def test_source_archive_holds_the_package_only(tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
+def test_what_a_wheel_must_do(tmp_path: Path) -> None:
+    """`make wheel-check` runs this in fresh environments; here in the one of the tests."""
+    pytest.importorskip("jsonargparse")
+    if _loader.CPU_LIBRARY is None or Path(sys.prefix) not in Path(_loader.CPU_LIBRARY).parents:
+        pytest.skip("graphmem's library is not installed in this environment")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "wheel" / "smoke.py")], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["torch"] == torch.__version__
+
+
 def test_built_wheel() -> None:
     """`make wheel` sets GRAPHMEM_WHEEL to the file that it built."""
     if "GRAPHMEM_WHEEL" not in os.environ:
         pytest.skip("GRAPHMEM_WHEEL is not set; run `make wheel`")
     path = ROOT / os.environ["GRAPHMEM_WHEEL"]
     assert re.fullmatch(rf"graphmem-{re.escape(graphmem.__version__)}-py3-none-\w+\.whl", path.name)
-    assert "any" not in path.name
+    platform = path.stem.rpartition("-")[2]
+    assert platform.startswith("manylinux_2_" if sys.platform == "linux" else ("macosx", "win"))
     with zipfile.ZipFile(path) as wheel:
-        names = wheel.namelist()
+        names = [name for name in wheel.namelist() if not name.endswith("/")]
     top = {name.partition("/")[0] for name in names}
     assert top == {"graphmem", f"graphmem-{graphmem.__version__}.dist-info"}
     libraries = [name for name in names if name.endswith((".so", ".dylib", ".dll"))]
