@@ -42,7 +42,7 @@ def build_peer(peer: ModuleType, name: str, options: dict[str, Any], in_channels
         options.get("dropout", 0.0),
         options.get("norm", True),
         options.get("residual", False),
-        -1,
+        (options.get("num_embeddings") or 0) - 1,
         options.get("conv", "puregcn"),
         options.get("jk", False),
         options.get("edge_dropout", 0.0),

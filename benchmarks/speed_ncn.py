@@ -1,11 +1,13 @@
 """Seconds of a training epoch and of an evaluation against the authors' code, in interleaved pairs.
 
 OMP_WAIT_POLICY=passive python benchmarks/speed_ncn.py --peer PATH [--data cora] [--models ncn ncnc] [--pairs 9]
+OMP_WAIT_POLICY=passive python benchmarks/speed_ncn.py --peer PATH --data ogbl-ddi --models ncn --steps 1 --pairs 7
 
 Same process, same split, same batch size, same dropouts, target-link removal on both sides. Training is the peer's own
 ``train`` function (negatives included on both sides); evaluation scores validation and test pairs only on both sides
 (the peer's ``test`` also scores every training link), with metrics outside the clock. "reference" computes what the
-peer computes; "clean" is reported apart. Floor: matrix products of our side, counted, at the rate of a 1024^3 product
+peer computes; "clean" is reported apart. With --steps an epoch is cut short, there is no evaluation, and the peer's
+negatives, which it draws for the whole epoch, are made outside the clock. Floor: matrix products of our side, counted, at the rate of a 1024^3 product
 by torch's BLAS or by our operator, whichever is faster.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +25,7 @@ from common import provenance, write_json
 from peer_ncn import build_peer, load_peer, sparse_tensor
 from timing import paired, product_rate
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+from torch_geometric.utils import negative_sampling
 
 from graphmem.data import CSRGraph, load_dataset, split_edges
 from graphmem.engine.experiment import RunConfig, build
@@ -34,11 +38,13 @@ TEST_BATCH = 8192  # the peer's --testbs
 class Peer:
     """The authors' training and evaluation on one split."""
 
-    def __init__(self, path: str, name: str, options: dict[str, Any], train: TrainSettings, dataset, split) -> None:
+    def __init__(
+        self, path: str, name: str, options: dict[str, Any], train: TrainSettings, dataset, split, steps: int | None
+    ) -> None:
         model, self.utils = load_peer(path)
         self.script = importlib.import_module("NeighborOverlap")
-        x = dataset.x.to_dense()
-        self.encoder, self.predictor = build_peer(model, name, options, x.size(1))
+        x = torch.arange(split.num_nodes) if dataset.x is None else dataset.x.to_dense()
+        self.encoder, self.predictor = build_peer(model, name, options, x.size(-1))
         graph = CSRGraph.from_edge_index(split.train, split.num_nodes, symmetric=True)
         self.data = SimpleNamespace(
             x=x, adj_t=sparse_tensor(graph), edge_index=graph.edge_index(), num_nodes=split.num_nodes
@@ -47,6 +53,12 @@ class Peer:
         groups = [(self.encoder, train.encoder_lr), (self.predictor, train.decoder_lr)]
         self.optimizer = torch.optim.Adam([{"params": m.parameters(), "lr": lr} for m, lr in groups])
         self.batch_size = int(train.batch_size)
+        # Every peer of a process patches what the authors' module had at first.
+        batches = self.utils.PermIterator
+        self.script.PermIterator = lambda *args: itertools.islice(batches(*args), steps)
+        if steps is not None:
+            negatives = negative_sampling(self.data.edge_index, split.num_nodes)
+            self.script.negative_sampling = lambda *_: negatives
 
     def train_epoch(self) -> None:
         self.script.train(
@@ -69,14 +81,14 @@ class Peer:
 class Ours:
     """Our training and evaluation on the same split."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, steps: int | None) -> None:
         self.model, self.task, self.optimizer = build(config, 0)[:3]
-        self.epoch = 0
+        self.epoch, self.steps = 0, steps
 
     def train_epoch(self) -> None:
         self.epoch += 1
         self.model.train()
-        for batch in self.task.batches("train", self.epoch):
+        for batch in itertools.islice(self.task.batches("train", self.epoch), self.steps):
             self.optimizer.zero_grad(set_to_none=True)
             self.task.loss(self.model, batch).backward()
             self.optimizer.step()
@@ -113,15 +125,16 @@ def floor(work: Callable[[], None], seconds: float) -> dict[str, float]:
 def measure(args: argparse.Namespace, name: str, threads: int) -> list[dict[str, Any]]:
     torch.set_num_threads(threads)
     dataset = load_dataset(args.data)
-    split = split_edges(dataset, protocol="ncn", seed=0)
+    split = split_edges(dataset, protocol="ncn", seed=0) if dataset.split is None else dataset.split
     rows = []
-    for compat in ("reference", "clean"):
+    stages = ("train_epoch", "evaluate") if args.steps is None else ("train_epoch",)
+    for compat in ("reference", "clean") if name == "ncnc" or args.steps is None else ("reference",):
         torch.manual_seed(0)
         config = RunConfig(model=name, data=args.data, compat=compat)
-        ours = Ours(config)
+        ours = Ours(config, args.steps)
         settings = resolve(config)
-        peer = Peer(args.peer, name, dict(settings.options), settings.train, dataset, split)
-        for stage in ("train_epoch", "evaluate"):
+        peer = Peer(args.peer, name, dict(settings.options), settings.train, dataset, split, args.steps)
+        for stage in stages:
             result = paired(getattr(ours, stage), getattr(peer, stage), args.pairs)
             result.update(floor(getattr(ours, stage), result["median_ours"]))
             rows.append({"model": name, "compat": compat, "threads": threads, "stage": stage, **result})
@@ -135,10 +148,11 @@ def main() -> None:
     parser.add_argument("--data", default="cora")
     parser.add_argument("--models", nargs="+", default=["ncn", "ncnc"])
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=None, help="steps of a training epoch; the whole by default")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
     rows = [row for name in args.models for threads in args.threads for row in measure(args, name, threads)]
-    write_json(f"speed_ncn_{args.data}", {**provenance(), "data": args.data, "rows": rows})
+    write_json(f"speed_ncn_{args.data}", {**provenance(), "data": args.data, "steps": args.steps, "rows": rows})
 
 
 if __name__ == "__main__":
