@@ -7,8 +7,8 @@ Same process, same split, same batch size, same dropouts, target-link removal on
 ``train`` function (negatives included on both sides); evaluation scores validation and test pairs only on both sides
 (the peer's ``test`` also scores every training link), with metrics outside the clock. "reference" computes what the
 peer computes; "clean" is reported apart. With --steps an epoch is cut short, there is no evaluation, and the peer's
-negatives, which it draws for the whole epoch, are made outside the clock. Floor: matrix products of our side, counted, at the rate of a 1024^3 product
-by torch's BLAS or by our operator, whichever is faster.
+negatives, which it draws for the whole epoch, are made outside the clock. Floor: matrix products of our side, counted,
+at the rate of a 1024^3 product by torch's BLAS or by our operator, whichever is faster.
 """
 
 from __future__ import annotations

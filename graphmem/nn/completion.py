@@ -59,11 +59,11 @@ class CompletionDecoder(CNDecoder):
 
     where s is the logit of the same decoder one step less deep (depth 0 is NCN), computed without gradient.
 
-    ``compat="clean"`` computes s as in evaluation: without dropout, from the graph as it is, each unordered pair once.
-    ``compat="reference"`` does what the released code does: dropout on, and edge dropout applied a second time.
+    The decoder of s reads the step's :math:`\tilde h`, dropout and all, in place of h (``inner_input="transformed"``,
+    as the released code; xlin is then applied twice to what it sums), or h (``"encoded"``, as the paper's equation).
 
-    The decoder of s reads :math:`\tilde h` in place of h (``inner_input="transformed"``, as the released code; xlin is
-    then applied twice to what it sums), or h itself (``"encoded"``, as the paper's equation; clean mode alone).
+    ``compat="clean"`` computes s without dropout of its own, from the graph as it is, each unordered pair once.
+    ``compat="reference"`` does what the released code does: dropout on, and edge dropout applied a second time.
 
     Args:
         channels: width of h and of all layers.
@@ -132,22 +132,17 @@ class CompletionDecoder(CNDecoder):
         seen = self.hide_edges(graph)
         parts = ops.cn_index(seen, pairs)
         cn, left, right = parts["cn"], parts["left"], parts["right"]
-        inner_h, inner_graph = h, graph
-        if self.compat == "reference":
-            reached = None if depth > 1 else [pairs.flatten(), *(part.idx for part in parts.values())]
-            table = self._transform_listed(h, reached, memo)
-            inner_h, inner_graph = table.spread(), seen
-        elif self.inner_input == "transformed":
-            # The inner decoder sees hidden edges, too.
-            around = [graph.neighbors(pairs)] if seen is not graph else [part.idx for part in parts.values()]
-            with torch.no_grad(), evaluating(self):
-                reached = None if depth > 1 else [pairs.flatten(), *around]
-                inner_h = self._transform_listed(h, reached, memo).spread()
+        inner_h, inner_graph = h, seen if self.compat == "reference" else graph
+        if self.inner_input == "transformed":
+            # All rows that an inner decoder may read. A clean one sees hidden edges, too.
+            around = [part.idx for part in parts.values()] if inner_graph is seen else [graph.neighbors(pairs)]
+            table = self._transform_listed(h, None if depth > 1 else [pairs.flatten(), *around], memo)
+            inner_h = table.spread()
         left, left_scale = self._sample(left, pairs[0] * graph.num_nodes + pairs[1])
         right, right_scale = self._sample(right, pairs[1] * graph.num_nodes + pairs[0])
         left_pairs, right_pairs = _residual_pairs(left, pairs[1]), _residual_pairs(right, pairs[0])
         left_logit, right_logit = self._inner(inner_h, inner_graph, (left_pairs, right_pairs), depth - 1, memo)
-        if self.compat == "clean":
+        if self.inner_input == "encoded":
             table = self._transform_listed(h, [part.idx for part in (cn, left, right)], memo)
         pt = self.ptlin(self.pair_product(h, pairs)).squeeze(1) if self.learn_pt else None
         terms: list[tuple[Tensor, Tensor, Tensor | None]] = [(cn.ptr, table.at(cn.idx), cn_weight(seen, cn))]

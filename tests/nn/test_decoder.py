@@ -407,11 +407,11 @@ def test_transform_only_where_it_is_read() -> None:
 
 
 def test_inner_dropout() -> None:
-    """The inner pass of "clean" is deterministic, that of "reference" is not; the outer one drops out in both."""
+    """An inner pass on h is deterministic, one on rows of the step is not; the outer one drops out in all."""
     graph = make_graph(21)
     h, pairs = features(9, CHANNELS, 21, torch.float64), make_pairs(graph, 21)
     inner: list[Tensor] = []
-    for kind, same in (("ncnc1-clean", True), ("ncnc1-reference", False)):
+    for kind, same in (("ncnc1-encoded", True), ("ncnc1-clean", False), ("ncnc1-reference", False)):
         built = make(kind, dropout=0.5).train()
         real = built._probability  # type: ignore[attr-defined]
         built._probability = lambda logit, pt, real=real: (inner.append(logit), real(logit, pt))[1]  # type: ignore[attr-defined]
@@ -524,23 +524,32 @@ def test_parts_of_the_operator_are_what_the_oracle_thinks() -> None:
 @settings(max_examples=10)
 @given(seed=SEEDS, extras=st.sampled_from(GRAPH_KINDS))
 def test_inner_decoder_of_clean_mode_is_the_evaluated_one(kind: str, seed: int, extras: dict[str, bool]) -> None:
-    """Its logits in a training step, hidden edges and dropout and all, are those of a decoder at rest."""
+    """Its logits in a training step, hidden edges and dropout and all, are those of a decoder at rest on its input."""
     graph = make_graph(seed, **extras)
     h, pairs = features(9, CHANNELS, seed, torch.float64), make_pairs(graph, seed)
     built = make(kind, dropout=0.5, edge_dropout=0.4).train()
     assert isinstance(built, CompletionDecoder)
-    asked: list[tuple[Tensor, Tensor]] = []
+    asked: list[tuple[Tensor, Tensor, Tensor]] = []
     real = built._inner
 
     def record(inner_h: Tensor, inner_graph: CSRGraph, sides: tuple[Tensor, Tensor], *rest: Any) -> list[Tensor]:
         got = real(inner_h, inner_graph, sides, *rest)
         if built.training:  # the outer decoder asks; at depth 2 the inner one asks in turn
-            asked.append((torch.cat(sides, 1), torch.cat(got)))
+            asked.append((inner_h, torch.cat(sides, 1), torch.cat(got)))
         return got
 
     built._inner = record  # type: ignore[method-assign]
     built(h, graph, pairs)
-    (sides, logits), dense = asked[0], oracle(built, graph)
-    x = torch.stack([dense.tilde(row) for row in h]) if dense.inner_transformed else h
+    ((read, sides, logits),), dense = asked, oracle(built, graph)
     dense.depth -= 1
-    torch.testing.assert_close(logits, dense(x, sides))
+    torch.testing.assert_close(logits, dense(read, sides))
+    if kind.endswith("encoded"):
+        assert torch.equal(read, h)
+        return
+    # Dropout at a rate of 0.5 leaves none of these rows as evaluation has it, and each of them is there.
+    ends = graph.neighbors(pairs).long().unique() if dense.depth == 0 else torch.arange(9)
+    at_rest = torch.stack([dense.tilde(row) for row in h])
+    assert not torch.allclose(read, at_rest)
+    built.xlin.eval()
+    built(h, graph, pairs)
+    torch.testing.assert_close(asked[1][0][ends], at_rest[ends])
