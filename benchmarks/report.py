@@ -126,6 +126,75 @@ def speed() -> str:
     return table([*head, "share of the product floor"], rows)
 
 
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """Rows of one file, those of cases that failed included; none where it does not exist."""
+    return [row for document in load(f"{name}.json") for row in document["rows"]]
+
+
+def ratio_cells(row: dict[str, Any]) -> list[str]:
+    """Ours, theirs (milliseconds) and both ratios of an interleaved comparison."""
+    milliseconds = [1e3 * row[name] for name in ("median_ours", "median_peer")]
+    times = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in milliseconds]
+    return [*times, *(f"{row[name]:.1f}" for name in ("median_paired_ratio", "peer_best_over_our_median"))]
+
+
+def common_neighbors() -> str:
+    rows = []
+    for row in rows_of("speed_cn"):
+        floor = f"{100 * row['fraction_of_floor']:.0f} %" if "fraction_of_floor" in row else "–"
+        what = f"{row['case']}: {row['pairs']:,} pairs, {row['features']} features, {row['mean_common']:.3g} in common"
+        rows.append([what, row["stage"], str(row["threads"]), *ratio_cells(row), floor])
+    head = ["what", "stage", "threads", "ours, ms", "authors', ms", "median paired ratio", "their best / our median"]
+    return table([*head, "share of the floor"], rows)
+
+
+def other_peers() -> list[str]:
+    rows = []
+    for row in rows_of("peers_cn"):
+        if "median_ours" in row:
+            what = [row["graph"], row["pairs"], row["stage"], row["peer"], str(row["threads"])]
+            rows.append([*what, *ratio_cells(row)[:3], f"{row['pairs_per_second_ours']:.2g}"])
+    head = ["graph", "pairs", "what", "peer", "threads", "ours, ms", "theirs, ms", "median paired ratio"]
+    words = "`benchmarks/peers_cn.py`: counts and sums of 16,000 pairs."
+    return ["## Against other libraries", words, table([*head, "our pairs a second"], rows)] if rows else []
+
+
+def scale() -> list[str]:
+    rows = []
+    for row in rows_of("scale"):
+        graph, model, phase = row["key"].split(" ")
+        if "failed" in row:
+            rows.append([graph, name_of(model), phase, row["failed"], "–", "–", "–"])
+            continue
+        part = "whole" if row["fraction"] == 1 else f"{100 * row['fraction']:.2g} % measured"
+        memory = f"{row['peak_bytes'] / 2**30:.2f}"
+        fits = "yes" if row["fits_8_gib"] else "no"
+        rows.append([graph, name_of(model), phase, f"{row['seconds']:,.0f}", part, memory, fits])
+    words = "`benchmarks/scale.py` on [generated graphs](generated-graphs.md): an epoch of training, an evaluation."
+    head = ["graph", "model", "what", "seconds", "", "largest memory, GiB", "fits 8 GiB"]
+    return ["## The sizes of ogbl-collab, -ppa and -citation2", words, table(head, rows)] if rows else []
+
+
+def plan() -> str:
+    rows = []
+    for row in rows_of("plan"):
+        for phase in ("training", "evaluation"):
+            one = row[phase]
+            sizes = [f"{one[name] / 2**20:,.0f}" for name in ("predicted_bytes", "measured_bytes")]
+            rows.append([row["case"], phase, *sizes, f"{100 * one['error']:+.1f} %"])
+    return table(["case", "phase", "predicted, MiB", "measured, MiB", "error"], rows)
+
+
+def wheels() -> str:
+    rows = [
+        [row["python"], row["torch"], row["torch_cuda"] or "no", row["cuda_library"]]
+        for row in rows_of("wheel_check")
+        if "failed" not in row
+    ]
+    failed = [f"{row['wanted']}: {row['failed']}" for row in rows_of("wheel_check") if "failed" in row]
+    return table(["Python", "torch", "its CUDA", "CUDA operators"], rows) + "".join(f"\n\nFailed: {f}" for f in failed)
+
+
 def machine(pattern: str) -> str:
     documents = load(pattern)
     if not documents:
@@ -184,47 +253,64 @@ def plot_overlap() -> None:
     plt.close(figure)
 
 
-def results_page() -> str:
+def accuracy() -> list[str]:
+    return [
+        "## Planetoid, the authors' protocol",
+        machine("planetoid_*.json"),
+        planetoid(),
+        "## Clean mode against the reference",
+        "Hits@100 on the test links of the same splits. The reference is NCNC as released, with the published "
+        "settings. Clean mode's own settings come from `benchmarks/tune.py`, on splits of seeds 100 and up, on which no "
+        "result is reported. Each row is one run of the test seeds, none was run again. An interval that holds 0 says "
+        "that no difference was found.",
+        beyond(),
+        "## Where common neighbours matter",
+        "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. The other models are GAE, NCN and "
+        "NCNC with one setting for all graphs. Hits@100:",
+        overlap("overlap.json", "hits@100"),
+        "MRR (shared negatives):",
+        overlap("overlap.json", "mrr"),
+        "Larger graphs, one seed, Hits@100:",
+        overlap("overlap_large.json", "hits@100"),
+        "MRR:",
+        overlap("overlap_large.json", "mrr"),
+        "![overlap](figures/overlap.png)",
+    ]
+
+
+def speeds() -> list[str]:
     parity = load("parity_ncn.json")
     worst = f"{parity[0]['worst']:.1e}" if parity else "not run"
-    return "\n\n".join(
-        [
-            "# Results",
-            "Made by `python benchmarks/report.py` from `benchmarks/results/*.json`; each file names command, machine, "
-            "versions, seeds and every sample. Values are test values at the best validation epoch, mean ± population "
-            "standard deviation over seeds, percent. Published values: Wang, Yang, Zhang, ICLR 2024, main table, read "
-            "in its reprint in the OCN paper.",
-            "## Planetoid, the authors' protocol",
-            machine("planetoid_*.json"),
-            planetoid(),
-            "## Clean mode against the reference",
-            "Hits@100 on the test links of the same splits. The reference is NCNC as released, with the published "
-            "settings. Clean mode's own settings come from `benchmarks/tune.py`, on splits of seeds 100 and up, on "
-            "which no result is reported. Each row is one run of the test seeds, none was run again. The first search "
-            "on Cora, over three splits, chose settings that were 1.6 points better there and were not on the ten test "
-            "splits; the second asked for more than a standard error over eight. Citeseer's settings are Cora's of the "
-            "second search, as factors. An interval that holds 0 says that no difference was found.",
-            beyond(),
-            "## The same function",
-            "`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
-            f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
-            "## Speed against the authors' code",
-            machine("speed_ncn_*.json"),
-            speed(),
-            "![speed](figures/speed_ncn.png)",
-            "## Where common neighbours matter",
-            "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. The other models are GAE, NCN "
-            "and NCNC with one setting for all graphs. Hits@100:",
-            overlap("overlap.json", "hits@100"),
-            "MRR (shared negatives):",
-            overlap("overlap.json", "mrr"),
-            "Larger graphs, one seed, Hits@100:",
-            overlap("overlap_large.json", "hits@100"),
-            "MRR:",
-            overlap("overlap_large.json", "mrr"),
-            "![overlap](figures/overlap.png)",
-        ]
+    return [
+        "## The same function",
+        "`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
+        f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
+        "## Speed against the authors' code",
+        machine("speed_ncn_*.json"),
+        speed(),
+        "![speed](figures/speed_ncn.png)",
+        "## Common-neighbour sums against the authors' `adjoverlap` + `spmm_add`",
+        "`benchmarks/speed_cn.py`; the floor is described in its head.",
+        common_neighbors(),
+        *other_peers(),
+        *scale(),
+        "## Memory that `graphmem plan` predicts",
+        "`benchmarks/plan.py`, fresh processes:",
+        plan(),
+        "## The wheel in fresh environments",
+        "`make wheel-check`, a machine without a GPU:",
+        wheels(),
+    ]
+
+
+def results_page() -> str:
+    head = (
+        "Made by `python benchmarks/report.py` from `benchmarks/results/*.json`; each file names command, machine, "
+        "versions, seeds and every sample. Values are test values at the best validation epoch, mean ± population "
+        "standard deviation over seeds, percent. Published values: Wang, Yang, Zhang, ICLR 2024, main table, read in "
+        "its reprint in the OCN paper."
     )
+    return "\n\n".join(["# Results", head, *accuracy(), *speeds()])
 
 
 def readme_section() -> str:
