@@ -261,8 +261,8 @@ def accuracy() -> list[str]:
         "## Clean mode against the reference",
         "Hits@100 on the test links of the same splits. The reference is NCNC as released, with the published "
         "settings. Clean mode's own settings come from `benchmarks/tune.py`, on splits of seeds 100 and up, on which "
-        "no result is reported. Each row is one run of the test seeds, none was run again. An interval that holds 0 says "
-        "that no difference was found.",
+        "no result is reported. Each row is one run of the test seeds, none was run again. An interval that holds 0 "
+        "says that no difference was found.",
         beyond(),
         "## Where common neighbours matter",
         "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. The other models are GAE, NCN and "
