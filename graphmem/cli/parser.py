@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
@@ -36,8 +37,9 @@ def make_parser() -> ArgumentParser:
 
 def field_help(config: type = RunConfig) -> dict[str, str]:
     """Help of each field of :class:`RunConfig`, or of another class of settings, from its docstring."""
-    text = (config.__doc__ or "").partition("Args:")[2]
-    found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", text, flags=re.MULTILINE)
+    # Cleaned: Python 3.13 strips the indentation of docstrings itself, earlier ones do not.
+    text = (inspect.getdoc(config) or "").partition("Args:")[2]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
     return {name: " ".join(lines.split()) for name, lines in found}
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import runpy
 import sys
@@ -137,6 +138,9 @@ def test_usage(command: Command) -> None:
     command(code=2)
     command("fly", code=2)
     assert set(field_help()) == {field for field in RunConfig.__dataclass_fields__}
+    # Python 3.13 takes the indentation out of docstrings, earlier versions leave it.
+    stripped = type("Stripped", (), {"__doc__": inspect.cleandoc(RunConfig.__doc__ or "")})
+    assert field_help(stripped) == field_help()
     text = command("train", "--help")
     assert "where there is one, else ncn" in " ".join(text.split())
 
