@@ -266,7 +266,7 @@ def accuracy() -> list[str]:
         beyond(),
         "## Where common neighbours matter",
         "`benchmarks/overlap.py`, protocol in its head: 70/10/20 splits, five seeds. The other models are GAE, NCN and "
-        "NCNC with one setting for all graphs. Hits@100:",
+        "NCNC (its inner decoder reading h) with one setting for all graphs. Hits@100:",
         overlap("overlap.json", "hits@100"),
         "MRR (shared negatives):",
         overlap("overlap.json", "mrr"),
