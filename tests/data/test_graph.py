@@ -163,6 +163,17 @@ def test_degrees_and_products_match_dense(case: EdgeList, mask: bool, seed: int)
     torch.testing.assert_close(graph.spmm(x, "max"), expected, rtol=1e-5, atol=1e-5)
 
 
+@given(edge_lists(), st.booleans(), SEEDS)
+def test_neighbors_of_some_nodes(case: EdgeList, mask: bool, seed: int) -> None:
+    graph = masked(case.build(), seed) if mask else case.build()
+    there = present(graph)
+    generator = torch.Generator().manual_seed(seed)
+    nodes = torch.randint(0, graph.num_nodes, (2, 3), generator=generator)  # of any shape, with repeats
+    expected = [u for i in sorted(set(nodes.flatten().tolist())) for u in there[i].nonzero().flatten().tolist()]
+    assert graph.neighbors(nodes).tolist() == expected
+    assert graph.neighbors(nodes[:, :0]).tolist() == []
+
+
 @given(edge_lists(), SEEDS)
 def test_edge_index_round_trip(case: EdgeList, seed: int) -> None:
     graph = masked(case.build(), seed)
