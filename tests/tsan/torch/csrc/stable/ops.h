@@ -2,6 +2,7 @@
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/HeaderOnlyArrayRef.h>
 
 #include <algorithm>
 #include <cstring>
@@ -14,12 +15,14 @@ namespace torch::stable {
 inline int64_t num_threads = 1;
 inline int64_t get_num_threads() { return num_threads; }
 
-inline Tensor new_empty(const Tensor& like, std::vector<int64_t> sizes, std::optional<ScalarType> dtype = {}) {
-  return Tensor(std::move(sizes), dtype.value_or(like.scalar_type()));
+inline Tensor new_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                        std::optional<ScalarType> dtype = {}) {
+  return Tensor(std::vector<int64_t>(sizes.begin(), sizes.end()), dtype.value_or(like.scalar_type()));
 }
 
-inline Tensor new_zeros(const Tensor& like, std::vector<int64_t> sizes, std::optional<ScalarType> dtype = {}) {
-  Tensor out = new_empty(like, std::move(sizes), dtype);
+inline Tensor new_zeros(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                        std::optional<ScalarType> dtype = {}) {
+  Tensor out = new_empty(like, sizes, dtype);
   std::memset(out.mutable_data_ptr(), 0, out.numel() * out.element_size());
   return out;
 }
