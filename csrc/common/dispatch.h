@@ -1,4 +1,5 @@
-// From torch dtypes to C++ types, and from optional tensors to pointers.
+// From torch dtypes to C++ types, and from tensors to pointers. The Python faces hand over what fits; a direct caller of
+// torch.ops is told what does not, instead of reading or writing outside of a tensor.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -8,7 +9,9 @@
 #include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/Half.h>
 
+#include <algorithm>
 #include <optional>
+#include <string>
 
 #include "common/intersect.h"
 
@@ -32,45 +35,103 @@ struct Type {
   using type = T;
 };
 
+// Both pass on what f returns.
 template <class F>
-void dispatch_index(const char* op, ScalarType dtype, F&& f) {
+auto dispatch_index(const char* op, const char* name, const Tensor& t, F&& f) {
+  const ScalarType dtype = t.scalar_type();
   if (dtype == ScalarType::Int) return f(Type<int32_t>{});
-  if (dtype == ScalarType::Long) return f(Type<int64_t>{});
-  STD_TORCH_CHECK(false, op, ": expected int32 or int64 indices, got scalar type ", static_cast<int>(dtype));
+  STD_TORCH_CHECK(dtype == ScalarType::Long, op, ": expected ", name, " of dtype Int or Long, got ", dtype);
+  return f(Type<int64_t>{});
 }
 
 template <class F>
-void dispatch_feature(const char* op, ScalarType dtype, F&& f) {
+auto dispatch_feature(const char* op, const char* name, const Tensor& t, F&& f) {
+  const ScalarType dtype = t.scalar_type();
   if (dtype == ScalarType::Float) return f(Type<float>{});
   if (dtype == ScalarType::Double) return f(Type<double>{});
   if (dtype == ScalarType::BFloat16) return f(Type<torch::headeronly::BFloat16>{});
-  if (dtype == ScalarType::Half) return f(Type<torch::headeronly::Half>{});
-  STD_TORCH_CHECK(false, op, ": expected floating-point features, got scalar type ", static_cast<int>(dtype));
-}
-
-// The Python face hands over contiguous tensors; a direct caller of torch.ops is told so instead of reading garbage.
-template <class T>
-const T* data(const char* op, const char* name, const Tensor& t) {
-  STD_TORCH_CHECK(t.is_contiguous(), op, ": expected ", name, " to be contiguous");
-  STD_TORCH_CHECK(t.element_size() == sizeof(T), op, ": ", name, " has an unexpected dtype, scalar type ",
-                  static_cast<int>(t.scalar_type()));
-  return static_cast<const T*>(t.const_data_ptr());
-}
-
-template <class T>
-const T* data(const char* op, const char* name, const std::optional<Tensor>& t) {
-  return t.has_value() ? data<T>(op, name, *t) : nullptr;
+  STD_TORCH_CHECK(dtype == ScalarType::Half, op, ": expected ", name, " of a floating-point dtype, got ", dtype);
+  return f(Type<torch::headeronly::Half>{});
 }
 
 inline ScalarType accumulate_dtype(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+#ifdef USE_CUDA
+constexpr bool kOnHost = false;
+#else
+constexpr bool kOnHost = true;
+#endif
+
+// Stands for a size that may be any.
+constexpr int64_t kAny = -1;
+
+using Shape = torch::headeronly::IntHeaderOnlyArrayRef;
+
+inline std::string shape_text(Shape sizes) {
+  std::string text;
+  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + (size == kAny ? "*" : std::to_string(size));
+  return "[" + text + "]";
+}
+
+inline void expect_shape(const char* op, const char* name, const Tensor& t, Shape shape) {
+  const Shape found = t.sizes();
+  const bool fits = std::equal(shape.begin(), shape.end(), found.begin(), found.end(),
+                               [](int64_t want, int64_t size) { return want == kAny || want == size; });
+  STD_TORCH_CHECK(fits, op, ": expected ", name, " of shape ", shape_text(shape), ", got ", shape_text(found));
+}
+
+// The numbers of a tensor of this shape.
+template <class T>
+const T* data(const char* op, const char* name, const Tensor& t, Shape shape) {
+  constexpr ScalarType kDtype = torch::headeronly::CppTypeToScalarType<T>::value;
+  expect_shape(op, name, t, shape);
+  STD_TORCH_CHECK(t.scalar_type() == kDtype, op, ": expected ", name, " of dtype ", kDtype, ", got ", t.scalar_type());
+  STD_TORCH_CHECK(t.is_contiguous(), op, ": expected ", name, " to be contiguous");
+  // A call comes here as soon as one of its tensors is on the device.
+  if constexpr (!kOnHost) STD_TORCH_CHECK(t.is_cuda(), op, ": expected ", name, " on a CUDA device");
+  return static_cast<const T*>(t.const_data_ptr());
+}
+
+template <class T>
+const T* data(const char* op, const char* name, const std::optional<Tensor>& t, Shape shape) {
+  return t.has_value() ? data<T>(op, name, *t, shape) : nullptr;
+}
+
+// Offsets of lists that together have `entries` entries. That they ascend is the caller's promise; their ends are looked
+// at where that is two reads, so that offsets of another structure are seen.
+inline const int64_t* offsets(const char* op, const char* name, const Tensor& t, int64_t entries) {
+  const int64_t* ptr = data<int64_t>(op, name, t, {kAny});
+  const int64_t count = t.size(0);
+  STD_TORCH_CHECK(count > 0, op, ": expected ", name, " of shape [1 or more], got [0]");
+  if constexpr (kOnHost) {
+    STD_TORCH_CHECK(ptr[0] == 0 && ptr[count - 1] == entries, op, ": expected ", name, " of shape ", shape_text(t.sizes()),
+                    " with offsets from 0 to ", entries, ", got ", ptr[0], " to ", ptr[count - 1]);
+  }
+  return ptr;
+}
+
+// Sizes from here on are mistakes, as in the Python faces (MAX_SIZE in graphmem/ops/_check.py).
+constexpr int64_t kMaxSize = int64_t{1} << 47;
+
+inline void expect_number(const char* op, const char* name, int64_t value, int64_t low = 0, int64_t high = kMaxSize) {
+  STD_TORCH_CHECK(low <= value && value <= high, op, ": expected ", name, " from ", low, " to ", high, ", got ", value);
+}
+
+// What the schema of an operator calls the arrays of a graph.
+struct CsrNames {
+  const char *rowptr = "rowptr", *col = "col", *keep = "keep", *weight = "weight";
+};
+
 template <class Col, class Weight>
-Csr<Col, Weight> make_csr(const char* op, const Tensor& rowptr, const Tensor& col, const std::optional<Tensor>& keep,
+Csr<Col, Weight> make_csr(const char* op, const CsrNames& names, const Tensor& rowptr, const Tensor& col,
+                          const std::optional<Tensor>& keep = std::nullopt,
                           const std::optional<Tensor>& weight = std::nullopt) {
-  return {data<int64_t>(op, "rowptr", rowptr), data<Col>(op, "col", col), data<bool>(op, "keep", keep),
-          data<Weight>(op, "weight", weight)};
+  const Col* columns = data<Col>(op, names.col, col, {kAny});
+  const int64_t entries = col.size(0);
+  return {offsets(op, names.rowptr, rowptr, entries), columns, data<bool>(op, names.keep, keep, {entries}),
+          data<Weight>(op, names.weight, weight, {entries})};
 }
 
 }  // namespace graphmem

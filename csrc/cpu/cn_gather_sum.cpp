@@ -10,8 +10,7 @@
 
 #include <array>
 
-#include "common/dispatch.h"
-#include "common/parts.h"
+#include "common/problem.h"
 #include "cpu/fresh.h"
 #include "cpu/gather.h"
 #include "cpu/marks.h"
@@ -54,18 +53,6 @@ class Lists {
   int64_t num_lists_ = 0, num_entries_ = 0;
 };
 
-template <class Col, class Acc>
-struct Problem {
-  Csr<Col, Acc> a, b;
-  const int64_t *source, *target;
-  int64_t num_pairs, num_nodes;
-  bool exclude_endpoints;
-  int64_t parts;
-
-  bool weighted() const { return a.weight != nullptr || b.weight != nullptr; }
-  bool plain() const { return parts == kCn && !weighted() && !a.keep && !b.keep && !exclude_endpoints; }
-};
-
 // Lists the neighbours of pair after pair.
 template <class Col, class Acc>
 class Lister {
@@ -94,7 +81,7 @@ class Lister {
     const int64_t i = problem_.source[n], j = problem_.target[n];
     const int64_t len_a = a.rowptr[i + 1] - a.rowptr[i], len_b = b.rowptr[j + 1] - b.rowptr[j];
     for (auto& lists : lists_) lists.begin_list();
-    if (problem_.plain()) {
+    if (problem_.parts == kCn && !problem_.weighted() && !problem_.masked()) {
       Col* to = lists_[0].room(std::min(len_a, len_b) + kSlack);
       lists_[0].add(meeting_.nodes(n, end, to));
     } else if (problem_.parts == kCn) {
@@ -182,7 +169,7 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
   const int64_t num_parts = count_parts(problem.parts);
   // At least a cache line of floats per slice: narrower slices would only repeat the intersections.
   const int64_t slices = std::clamp<int64_t>(num_features / 16, 1, torch::stable::get_num_threads());
-  const int64_t slice = (num_features + slices - 1) / slices;
+  const int64_t slice = std::max<int64_t>((num_features + slices - 1) / slices, 1);
   const bool far = num_rows * num_features * int64_t{sizeof(Acc)} > kNear;
   parallel_chunks(num_features, slice, [&](int64_t begin, int64_t end) {
     Lister<Col, Acc> lister(problem);
@@ -204,45 +191,22 @@ void backward(const Problem<Col, Acc>& problem, const X* grad, int64_t num_rows,
   });
 }
 
-struct Arguments {
-  Tensor rowptr_a, col_a;
-  std::optional<Tensor> keep_a, weight_a;
-  Tensor rowptr_b, col_b;
-  std::optional<Tensor> keep_b, weight_b;
-  Tensor pairs;
-  bool exclude_endpoints;
-  int64_t parts;
-
-  // Calls f(problem, feature type) with the types of the columns and of `features`.
-  template <class F>
-  void dispatch(const char* op, const Tensor& features, F&& f) const {
-    dispatch_index(op, col_a.scalar_type(), [&](auto index) {
-      dispatch_feature(op, features.scalar_type(), [&](auto feature) {
-        using Col = typename decltype(index)::type;
-        using Acc = typename Accumulate<typename decltype(feature)::type>::type;
-        const int64_t num_pairs = pairs.size(1);
-        const int64_t* ends = data<int64_t>(op, "pairs", pairs);
-        f(Problem<Col, Acc>{make_csr<Col, Acc>(op, rowptr_a, col_a, keep_a, weight_a),
-                            make_csr<Col, Acc>(op, rowptr_b, col_b, keep_b, weight_b), ends, ends + num_pairs,
-                            num_pairs, std::max(rowptr_a.size(0), rowptr_b.size(0)) - 1, exclude_endpoints, parts},
-          feature);
-      });
-    });
-  }
-};
-
 Tensor cn_gather_sum_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a, std::optional<Tensor> weight_a,
                          Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b, std::optional<Tensor> weight_b,
                          Tensor pairs, Tensor x, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum";
-  const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
-                       keep_b,   weight_b, pairs,  exclude_endpoints, parts};
-  Tensor out = fresh(x, {count_parts(parts), pairs.size(1), x.size(1)});
-  args.dispatch(kOp, x, [&](const auto& problem, auto feature) {
+  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
+                           {rowptr_b, col_b, keep_b, weight_b},
+                           pairs,
+                           exclude_endpoints,
+                           parts};
+  return args.dispatch(kOp, "x", x, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
-    forward(problem, data<X>(kOp, "x", x), x.size(0), x.size(1), static_cast<X*>(out.mutable_data_ptr()));
+    const X* rows = node_features<X>(kOp, x, problem.num_nodes);
+    Tensor out = fresh(x, {count_parts(parts), problem.num_pairs, x.size(1)});
+    forward(problem, rows, x.size(0), x.size(1), static_cast<X*>(out.mutable_data_ptr()));
+    return out;
   });
-  return out;
 }
 
 Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a,
@@ -250,16 +214,20 @@ Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<T
                                   std::optional<Tensor> keep_b, std::optional<Tensor> weight_b, Tensor pairs,
                                   Tensor grad, int64_t num_nodes, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum_backward";
-  const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
-                       keep_b,   weight_b, pairs,  exclude_endpoints, parts};
-  Tensor sums = fresh_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
-  args.dispatch(kOp, grad, [&](const auto& problem, auto feature) {
+  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
+                           {rowptr_b, col_b, keep_b, weight_b},
+                           pairs,
+                           exclude_endpoints,
+                           parts};
+  return args.dispatch(kOp, "grad", grad, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    backward(problem, data<X>(kOp, "grad", grad), num_nodes, grad.size(2), static_cast<Acc*>(sums.mutable_data_ptr()));
+    expect_number(kOp, "num_nodes", num_nodes, problem.num_nodes);
+    const X* rows = data<X>(kOp, "grad", grad, {count_parts(parts), problem.num_pairs, kAny});
+    Tensor sums = fresh_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
+    backward(problem, rows, num_nodes, grad.size(2), static_cast<Acc*>(sums.mutable_data_ptr()));
+    return std::is_same_v<X, Acc> ? sums : torch::stable::to(sums, grad.scalar_type());
   });
-  if (sums.scalar_type() == grad.scalar_type()) return sums;
-  return torch::stable::to(sums, grad.scalar_type());
 }
 
 }  // namespace

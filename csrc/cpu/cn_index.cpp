@@ -5,8 +5,7 @@
 
 #include <tuple>
 
-#include "common/dispatch.h"
-#include "common/parts.h"
+#include "common/problem.h"
 #include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/walk.h"
@@ -20,28 +19,22 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
                                                 Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b,
                                                 Tensor pairs, bool exclude_endpoints, int64_t parts, Tensor ptr,
                                                 int64_t total, int64_t num_cn) {
-  const int64_t num_pairs = pairs.size(1);
-  Tensor idx = fresh(col_a, {total});
-  Tensor slot = fresh(pairs, {total});
-  Tensor slot_b = fresh(pairs, {num_cn});
-  const int64_t* source = data<int64_t>(kOp, "pairs", pairs);
-  const int64_t* target = source + num_pairs;
-  const int64_t* offsets = data<int64_t>(kOp, "ptr", ptr);
-  STD_TORCH_CHECK(ptr.size(0) == count_parts(parts) && ptr.size(1) == num_pairs + 1, kOp, ": expected ptr of shape [",
-                  count_parts(parts), ", ", num_pairs + 1, "], got [", ptr.size(0), ", ", ptr.size(1), "]");
-  int64_t* slot_out = static_cast<int64_t*>(slot.mutable_data_ptr());
-  int64_t* slot_b_out = static_cast<int64_t*>(slot_b.mutable_data_ptr());
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    using Col = typename decltype(index)::type;
-    const auto a = make_csr<Col, float>(kOp, rowptr_a, col_a, keep_a);
-    const auto b = make_csr<Col, float>(kOp, rowptr_b, col_b, keep_b);
+  const PairArguments args{
+      {rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints, parts};
+  return args.dispatch(kOp, [&]<class Col>(const Problem<Col, float>& p) {
+    const auto &a = p.a, &b = p.b;
+    const int64_t num_pairs = p.num_pairs, *source = p.source, *target = p.target;
+    const int64_t* starts = part_offsets(kOp, ptr, parts, num_pairs, total, num_cn);
+    Tensor idx = fresh(col_a, {total}), slot = fresh(pairs, {total}), slot_b = fresh(pairs, {num_cn});
     Col* idx_out = static_cast<Col*>(idx.mutable_data_ptr());
+    int64_t* slot_out = static_cast<int64_t*>(slot.mutable_data_ptr());
+    int64_t* slot_b_out = static_cast<int64_t*>(slot_b.mutable_data_ptr());
     parallel_chunks(num_pairs, 128, [&](int64_t begin, int64_t end) {
       Walk walk;
       for (int64_t n = begin; n < end; ++n) {
         fetch_rows(a, b, source, target, n, end);
         int64_t row = 0;
-        auto start = [&](int64_t part) { return (parts & part) ? offsets[(row++) * (num_pairs + 1) + n] : -1; };
+        auto start = [&](int64_t part) { return (parts & part) ? starts[(row++) * (num_pairs + 1) + n] : -1; };
         int64_t cn = start(kCn), left = start(kLeft), right = start(kRight);
         auto put = [&](int64_t& at, Col u, int64_t s) {
           idx_out[at] = u;
@@ -68,8 +61,8 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
             });
       }
     });
+    return std::tuple(idx, slot, slot_b);
   });
-  return {idx, slot, slot_b};
 }
 
 }  // namespace

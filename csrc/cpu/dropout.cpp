@@ -3,10 +3,9 @@
 // Why not the framework's: its generator is sequential and cost as much as the matrix product beside it.
 #include <torch/csrc/stable/library.h>
 
-#include <cmath>
+#include <limits>
 
-#include "common/dispatch.h"
-#include "common/random.h"
+#include "common/dropout.h"
 #include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
@@ -59,21 +58,20 @@ void backward_block(T* out, const T* grad, const T* y, int64_t n, float scale) {
 
 Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
   constexpr const char* kOp = "dropout";
-  STD_TORCH_CHECK(p >= 0 && p < 1, kOp, ": expected p in [0, 1), got ", p);
+  const DropRate rate = drop_rate(kOp, p);
   Tensor out = fresh_like(x);
   const int64_t n = x.numel();
-  const uint32_t threshold = static_cast<uint32_t>(std::floor(p * 4294967296.0));
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    const X* in = data<X>(kOp, "x", x);
+    const X* in = data<X>(kOp, "x", x, x.sizes());
     X* y = static_cast<X*>(out.mutable_data_ptr());
-    const Acc scale = static_cast<Acc>(1.0 / (1.0 - p));
+    const Acc scale = static_cast<Acc>(rate.scale);
     const Acc floor = relu ? Acc(0) : std::numeric_limits<Acc>::quiet_NaN();
     parallel_chunks((n + kDropoutBlock - 1) / kDropoutBlock, 1, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         const int64_t at = block * kDropoutBlock;
-        dropout_block(y + at, in + at, std::min(kDropoutBlock, n - at), threshold, scale,
+        dropout_block(y + at, in + at, std::min(kDropoutBlock, n - at), rate.threshold, scale,
                       block_key(static_cast<uint64_t>(seed), static_cast<uint64_t>(block)), floor);
       }
     });
@@ -84,13 +82,13 @@ Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
 Tensor dropout_relu_backward_cpu(Tensor grad, Tensor y, double p) {
   constexpr const char* kOp = "dropout_relu_backward";
   Tensor out = fresh_like(y);
-  dispatch_feature(kOp, y.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "y", y, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    const X* grads = data<X>(kOp, "grad", grad);
-    const X* outputs = data<X>(kOp, "y", y);
+    const X* grads = data<X>(kOp, "grad", grad, y.sizes());
+    const X* outputs = data<X>(kOp, "y", y, y.sizes());
     X* result = static_cast<X*>(out.mutable_data_ptr());
-    const Acc scale = static_cast<Acc>(1.0 / (1.0 - p));
+    const Acc scale = static_cast<Acc>(drop_rate(kOp, p).scale);
     parallel_chunks(y.numel(), kDropoutBlock, [&](int64_t begin, int64_t end) {
       backward_block(result + begin, grads + begin, outputs + begin, end - begin, scale);
     });

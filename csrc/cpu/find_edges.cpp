@@ -10,17 +10,15 @@ namespace {
 constexpr const char* kOp = "find_edges";
 
 Tensor find_edges_cpu(Tensor rowptr, Tensor col, Tensor pairs) {
+  const int64_t* source = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1);
   Tensor out = torch::stable::new_empty(pairs, {num_pairs});
-  const int64_t* source = data<int64_t>(kOp, "pairs", pairs);
-  const int64_t* offsets = data<int64_t>(kOp, "rowptr", rowptr);
   int64_t* slots = static_cast<int64_t*>(out.mutable_data_ptr());
-  dispatch_index(kOp, col.scalar_type(), [&](auto index) {
-    using Col = typename decltype(index)::type;
-    const Col* columns = data<Col>(kOp, "col", col);
+  dispatch_index(kOp, "col", col, [&](auto index) {
+    const auto graph = make_csr<typename decltype(index)::type, float>(kOp, {}, rowptr, col);
     parallel_chunks(num_pairs, 4096, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        slots[n] = find_slot(offsets, columns, source[n], source[num_pairs + n]);
+        slots[n] = find_slot(graph.rowptr, graph.col, source[n], source[num_pairs + n]);
       }
     });
   });

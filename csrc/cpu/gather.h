@@ -1,23 +1,9 @@
 // Sums of rows over lists in CSR form, and the transposed operation: what every operator that sums features comes down to.
 #pragma once
 
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
-
-#include <cstdint>
+#include "common/segments.h"
 
 namespace graphmem {
-
-// List s holds the entries ptr[s]..ptr[s+1]; entry k stands for row idx[k], times weight[q] if keep[q], q = slot[k] or k.
-// `slot`, `weight` and `keep` may be null.
-template <class Index, class Acc>
-struct Entries {
-  const int64_t* ptr;
-  const Index* idx;
-  const int64_t* slot;
-  const Acc* weight;
-  const bool* keep;
-};
 
 #define GRAPHMEM_EVERY_GATHER(F)                 \
   F(int32_t, float, float)                       \

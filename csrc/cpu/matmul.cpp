@@ -21,7 +21,8 @@ constexpr int64_t kPanels = 4, kSmall = 1 << 17;
 template <class T>
 void run(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bool transpose_a, bool transpose_b,
          int64_t m, int64_t k, int64_t n, Tensor& out) {
-  const T *left = data<T>(kOp, "a", a), *right = data<T>(kOp, "b", b), *offset = data<T>(kOp, "bias", bias);
+  const T *left = data<T>(kOp, "a", a, a.sizes()), *right = data<T>(kOp, "b", b, b.sizes());
+  const T* offset = data<T>(kOp, "bias", bias, {n});
   T* result = static_cast<T*>(out.mutable_data_ptr());
   Tensor buffer = torch::stable::new_empty(b, {packed_size<T>(k, n)});
   T* packed = static_cast<T*>(buffer.mutable_data_ptr());
@@ -36,16 +37,16 @@ void run(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bo
 }
 
 Tensor matmul_cpu(Tensor a, Tensor b, std::optional<Tensor> bias, bool transpose_a, bool transpose_b) {
-  STD_TORCH_CHECK(a.dim() == 2 && b.dim() == 2, kOp, ": expected two matrices");
+  expect_shape(kOp, "a", a, {kAny, kAny});
   const int64_t m = a.size(transpose_a ? 1 : 0), k = a.size(transpose_a ? 0 : 1);
+  expect_shape(kOp, "b", b, {transpose_b ? kAny : k, transpose_b ? k : kAny});
   const int64_t n = b.size(transpose_b ? 0 : 1);
-  STD_TORCH_CHECK(b.size(transpose_b ? 1 : 0) == k, kOp, ": the inner sizes of a and b differ");
-  STD_TORCH_CHECK(!bias.has_value() || bias->numel() == n, kOp, ": expected a bias of ", n, " numbers");
   Tensor out = fresh(a, {m, n});
   if (a.scalar_type() == ScalarType::Float) {
     run<float>(a, b, bias, transpose_a, transpose_b, m, k, n, out);
   } else {
-    STD_TORCH_CHECK(a.scalar_type() == ScalarType::Double, kOp, ": expected float32 or float64");
+    STD_TORCH_CHECK(a.scalar_type() == ScalarType::Double, kOp, ": expected a of dtype Float or Double, got ",
+                    a.scalar_type());
     run<double>(a, b, bias, transpose_a, transpose_b, m, k, n, out);
   }
   return out;

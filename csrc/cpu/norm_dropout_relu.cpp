@@ -10,8 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "common/dispatch.h"
-#include "common/random.h"
+#include "common/dropout.h"
 #include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
@@ -20,7 +19,6 @@ namespace graphmem {
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int64_t kRows = 64;
 
 template <class Acc>
 GRAPHMEM_INLINE Acc add_lanes(Acc* lanes) {
@@ -43,21 +41,7 @@ GRAPHMEM_INLINE Acc lane_sum(int64_t n, Value&& value) {
 }
 
 template <class X, class Acc>
-struct Forward {
-  const X* x;
-  const Acc* weight;
-  const Acc* bias;
-  Acc eps, scale;
-  uint32_t threshold;
-  uint64_t seed;
-  int64_t width;
-  X* y;
-  Acc* mean;
-  Acc* rstd;
-};
-
-template <class X, class Acc>
-GRAPHMEM_INLINE void forward_row(const Forward<X, Acc>& a, int64_t r) {
+GRAPHMEM_INLINE void forward_row(const NormForward<X, Acc>& a, int64_t r) {
   const X* x = a.x + r * a.width;
   X* y = a.y + r * a.width;
   const Acc count = static_cast<Acc>(a.width);
@@ -86,28 +70,14 @@ GRAPHMEM_INLINE void forward_row(const Forward<X, Acc>& a, int64_t r) {
   }
 }
 
-template <class X, class Acc>
-struct Backward {
-  const X* grad;
-  const X* y;
-  const X* x;
-  const Acc* mean;
-  const Acc* rstd;
-  const Acc* weight;
-  Acc scale;
-  int64_t width;
-  X* dx;
-};
-
 // One row; `dweight` and `dbias` are the sums of the row's block.
 template <class X, class Acc>
-GRAPHMEM_INLINE void backward_row(const Backward<X, Acc>& a, int64_t r, Acc* dweight, Acc* dbias, Acc* dy, Acc* xhat) {
+GRAPHMEM_INLINE void backward_row(const NormBackward<X, Acc>& a, int64_t r, Acc* dweight, Acc* dbias, Acc* dy, Acc* xhat) {
   const int64_t at = r * a.width;
-  const Acc mean = a.mean[r], rstd = a.rstd[r];
+  const Acc rstd = a.rstd[r];
   for (int64_t f = 0; f < a.width; ++f) {
-    const Acc g = static_cast<Acc>(a.grad[at + f]) * a.scale;
-    const Acc masked = static_cast<Acc>(a.y[at + f]) > Acc(0) ? g : Acc(0);
-    xhat[f] = (static_cast<Acc>(a.x[at + f]) - mean) * rstd;
+    const Acc masked = a.masked(at + f);
+    xhat[f] = a.xhat(at + f, r);
     dweight[f] += masked * xhat[f];
     dbias[f] += masked;
     dy[f] = masked * a.weight[f];
@@ -120,10 +90,10 @@ GRAPHMEM_INLINE void backward_row(const Backward<X, Acc>& a, int64_t r, Acc* dwe
 
 // Function multiversioning does not reach into templates, so each dtype has clones of its own.
 #define GRAPHMEM_NORM_CLONES(X, Acc)                                                                                 \
-  GRAPHMEM_CLONES void run_forward(const Forward<X, Acc>& a, int64_t begin, int64_t end) {                           \
+  GRAPHMEM_CLONES void run_forward(const NormForward<X, Acc>& a, int64_t begin, int64_t end) {                           \
     for (int64_t r = begin; r < end; ++r) forward_row(a, r);                                                         \
   }                                                                                                                  \
-  GRAPHMEM_CLONES void run_backward(const Backward<X, Acc>& a, int64_t begin, int64_t end, Acc* dweight, Acc* dbias, \
+  GRAPHMEM_CLONES void run_backward(const NormBackward<X, Acc>& a, int64_t begin, int64_t end, Acc* dweight, Acc* dbias, \
                                     Acc* dy, Acc* xhat) {                                                            \
     for (int64_t r = begin; r < end; ++r) backward_row(a, r, dweight, dbias, dy, xhat);                              \
   }
@@ -136,63 +106,34 @@ GRAPHMEM_NORM_CLONES(torch::headeronly::Half, float)
 std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_cpu(Tensor x, Tensor weight, Tensor bias, double eps, double p,
                                                          int64_t seed) {
   constexpr const char* kOp = "norm_dropout_relu";
-  const int64_t rows = x.size(0), width = x.size(1);
-  Tensor y = fresh_like(x);
-  Tensor mean = torch::stable::new_empty(weight, {rows}), rstd = torch::stable::new_empty(weight, {rows});
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
-    using X = typename decltype(feature)::type;
-    using Acc = typename Accumulate<X>::type;
-    const Forward<X, Acc> a{data<X>(kOp, "x", x),
-                            data<Acc>(kOp, "weight", weight),
-                            data<Acc>(kOp, "bias", bias),
-                            static_cast<Acc>(eps),
-                            static_cast<Acc>(1.0 / (1.0 - p)),
-                            static_cast<uint32_t>(std::floor(p * 4294967296.0)),
-                            static_cast<uint64_t>(seed),
-                            width,
-                            static_cast<X*>(y.mutable_data_ptr()),
-                            static_cast<Acc*>(mean.mutable_data_ptr()),
-                            static_cast<Acc*>(rstd.mutable_data_ptr())};
-    parallel_chunks(rows, kRows, [&](int64_t begin, int64_t end) { run_forward(a, begin, end); });
+  return norm_forward(kOp, x, weight, bias, eps, p, seed, fresh_like(x), [](const auto& a) {
+    parallel_chunks(a.rows, kNormRows, [&](int64_t begin, int64_t end) { run_forward(a, begin, end); });
   });
-  return {y, mean, rstd};
 }
 
 std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_backward_cpu(Tensor grad, Tensor y, Tensor x, Tensor mean,
                                                                   Tensor rstd, Tensor weight, double p) {
   constexpr const char* kOp = "norm_dropout_relu_backward";
-  const int64_t rows = x.size(0), width = x.size(1), blocks = (rows + kRows - 1) / kRows;
-  Tensor dx = fresh_like(x);
-  Tensor dweight = torch::stable::new_zeros(weight, {width}), dbias = torch::stable::new_zeros(weight, {width});
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
-    using X = typename decltype(feature)::type;
-    using Acc = typename Accumulate<X>::type;
-    const Backward<X, Acc> a{data<X>(kOp, "grad", grad),
-                             data<X>(kOp, "y", y),
-                             data<X>(kOp, "x", x),
-                             data<Acc>(kOp, "mean", mean),
-                             data<Acc>(kOp, "rstd", rstd),
-                             data<Acc>(kOp, "weight", weight),
-                             static_cast<Acc>(1.0 / (1.0 - p)),
-                             width,
-                             static_cast<X*>(dx.mutable_data_ptr())};
-    std::vector<Acc> sums(2 * blocks * width, Acc(0));
-    parallel_chunks(blocks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<Acc> scratch(2 * width);
-      for (int64_t block = begin; block < end; ++block) {
-        Acc* block_sums = sums.data() + 2 * block * width;
-        run_backward(a, block * kRows, std::min(rows, (block + 1) * kRows), block_sums, block_sums + width,
-                     scratch.data(), scratch.data() + width);
-      }
-    });
-    Acc* weight_sum = static_cast<Acc*>(dweight.mutable_data_ptr());
-    Acc* bias_sum = static_cast<Acc*>(dbias.mutable_data_ptr());
-    for (int64_t block = 0; block < blocks; ++block) {
-      axpy(weight_sum, Acc(1), sums.data() + 2 * block * width, width);
-      axpy(bias_sum, Acc(1), sums.data() + (2 * block + 1) * width, width);
-    }
-  });
-  return {dx, dweight, dbias};
+  return norm_backward(
+      kOp, grad, y, x, mean, rstd, weight, p, fresh_like(x),
+      []<class X, class Acc>(const NormBackward<X, Acc>& a, Acc* dweight, Acc* dbias) {
+        const int64_t width = a.width, blocks = (a.rows + kNormRows - 1) / kNormRows;
+        std::vector<Acc> sums(2 * blocks * width, Acc(0));
+        parallel_chunks(blocks, 1, [&](int64_t begin, int64_t end) {
+          std::vector<Acc> scratch(2 * width);
+          for (int64_t block = begin; block < end; ++block) {
+            Acc* block_sums = sums.data() + 2 * block * width;
+            run_backward(a, block * kNormRows, std::min(a.rows, (block + 1) * kNormRows), block_sums,
+                         block_sums + width, scratch.data(), scratch.data() + width);
+          }
+        });
+        std::fill_n(dweight, width, Acc(0));
+        std::fill_n(dbias, width, Acc(0));
+        for (int64_t block = 0; block < blocks; ++block) {
+          axpy(dweight, Acc(1), sums.data() + 2 * block * width, width);
+          axpy(dbias, Acc(1), sums.data() + (2 * block + 1) * width, width);
+        }
+      });
 }
 
 }  // namespace

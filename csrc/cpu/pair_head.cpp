@@ -92,14 +92,19 @@ struct Arguments {
 
 template <class X>
 void run(const Arguments& a, X* out) {
+  const X *h = data<X>(kOp, "h", a.h, {kAny, kAny}), *weights = data<X>(kOp, "weights_t", a.weights_t, {kAny, kAny, kAny});
   const int64_t num_pairs = a.pairs.size(1), width = a.h.size(1), layers = a.weights_t.size(0);
-  const X* h = data<X>(kOp, "h", a.h);
-  const int64_t* ends = data<int64_t>(kOp, "pairs", a.pairs);
-  const X* branch = data<X>(kOp, "branch", a.branch);
-  const int64_t* place = data<int64_t>(kOp, "place", a.place);
-  const X *biases = data<X>(kOp, "biases", a.biases), *norm_weights = data<X>(kOp, "norm_weights", a.norm_weights);
-  const X *norm_biases = data<X>(kOp, "norm_biases", a.norm_biases), *w = data<X>(kOp, "out_weight", a.out_weight);
-  const X *weights = data<X>(kOp, "weights_t", a.weights_t), bias = *data<X>(kOp, "out_bias", a.out_bias);
+  expect_shape(kOp, "weights_t", a.weights_t, {layers, width, width});
+  expect_number(kOp, "num_pair_layers", a.num_pair_layers, 0, layers);
+  STD_TORCH_CHECK(a.branch.has_value() == a.place.has_value(), kOp, ": expected both or neither of branch and place");
+  const int64_t* ends = data<int64_t>(kOp, "pairs", a.pairs, {2, num_pairs});
+  const X* branch = data<X>(kOp, "branch", a.branch, {kAny, width});
+  const int64_t* place = data<int64_t>(kOp, "place", a.place, {num_pairs});
+  const X* biases = data<X>(kOp, "biases", a.biases, {layers, width});
+  const X* norm_weights = data<X>(kOp, "norm_weights", a.norm_weights, {layers, width});
+  const X* norm_biases = data<X>(kOp, "norm_biases", a.norm_biases, {layers, width});
+  const X* w = data<X>(kOp, "out_weight", a.out_weight, {width});
+  const X bias = *data<X>(kOp, "out_bias", a.out_bias, {1});
   const int64_t size = packed_size<X>(width, width);
   Tensor buffer = torch::stable::new_empty(a.h, {layers * size});
   X* packed = static_cast<X*>(buffer.mutable_data_ptr());
@@ -132,13 +137,15 @@ void run(const Arguments& a, X* out) {
 Tensor pair_head_cpu(Tensor h, Tensor pairs, std::optional<Tensor> branch, std::optional<Tensor> place,
                      Tensor weights_t, Tensor biases, Tensor norm_weights, Tensor norm_biases, Tensor out_weight,
                      Tensor out_bias, double eps, int64_t num_pair_layers, int64_t norm_mask, int64_t relu_mask) {
+  expect_shape(kOp, "pairs", pairs, {2, kAny});
   Tensor out = torch::stable::new_empty(h, {pairs.size(1)});
   const Arguments a{h,           pairs,      branch,   place, weights_t,       biases,    norm_weights,
                     norm_biases, out_weight, out_bias, eps,   num_pair_layers, norm_mask, relu_mask};
   if (h.scalar_type() == ScalarType::Float) {
     run<float>(a, static_cast<float*>(out.mutable_data_ptr()));
   } else {
-    STD_TORCH_CHECK(h.scalar_type() == ScalarType::Double, kOp, ": expected float32 or float64 features");
+    STD_TORCH_CHECK(h.scalar_type() == ScalarType::Double, kOp, ": expected h of dtype Float or Double, got ",
+                    h.scalar_type());
     run<double>(a, static_cast<double*>(out.mutable_data_ptr()));
   }
   return out;

@@ -24,13 +24,14 @@ inline void add_product_row(Acc* sum, const X* a, const X* b, int64_t n) {
 
 Tensor pair_product_cpu(Tensor x, Tensor pairs) {
   constexpr const char* kOp = "pair_product";
+  expect_shape(kOp, "x", x, {kAny, kAny});
+  const int64_t* source = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1);
   Tensor out = fresh(x, {num_pairs, num_features});
-  const int64_t* source = data<int64_t>(kOp, "pairs", pairs);
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    const X* rows = data<X>(kOp, "x", x);
+    const X* rows = data<X>(kOp, "x", x, {kAny, num_features});
     X* products = static_cast<X*>(out.mutable_data_ptr());
     parallel_chunks(num_pairs, 128, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
@@ -45,22 +46,24 @@ Tensor pair_product_cpu(Tensor x, Tensor pairs) {
 // tptr [N + 1] and tslot [2 B] are csr_transpose of the 2 B ends, sources first.
 Tensor pair_product_backward_cpu(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) {
   constexpr const char* kOp = "pair_product_backward";
+  expect_shape(kOp, "x", x, {kAny, kAny});
+  const int64_t* ends = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1), num_nodes = x.size(0);
+  expect_shape(kOp, "tptr", tptr, {num_nodes + 1});
+  const int64_t* starts = offsets(kOp, "tptr", tptr, 2 * num_pairs);
+  const int64_t* slots = data<int64_t>(kOp, "tslot", tslot, {2 * num_pairs});
   Tensor out = fresh_like(x);
-  const int64_t* ends = data<int64_t>(kOp, "pairs", pairs);
-  const int64_t* offsets = data<int64_t>(kOp, "tptr", tptr);
-  const int64_t* slots = data<int64_t>(kOp, "tslot", tslot);
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    const X* rows = data<X>(kOp, "x", x);
-    const X* grads = data<X>(kOp, "grad", grad);
+    const X* rows = data<X>(kOp, "x", x, {num_nodes, num_features});
+    const X* grads = data<X>(kOp, "grad", grad, {num_pairs, num_features});
     X* result = static_cast<X*>(out.mutable_data_ptr());
     parallel_chunks(num_nodes, 64, [&](int64_t begin, int64_t end) {
       std::vector<Acc> sums(num_features);
       for (int64_t node = begin; node < end; ++node) {
         std::fill(sums.begin(), sums.end(), Acc(0));
-        for (int64_t k = offsets[node]; k < offsets[node + 1]; ++k) {
+        for (int64_t k = starts[node]; k < starts[node + 1]; ++k) {
           const int64_t end_number = slots[k];
           const int64_t n = end_number < num_pairs ? end_number : end_number - num_pairs;
           const int64_t other = ends[end_number < num_pairs ? end_number + num_pairs : n];

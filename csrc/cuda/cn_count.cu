@@ -73,13 +73,11 @@ __global__ void __launch_bounds__(kThreads) count_hubs(Problem<Col, float> p, Hu
 }  // namespace
 
 template <class Col>
-Tensor cn_sizes(const char* op, const Device& device, const Csr<Col, float>& a, const Csr<Col, float>& b,
-                const Tensor& pairs, bool exclude_endpoints) {
-  Tensor out = torch::stable::new_zeros(pairs, {3, pairs.size(1)});
+Tensor cn_sizes(const char* op, const Device& device, Problem<Col, float> problem, const Tensor& pairs) {
+  Tensor out = torch::stable::new_zeros(pairs, {3, problem.num_pairs});
   int64_t* sizes = static_cast<int64_t*>(out.mutable_data_ptr());
   // With masks all of both rows is walked, otherwise the shorter one alone.
-  const int64_t walked = a.keep || b.keep || exclude_endpoints ? kCn | kLeft | kRight : kCn;
-  const auto problem = make_problem(op, a, b, pairs, exclude_endpoints, walked);
+  problem.parts = problem.masked() ? kCn | kLeft | kRight : kCn;
   HubList list(pairs, problem.num_pairs);
   launch(op, device, count_tile<Col>, {blocks_for(problem.num_pairs, kTile)}, kThreads, sizeof(TileMemory<Col>),
          problem, list.hubs(), sizes);
@@ -88,10 +86,8 @@ Tensor cn_sizes(const char* op, const Device& device, const Csr<Col, float>& a, 
   return out;
 }
 
-template Tensor cn_sizes(const char*, const Device&, const Csr<int32_t, float>&, const Csr<int32_t, float>&,
-                         const Tensor&, bool);
-template Tensor cn_sizes(const char*, const Device&, const Csr<int64_t, float>&, const Csr<int64_t, float>&,
-                         const Tensor&, bool);
+template Tensor cn_sizes(const char*, const Device&, Problem<int32_t, float>, const Tensor&);
+template Tensor cn_sizes(const char*, const Device&, Problem<int64_t, float>, const Tensor&);
 
 namespace {
 
@@ -99,13 +95,8 @@ Tensor cn_count_cuda(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a
                      std::optional<Tensor> keep_b, Tensor pairs, bool exclude_endpoints) {
   constexpr const char* kOp = "cn_count";
   const Device device(pairs);
-  std::optional<Tensor> out;
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    using Col = typename decltype(index)::type;
-    out = cn_sizes(kOp, device, make_csr<Col, float>(kOp, rowptr_a, col_a, keep_a),
-                   make_csr<Col, float>(kOp, rowptr_b, col_b, keep_b), pairs, exclude_endpoints);
-  });
-  return *out;
+  const PairArguments args{{rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints};
+  return args.dispatch(kOp, [&](const auto& problem) { return cn_sizes(kOp, device, problem, pairs); });
 }
 
 }  // namespace

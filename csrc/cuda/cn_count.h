@@ -7,7 +7,6 @@ namespace graphmem {
 
 // int64 [3, B]: as the operator cn_count.
 template <class Col>
-Tensor cn_sizes(const char* op, const Device& device, const Csr<Col, float>& a, const Csr<Col, float>& b,
-                const Tensor& pairs, bool exclude_endpoints);
+Tensor cn_sizes(const char* op, const Device& device, Problem<Col, float> problem, const Tensor& pairs);
 
 }  // namespace graphmem

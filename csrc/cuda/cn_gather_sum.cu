@@ -23,38 +23,23 @@ namespace {
 #endif
 constexpr int64_t kEntries = GRAPHMEM_BACKWARD_ENTRIES;
 
-struct Arguments {
-  Tensor rowptr_a, col_a;
-  std::optional<Tensor> keep_a, weight_a;
-  Tensor rowptr_b, col_b;
-  std::optional<Tensor> keep_b, weight_b;
-  Tensor pairs;
-  bool exclude_endpoints;
-  int64_t parts;
-
-  template <class Col, class Acc>
-  Problem<Col, Acc> problem(const char* op) const {
-    return make_problem(op, make_csr<Col, Acc>(op, rowptr_a, col_a, keep_a, weight_a),
-                        make_csr<Col, Acc>(op, rowptr_b, col_b, keep_b, weight_b), pairs, exclude_endpoints, parts);
-  }
-};
-
 Tensor cn_gather_sum_cuda(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> keep_a, std::optional<Tensor> weight_a,
                           Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b, std::optional<Tensor> weight_b,
                           Tensor pairs, Tensor x, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum";
-  const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
-                       keep_b,   weight_b, pairs,  exclude_endpoints, parts};
+  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
+                           {rowptr_b, col_b, keep_b, weight_b},
+                           pairs,
+                           exclude_endpoints,
+                           parts};
   const Device device(x);
-  Tensor out = torch::stable::new_empty(x, {count_parts(parts), pairs.size(1), x.size(1)});
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
-      using X = typename decltype(feature)::type;
-      const auto problem = args.problem<typename decltype(index)::type, typename Accumulate<X>::type>(kOp);
-      cn_gather(kOp, device, problem, pairs, data<X>(kOp, "x", x), x.size(1), static_cast<X*>(out.mutable_data_ptr()));
-    });
+  return args.dispatch(kOp, "x", x, [&](const auto& problem, auto feature) {
+    using X = typename decltype(feature)::type;
+    const X* rows = node_features<X>(kOp, x, problem.num_nodes);
+    Tensor out = torch::stable::new_empty(x, {count_parts(parts), problem.num_pairs, x.size(1)});
+    cn_gather(kOp, device, problem, pairs, rows, x.size(1), static_cast<X*>(out.mutable_data_ptr()));
+    return out;
   });
-  return out;
 }
 
 // The neighbours of pairs: pair n has the entries [ends[n - 1], ends[n]), less `base`.
@@ -122,7 +107,7 @@ class Gradient {
   using Acc = typename Accumulate<X>::type;
 
   Gradient(const char* op, const Device& device, const Problem<Col, Acc>& problem, const Tensor& pairs,
-           const Tensor& grad, Tensor& sums)
+           const X* grad, Tensor& sums)
       : op_(op), device_(device), problem_(problem), pairs_(pairs), grad_(grad), sums_(sums) {}
 
   void run() {
@@ -148,8 +133,15 @@ class Gradient {
   Tensor count_entries() {
     const auto &a = problem_.a, &b = problem_.b;
     const int64_t num_pairs = problem_.num_pairs;
-    const Tensor sizes = cn_sizes<Col>(op_, device_, {a.rowptr, a.col, a.keep, nullptr},
-                                       {b.rowptr, b.col, b.keep, nullptr}, pairs_, problem_.exclude_endpoints);
+    const Problem<Col, float> unweighted{{a.rowptr, a.col, a.keep, nullptr},
+                                         {b.rowptr, b.col, b.keep, nullptr},
+                                         problem_.source,
+                                         problem_.target,
+                                         num_pairs,
+                                         problem_.num_nodes,
+                                         problem_.exclude_endpoints,
+                                         problem_.parts};
+    const Tensor sizes = cn_sizes(op_, device_, unweighted, pairs_);
     Tensor counts = torch::stable::new_empty(pairs_, {num_pairs}), ends = torch::stable::new_empty(pairs_, {num_pairs});
     int64_t* entries = static_cast<int64_t*>(counts.mutable_data_ptr());
     launch(op_, device_, entries_of_pairs, {blocks_for(num_pairs, kThreads)}, kThreads, 0,
@@ -163,7 +155,7 @@ class Gradient {
     if (entries == 0) return;
     Tensor node = torch::stable::new_empty(pairs_, {entries}, sizeof(Col) == 4 ? ScalarType::Int : ScalarType::Long);
     Tensor row = torch::stable::new_empty(pairs_, {entries}), sorted = torch::stable::new_empty(pairs_, {entries});
-    const bool weighted = problem_.a.weight != nullptr || problem_.b.weight != nullptr;
+    const bool weighted = problem_.weighted();
     Tensor weight = torch::stable::new_empty(sums_, {weighted ? entries : 0});
     Acc* weights = weighted ? static_cast<Acc*>(weight.mutable_data_ptr()) : nullptr;
     const List<Col, Acc> list{ends_,
@@ -187,16 +179,17 @@ class Gradient {
     const int64_t* slots = static_cast<const int64_t*>(order.slot.const_data_ptr());
     int64_t* rows = static_cast<int64_t*>(sorted.mutable_data_ptr());
     launch(op_, device_, rows_in_order, {blocks_for(entries, kThreads)}, kThreads, 0, slots, list.row, entries, rows);
-    const Segments<int64_t, Acc> segments{
-        static_cast<const int64_t*>(order.ptr.const_data_ptr()), num_nodes, rows, slots, weights, nullptr};
-    segment_sums(op_, device_, segments, data<X>(op_, "grad", grad_), sums_.size(1), true,
+    const Entries<int64_t, Acc> lists{static_cast<const int64_t*>(order.ptr.const_data_ptr()), rows, slots, weights,
+                                      nullptr};
+    segment_sums(op_, device_, lists, num_nodes, grad_, sums_.size(1), true,
                  static_cast<Acc*>(sums_.mutable_data_ptr()));
   }
 
   const char* op_;
   const Device& device_;
   const Problem<Col, Acc>& problem_;
-  const Tensor &pairs_, &grad_;
+  const Tensor& pairs_;
+  const X* grad_;
   Tensor& sums_;
   const int64_t* ends_ = nullptr;
 };
@@ -206,20 +199,20 @@ Tensor cn_gather_sum_backward_cuda(Tensor rowptr_a, Tensor col_a, std::optional<
                                    std::optional<Tensor> keep_b, std::optional<Tensor> weight_b, Tensor pairs,
                                    Tensor grad, int64_t num_nodes, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum_backward";
-  const Arguments args{rowptr_a, col_a,    keep_a, weight_a,          rowptr_b, col_b,
-                       keep_b,   weight_b, pairs,  exclude_endpoints, parts};
+  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
+                           {rowptr_b, col_b, keep_b, weight_b},
+                           pairs,
+                           exclude_endpoints,
+                           parts};
   const Device device(grad);
-  Tensor sums = torch::stable::new_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    dispatch_feature(kOp, grad.scalar_type(), [&](auto feature) {
-      using Col = typename decltype(index)::type;
-      using X = typename decltype(feature)::type;
-      const auto problem = args.problem<Col, typename Accumulate<X>::type>(kOp);
-      Gradient<Col, X>(kOp, device, problem, pairs, grad, sums).run();
-    });
+  return args.dispatch(kOp, "grad", grad, [&]<class Col, class Acc>(const Problem<Col, Acc>& problem, auto feature) {
+    using X = typename decltype(feature)::type;
+    expect_number(kOp, "num_nodes", num_nodes, problem.num_nodes);
+    const X* rows = data<X>(kOp, "grad", grad, {count_parts(parts), problem.num_pairs, kAny});
+    Tensor sums = torch::stable::new_zeros(grad, {num_nodes, grad.size(2)}, accumulate_dtype(grad.scalar_type()));
+    Gradient<Col, X>(kOp, device, problem, pairs, rows, sums).run();
+    return std::is_same_v<X, Acc> ? sums : torch::stable::to(sums, grad.scalar_type());
   });
-  if (sums.scalar_type() == grad.scalar_type()) return sums;
-  return torch::stable::to(sums, grad.scalar_type());
 }
 
 }  // namespace

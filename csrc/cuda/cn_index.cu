@@ -53,18 +53,15 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cuda(Tensor rowptr_a, Tensor col_a, 
                                                  int64_t total, int64_t num_cn) {
   constexpr const char* kOp = "cn_index";
   const Device device(pairs);
-  const int64_t num_pairs = pairs.size(1);
-  Tensor idx = torch::stable::new_empty(col_a, {total});
-  Tensor slot = torch::stable::new_empty(pairs, {total});
-  Tensor slot_b = torch::stable::new_empty(pairs, {num_cn});
-  STD_TORCH_CHECK(ptr.size(0) == count_parts(parts) && ptr.size(1) == num_pairs + 1, kOp, ": expected ptr of shape [",
-                  count_parts(parts), ", ", num_pairs + 1, "], got [", ptr.size(0), ", ", ptr.size(1), "]");
-  dispatch_index(kOp, col_a.scalar_type(), [&](auto index) {
-    using Col = typename decltype(index)::type;
-    const auto problem =
-        make_problem(kOp, make_csr<Col, float>(kOp, rowptr_a, col_a, keep_a),
-                     make_csr<Col, float>(kOp, rowptr_b, col_b, keep_b), pairs, exclude_endpoints, parts);
-    const Out<Col> out{data<int64_t>(kOp, "ptr", ptr), static_cast<Col*>(idx.mutable_data_ptr()),
+  const PairArguments args{
+      {rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints, parts};
+  return args.dispatch(kOp, [&]<class Col>(const Problem<Col, float>& problem) {
+    const int64_t num_pairs = problem.num_pairs;
+    const int64_t* starts = part_offsets(kOp, ptr, parts, num_pairs, total, num_cn);
+    Tensor idx = torch::stable::new_empty(col_a, {total});
+    Tensor slot = torch::stable::new_empty(pairs, {total});
+    Tensor slot_b = torch::stable::new_empty(pairs, {num_cn});
+    const Out<Col> out{starts, static_cast<Col*>(idx.mutable_data_ptr()),
                        static_cast<int64_t*>(slot.mutable_data_ptr()),
                        static_cast<int64_t*>(slot_b.mutable_data_ptr())};
     HubList list(pairs, num_pairs);
@@ -72,8 +69,8 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cuda(Tensor rowptr_a, Tensor col_a, 
            list.hubs(), out);
     launch(kOp, device, index_hubs<Col>, {std::min(num_pairs, 4 * device.multiprocessors())}, kThreads,
            kThreads / 32 * sizeof(int), problem, list.hubs(), out);
+    return std::tuple(idx, slot, slot_b);
   });
-  return {idx, slot, slot_b};
 }
 
 }  // namespace

@@ -67,17 +67,19 @@ namespace {
 std::tuple<Tensor, Tensor, Tensor> csr_transpose_cuda(Tensor ptr, Tensor idx, int64_t num_cols) {
   constexpr const char* kOp = "csr_transpose";
   const Device device(ptr);
-  const int64_t num_rows = ptr.size(0) - 1, entries = idx.size(0);
-  Tensor trow = torch::stable::new_empty(idx, {entries});
-  std::optional<ByColumn> found;
-  dispatch_index(kOp, idx.scalar_type(), [&](auto index) {
+  expect_number(kOp, "num_cols", num_cols);
+  return dispatch_index(kOp, "idx", idx, [&](auto index) {
     using Col = typename decltype(index)::type;
-    found = by_column(kOp, device, ptr, data<Col>(kOp, "idx", idx), entries, num_cols);
-    launch(kOp, device, rows_of_entries<Col>, {blocks_for(entries, kThreads)}, kThreads, 0,
-           data<int64_t>(kOp, "ptr", ptr), num_rows, static_cast<const int64_t*>(found->slot.const_data_ptr()), entries,
+    const Col* columns = data<Col>(kOp, "idx", idx, {kAny});
+    const int64_t entries = idx.size(0);
+    const int64_t* lists = offsets(kOp, "ptr", ptr, entries);
+    Tensor trow = torch::stable::new_empty(idx, {entries});
+    const ByColumn found = by_column(kOp, device, ptr, columns, entries, num_cols);
+    launch(kOp, device, rows_of_entries<Col>, {blocks_for(entries, kThreads)}, kThreads, 0, lists, ptr.size(0) - 1,
+           static_cast<const int64_t*>(found.slot.const_data_ptr()), entries,
            static_cast<Col*>(trow.mutable_data_ptr()));
+    return std::tuple(found.ptr, trow, found.slot);
   });
-  return {found->ptr, trow, found->slot};
 }
 
 }  // namespace

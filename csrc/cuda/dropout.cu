@@ -1,10 +1,8 @@
 // dropout: inverted dropout with a counter-based mask, optionally followed by ReLU; see cpu/dropout.cpp. A block of threads
 // takes 4,096 elements, which lie in one block of draws, so that a thread mixes one key.
-#include <cmath>
 #include <limits>
 
-#include "common/dispatch.h"
-#include "common/random.h"
+#include "common/dropout.h"
 #include "cuda/runtime.h"
 
 namespace graphmem {
@@ -36,15 +34,14 @@ __global__ void dropout_relu_backward_kernel(const T* grad, const T* y, int64_t 
 
 Tensor dropout_cuda(Tensor x, double p, int64_t seed, bool relu) {
   constexpr const char* kOp = "dropout";
-  STD_TORCH_CHECK(p >= 0 && p < 1, kOp, ": expected p in [0, 1), got ", p);
+  const DropRate rate = drop_rate(kOp, p);
   const Device device(x);
   Tensor out = torch::stable::empty_like(x);
-  const uint32_t threshold = static_cast<uint32_t>(std::floor(p * 4294967296.0));
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    launch(kOp, device, dropout_kernel<X, Acc>, {blocks_for(x.numel(), kChunk)}, kThreads, 0, data<X>(kOp, "x", x),
-           x.numel(), threshold, static_cast<Acc>(1.0 / (1.0 - p)), static_cast<uint64_t>(seed),
+    launch(kOp, device, dropout_kernel<X, Acc>, {blocks_for(x.numel(), kChunk)}, kThreads, 0, data<X>(kOp, "x", x, x.sizes()),
+           x.numel(), rate.threshold, static_cast<Acc>(rate.scale), static_cast<uint64_t>(seed),
            relu ? Acc(0) : std::numeric_limits<Acc>::quiet_NaN(), static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;
@@ -54,11 +51,11 @@ Tensor dropout_relu_backward_cuda(Tensor grad, Tensor y, double p) {
   constexpr const char* kOp = "dropout_relu_backward";
   const Device device(y);
   Tensor out = torch::stable::empty_like(y);
-  dispatch_feature(kOp, y.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "y", y, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
     launch(kOp, device, dropout_relu_backward_kernel<X, Acc>, {blocks_for(y.numel(), kThreads)}, kThreads, 0,
-           data<X>(kOp, "grad", grad), data<X>(kOp, "y", y), y.numel(), static_cast<Acc>(1.0 / (1.0 - p)),
+           data<X>(kOp, "grad", grad, y.sizes()), data<X>(kOp, "y", y, y.sizes()), y.numel(), static_cast<Acc>(drop_rate(kOp, p).scale),
            static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;

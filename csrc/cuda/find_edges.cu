@@ -15,13 +15,14 @@ __global__ void find_edges_kernel(const int64_t* rowptr, const Col* col, const i
 Tensor find_edges_cuda(Tensor rowptr, Tensor col, Tensor pairs) {
   constexpr const char* kOp = "find_edges";
   const Device device(pairs);
+  const int64_t* ends = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1);
   Tensor out = torch::stable::new_empty(pairs, {num_pairs});
-  dispatch_index(kOp, col.scalar_type(), [&](auto index) {
+  dispatch_index(kOp, "col", col, [&](auto index) {
     using Col = typename decltype(index)::type;
-    launch(kOp, device, find_edges_kernel<Col>, {blocks_for(num_pairs, kThreads)}, kThreads, 0,
-           data<int64_t>(kOp, "rowptr", rowptr), data<Col>(kOp, "col", col), data<int64_t>(kOp, "pairs", pairs),
-           num_pairs, static_cast<int64_t*>(out.mutable_data_ptr()));
+    const auto graph = make_csr<Col, float>(kOp, {}, rowptr, col);
+    launch(kOp, device, find_edges_kernel<Col>, {blocks_for(num_pairs, kThreads)}, kThreads, 0, graph.rowptr, graph.col,
+           ends, num_pairs, static_cast<int64_t*>(out.mutable_data_ptr()));
   });
   return out;
 }

@@ -35,12 +35,14 @@ __global__ void product_gradients(const X* grad, const X* x, const int64_t* ends
 Tensor pair_product_cuda(Tensor x, Tensor pairs) {
   constexpr const char* kOp = "pair_product";
   const Device device(x);
+  expect_shape(kOp, "x", x, {kAny, kAny});
+  const int64_t* ends = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1);
   Tensor out = torch::stable::new_empty(x, {num_pairs, num_features});
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     launch(kOp, device, products<X, typename Accumulate<X>::type>, {blocks_for(num_pairs * num_features, kThreads)},
-           kThreads, 0, data<X>(kOp, "x", x), data<int64_t>(kOp, "pairs", pairs), num_pairs, num_features,
+           kThreads, 0, data<X>(kOp, "x", x, {kAny, num_features}), ends, num_pairs, num_features,
            static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;
@@ -50,13 +52,18 @@ Tensor pair_product_cuda(Tensor x, Tensor pairs) {
 Tensor pair_product_backward_cuda(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) {
   constexpr const char* kOp = "pair_product_backward";
   const Device device(x);
+  expect_shape(kOp, "x", x, {kAny, kAny});
+  const int64_t* ends = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
+  const int64_t num_pairs = pairs.size(1), num_features = x.size(1), num_nodes = x.size(0);
+  expect_shape(kOp, "tptr", tptr, {num_nodes + 1});
+  const int64_t* starts = offsets(kOp, "tptr", tptr, 2 * num_pairs);
+  const int64_t* slots = data<int64_t>(kOp, "tslot", tslot, {2 * num_pairs});
   Tensor out = torch::stable::empty_like(x);
-  dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
+  dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     launch(kOp, device, product_gradients<X, typename Accumulate<X>::type>, {blocks_for(x.numel(), kThreads)}, kThreads,
-           0, data<X>(kOp, "grad", grad), data<X>(kOp, "x", x), data<int64_t>(kOp, "pairs", pairs), pairs.size(1),
-           data<int64_t>(kOp, "tptr", tptr), data<int64_t>(kOp, "tslot", tslot), x.size(0), x.size(1),
-           static_cast<X*>(out.mutable_data_ptr()));
+           0, data<X>(kOp, "grad", grad, {num_pairs, num_features}), data<X>(kOp, "x", x, {num_nodes, num_features}),
+           ends, num_pairs, starts, slots, num_nodes, num_features, static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;
 }

@@ -6,8 +6,7 @@
 // they have not been measured on a device.
 #pragma once
 
-#include "common/dispatch.h"
-#include "common/parts.h"
+#include "common/problem.h"
 #include "cuda/group.h"
 
 namespace graphmem {
@@ -16,22 +15,6 @@ constexpr int kTile = 32;
 constexpr int64_t kSmall = 8, kMedium = 1024;
 // Entries of a source's row that fit beside the other buffers.
 constexpr int64_t kStaged = 1024;
-
-template <class Col, class Weight>
-struct Problem {
-  Csr<Col, Weight> a, b;
-  const int64_t *source, *target;
-  int64_t num_pairs;
-  bool exclude_endpoints;
-  int64_t parts;
-};
-
-template <class Col, class Weight>
-Problem<Col, Weight> make_problem(const char* op, const Csr<Col, Weight>& a, const Csr<Col, Weight>& b,
-                                  const Tensor& pairs, bool exclude_endpoints, int64_t parts) {
-  const int64_t* ends = data<int64_t>(op, "pairs", pairs);
-  return {a, b, ends, ends + pairs.size(1), pairs.size(1), exclude_endpoints, parts};
-}
 
 // One row: `col` counts from the row's start, and may lie in shared memory.
 template <class Col>

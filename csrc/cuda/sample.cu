@@ -22,12 +22,16 @@ std::tuple<Tensor, Tensor> sample_rows_cuda(Tensor ptr, Tensor out_ptr, int64_t 
                                             Tensor row_key, bool replace) {
   constexpr const char* kOp = "sample_rows";
   const Device device(ptr);
-  const int64_t num_rows = ptr.size(0) - 1;
+  expect_number(kOp, "total", total);
+  expect_number(kOp, "k", k, 1, INT64_MAX);
+  const int64_t* starts = data<int64_t>(kOp, "ptr", ptr, {kAny});
+  const int64_t* out_starts = offsets(kOp, "out_ptr", out_ptr, total);
+  const int64_t num_rows = out_ptr.size(0) - 1;
+  expect_shape(kOp, "ptr", ptr, {num_rows + 1});
+  const int64_t* keys = data<int64_t>(kOp, "row_key", row_key, {num_rows});
   Tensor pos = torch::stable::new_empty(ptr, {total});
   Tensor weight = torch::stable::new_empty(ptr, {total}, ScalarType::Float);
-  launch(kOp, device, sample_rows_kernel, {blocks_for(num_rows, kThreads)}, kThreads, 0, data<int64_t>(kOp, "ptr", ptr),
-         data<int64_t>(kOp, "out_ptr", out_ptr), num_rows, k, static_cast<uint64_t>(seed),
-         data<int64_t>(kOp, "row_key", row_key), replace, static_cast<int64_t*>(pos.mutable_data_ptr()),
+  launch(kOp, device, sample_rows_kernel, {blocks_for(num_rows, kThreads)}, kThreads, 0, starts, out_starts, num_rows, k, static_cast<uint64_t>(seed), keys, replace, static_cast<int64_t*>(pos.mutable_data_ptr()),
          static_cast<float*>(weight.mutable_data_ptr()));
   return {pos, weight};
 }
@@ -44,14 +48,17 @@ __global__ void sample_non_edges_kernel(const int64_t* rowptr, const Col* col, u
 Tensor sample_non_edges_cuda(Tensor rowptr, Tensor col, int64_t num_nodes, int64_t start, int64_t count, int64_t seed) {
   constexpr const char* kOp = "sample_non_edges";
   const Device device(rowptr);
-  Tensor out = torch::stable::new_empty(rowptr, {2, count});
-  dispatch_index(kOp, col.scalar_type(), [&](auto index) {
+  expect_number(kOp, "count", count);
+  return dispatch_index(kOp, "col", col, [&](auto index) {
     using Col = typename decltype(index)::type;
-    launch(kOp, device, sample_non_edges_kernel<Col>, {blocks_for(count, kThreads)}, kThreads, 0,
-           data<int64_t>(kOp, "rowptr", rowptr), data<Col>(kOp, "col", col), static_cast<uint64_t>(num_nodes),
-           static_cast<uint64_t>(seed), start, count, static_cast<int64_t*>(out.mutable_data_ptr()));
+    const auto graph = make_csr<Col, float>(kOp, {}, rowptr, col);
+    expect_number(kOp, "num_nodes", num_nodes, rowptr.size(0) - 1, rowptr.size(0) - 1);
+    Tensor out = torch::stable::new_empty(rowptr, {2, count});
+    launch(kOp, device, sample_non_edges_kernel<Col>, {blocks_for(count, kThreads)}, kThreads, 0, graph.rowptr,
+           graph.col, static_cast<uint64_t>(num_nodes), static_cast<uint64_t>(seed), start, count,
+           static_cast<int64_t*>(out.mutable_data_ptr()));
+    return out;
   });
-  return out;
 }
 
 }  // namespace

@@ -10,23 +10,23 @@ namespace {
 
 template <int kLanes, int kPack, class Index, class X, class Acc, class Out>
 __global__ void __launch_bounds__(kThreads)
-    sum_segments(Segments<Index, Acc> segments, const X* x, int64_t num_features, bool add, Out* out) {
+    sum_segments(Entries<Index, Acc> lists, int64_t count, const X* x, int64_t num_features, bool add, Out* out) {
   const Lanes<kLanes> group;
   const int64_t s = global_thread() / kLanes;
-  if (s >= segments.count) return;
+  if (s >= count) return;
   using Slice = Sums<kLanes, kPack, 1, Acc>;
   Slice sums(group.rank(), int64_t{blockIdx.y} * Slice::kSlice, num_features);
   Out* row = out + s * num_features;
   if (add) sums.start_from(row);
-  const int64_t first = segments.ptr[s];
-  const auto entry = [&](int64_t k) { return segments.slot == nullptr ? first + k : segments.slot[first + k]; };
+  const int64_t first = lists.ptr[s];
+  const auto entry = [&](int64_t k) { return lists.slot == nullptr ? first + k : lists.slot[first + k]; };
   sums.add(
-      segments.ptr[s + 1] - first,
+      lists.ptr[s + 1] - first,
       [&](int64_t k) {
-        const bool kept = segments.keep == nullptr || segments.keep[entry(k)];
-        return kept ? x + int64_t{segments.idx[first + k]} * num_features : nullptr;
+        const bool kept = lists.keep == nullptr || lists.keep[entry(k)];
+        return kept ? x + int64_t{lists.idx[first + k]} * num_features : nullptr;
       },
-      [&](int64_t k) { return segments.weight == nullptr ? Acc(1) : segments.weight[entry(k)]; });
+      [&](int64_t k) { return lists.weight == nullptr ? Acc(1) : lists.weight[entry(k)]; });
   sums.store(row);
 }
 
@@ -64,21 +64,21 @@ __global__ void __launch_bounds__(32 * kDotWarps)
 }  // namespace
 
 template <class Index, class X, class Out>
-void segment_sums(const char* op, const Device& device, const Segments<Index, typename Accumulate<X>::type>& segments,
-                  const X* x, int64_t num_features, bool add, Out* out) {
+void segment_sums(const char* op, const Device& device, const Entries<Index, typename Accumulate<X>::type>& lists,
+                  int64_t count, const X* x, int64_t num_features, bool add, Out* out) {
   using Acc = typename Accumulate<X>::type;
   const bool fours = by_four(x, num_features) && by_four(out, num_features);
   const int64_t pack = fours ? 4 : 1, lanes = num_features <= 8 * pack ? 8 : 32;
   const auto kernel = lanes == 8
                           ? (fours ? sum_segments<8, 4, Index, X, Acc, Out> : sum_segments<8, 1, Index, X, Acc, Out>)
                           : (fours ? sum_segments<32, 4, Index, X, Acc, Out> : sum_segments<32, 1, Index, X, Acc, Out>);
-  launch(op, device, kernel, {blocks_for(segments.count, kThreads / lanes), blocks_for(num_features, lanes * pack)},
-         kThreads, 0, segments, x, num_features, add, out);
+  launch(op, device, kernel, {blocks_for(count, kThreads / lanes), blocks_for(num_features, lanes * pack)},
+         kThreads, 0, lists, count, x, num_features, add, out);
 }
 
 #define GRAPHMEM_SEGMENT_SUMS(Index, X, Out)                                                                   \
-  template void segment_sums(const char*, const Device&, const Segments<Index, typename Accumulate<X>::type>&, \
-                             const X*, int64_t, bool, Out*);
+  template void segment_sums(const char*, const Device&, const Entries<Index, typename Accumulate<X>::type>&, \
+                             int64_t, const X*, int64_t, bool, Out*);
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
 // For the gradient of cn_gather_sum, whose sums are rounded when all are added.
@@ -91,44 +91,32 @@ GRAPHMEM_SEGMENT_SUMS(int64_t, Half, float)
 namespace {
 
 Tensor segment_gather_sum_cuda(Tensor ptr, Tensor idx, std::optional<Tensor> slot, std::optional<Tensor> weight,
-                               std::optional<Tensor> keep, Tensor x, std::optional<Tensor>, std::optional<Tensor>,
-                               std::optional<Tensor>) {
+                               std::optional<Tensor> keep, Tensor x, std::optional<Tensor> tptr,
+                               std::optional<Tensor> trow, std::optional<Tensor> tslot) {
   constexpr const char* kOp = "segment_gather_sum";
+  const SegmentArguments args{ptr, idx, slot, weight, keep, x, tptr, trow, tslot};
   const Device device(x);
-  const int64_t num_segments = ptr.size(0) - 1, num_features = x.size(1);
-  Tensor out = torch::stable::new_empty(x, {num_segments, num_features});
-  dispatch_index(kOp, idx.scalar_type(), [&](auto index) {
-    dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
-      using Index = typename decltype(index)::type;
-      using X = typename decltype(feature)::type;
-      using Acc = typename Accumulate<X>::type;
-      const Segments<Index, Acc> segments{data<int64_t>(kOp, "ptr", ptr),   num_segments,
-                                          data<Index>(kOp, "idx", idx),     data<int64_t>(kOp, "slot", slot),
-                                          data<Acc>(kOp, "weight", weight), data<bool>(kOp, "keep", keep)};
-      segment_sums(kOp, device, segments, data<X>(kOp, "x", x), num_features, false,
-                   static_cast<X*>(out.mutable_data_ptr()));
-    });
+  return args.dispatch(kOp, [&]<class X>(const auto& lists, int64_t count, const X* rows) {
+    Tensor out = torch::stable::new_empty(x, {count, x.size(1)});
+    segment_sums(kOp, device, lists, count, rows, x.size(1), false, static_cast<X*>(out.mutable_data_ptr()));
+    return out;
   });
-  return out;
 }
 
 Tensor segment_gather_dot_cuda(Tensor ptr, Tensor idx, std::optional<Tensor> keep, Tensor x, Tensor grad) {
   constexpr const char* kOp = "segment_gather_dot";
+  const SegmentArguments args{ptr, idx, std::nullopt, std::nullopt, keep, x};
   const Device device(x);
-  const int64_t num_segments = ptr.size(0) - 1, entries = idx.size(0);
-  Tensor out = torch::stable::new_empty(x, {entries}, accumulate_dtype(x.scalar_type()));
-  dispatch_index(kOp, idx.scalar_type(), [&](auto index) {
-    dispatch_feature(kOp, x.scalar_type(), [&](auto feature) {
-      using Index = typename decltype(index)::type;
-      using X = typename decltype(feature)::type;
-      using Acc = typename Accumulate<X>::type;
-      launch(kOp, device, dot_entries<Index, X, Acc>, {blocks_for(entries, 32 * kDotWarps)}, 32 * kDotWarps,
-             kDotWarps * 32 * 33 * sizeof(Acc), data<int64_t>(kOp, "ptr", ptr), num_segments,
-             data<Index>(kOp, "idx", idx), data<bool>(kOp, "keep", keep), entries, data<X>(kOp, "x", x),
-             data<X>(kOp, "grad", grad), x.size(1), static_cast<Acc*>(out.mutable_data_ptr()));
-    });
+  return args.dispatch(kOp, [&]<class Index, class Acc, class X>(const Entries<Index, Acc>& lists, int64_t count,
+                                                                 const X* rows) {
+    const int64_t entries = idx.size(0);
+    const X* grads = data<X>(kOp, "grad", grad, {count, x.size(1)});
+    Tensor out = torch::stable::new_empty(x, {entries}, accumulate_dtype(x.scalar_type()));
+    launch(kOp, device, dot_entries<Index, X, Acc>, {blocks_for(entries, 32 * kDotWarps)}, 32 * kDotWarps,
+           kDotWarps * 32 * 33 * sizeof(Acc), lists.ptr, count, lists.idx, lists.keep, entries, rows, grads, x.size(1),
+           static_cast<Acc*>(out.mutable_data_ptr()));
+    return out;
   });
-  return out;
 }
 
 }  // namespace
