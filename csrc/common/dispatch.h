@@ -106,8 +106,9 @@ inline const int64_t* offsets(const char* op, const char* name, const Tensor& t,
   const int64_t count = t.size(0);
   STD_TORCH_CHECK(count > 0, op, ": expected ", name, " of shape [1 or more], got [0]");
   if constexpr (kOnHost) {
-    STD_TORCH_CHECK(ptr[0] == 0 && ptr[count - 1] == entries, op, ": expected ", name, " of shape ", shape_text(t.sizes()),
-                    " with offsets from 0 to ", entries, ", got ", ptr[0], " to ", ptr[count - 1]);
+    STD_TORCH_CHECK(ptr[0] == 0 && ptr[count - 1] == entries, op, ": expected ", name, " of shape ",
+                    shape_text(t.sizes()), " with offsets from 0 to ", entries, ", got ", ptr[0], " to ",
+                    ptr[count - 1]);
   }
   return ptr;
 }

@@ -24,10 +24,8 @@ inline DropRate drop_rate(const char* op, double p) {
 // Rows whose gradients of weight and bias are added up before those of other rows.
 constexpr int64_t kNormRows = 64;
 
-template <class X_, class Acc_>
+template <class X, class Acc>
 struct NormForward {
-  using X = X_;
-  using Acc = Acc_;
   const X* x;
   const Acc *weight, *bias;
   Acc eps, scale;
@@ -38,10 +36,8 @@ struct NormForward {
   Acc *mean, *rstd;
 };
 
-template <class X_, class Acc_>
+template <class X, class Acc>
 struct NormBackward {
-  using X = X_;
-  using Acc = Acc_;
   const X *grad, *y, *x;
   const Acc *mean, *rstd, *weight;
   Acc scale;

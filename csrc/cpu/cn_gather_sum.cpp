@@ -195,11 +195,8 @@ Tensor cn_gather_sum_cpu(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> ke
                          Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b, std::optional<Tensor> weight_b,
                          Tensor pairs, Tensor x, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum";
-  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
-                           {rowptr_b, col_b, keep_b, weight_b},
-                           pairs,
-                           exclude_endpoints,
-                           parts};
+  const PairArguments args{
+      {rowptr_a, col_a, keep_a, weight_a}, {rowptr_b, col_b, keep_b, weight_b}, pairs, exclude_endpoints, parts};
   return args.dispatch(kOp, "x", x, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
     const X* rows = node_features<X>(kOp, x, problem.num_nodes);
@@ -214,11 +211,8 @@ Tensor cn_gather_sum_backward_cpu(Tensor rowptr_a, Tensor col_a, std::optional<T
                                   std::optional<Tensor> keep_b, std::optional<Tensor> weight_b, Tensor pairs,
                                   Tensor grad, int64_t num_nodes, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum_backward";
-  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
-                           {rowptr_b, col_b, keep_b, weight_b},
-                           pairs,
-                           exclude_endpoints,
-                           parts};
+  const PairArguments args{
+      {rowptr_a, col_a, keep_a, weight_a}, {rowptr_b, col_b, keep_b, weight_b}, pairs, exclude_endpoints, parts};
   return args.dispatch(kOp, "grad", grad, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;

@@ -19,8 +19,7 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cpu(Tensor rowptr_a, Tensor col_a, s
                                                 Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b,
                                                 Tensor pairs, bool exclude_endpoints, int64_t parts, Tensor ptr,
                                                 int64_t total, int64_t num_cn) {
-  const PairArguments args{
-      {rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints, parts};
+  const PairArguments args{{rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints, parts};
   return args.dispatch(kOp, [&]<class Col>(const Problem<Col, float>& p) {
     const auto &a = p.a, &b = p.b;
     const int64_t num_pairs = p.num_pairs, *source = p.source, *target = p.target;

@@ -29,6 +29,9 @@ std::tuple<Tensor, Tensor, Tensor> csr_transpose_cpu(Tensor ptr, Tensor idx, int
     for (int64_t c = 0; c < num_cols; ++c) starts[c + 1] += starts[c];
     // starts[c] serves as the cursor of column c; afterwards it holds the end, so shift back by one column.
     for (int64_t r = 0; r < num_rows; ++r) {
+      // Rows that overlap would be written beyond the end.
+      STD_TORCH_CHECK(lists[r] <= lists[r + 1], kOp, ": expected ptr with offsets that never decrease, got ", lists[r],
+                      " before ", lists[r + 1]);
       for (int64_t k = lists[r]; k < lists[r + 1]; ++k) {
         const int64_t at = starts[columns[k]]++;
         rows[at] = static_cast<Col>(r);

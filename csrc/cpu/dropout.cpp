@@ -1,11 +1,12 @@
 // dropout: inverted dropout with a counter-based mask, optionally followed by ReLU, in one pass. Nothing but the seed is
 // stored: the mask is drawn again in the backward pass, and with ReLU it can be read off the output.
 // Why not the framework's: its generator is sequential and cost as much as the matrix product beside it.
+#include "common/dropout.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <limits>
 
-#include "common/dropout.h"
 #include "cpu/fresh.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"

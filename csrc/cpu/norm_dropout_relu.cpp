@@ -72,12 +72,13 @@ GRAPHMEM_INLINE void forward_row(const NormForward<X, Acc>& a, int64_t r) {
 
 // One row; `dweight` and `dbias` are the sums of the row's block.
 template <class X, class Acc>
-GRAPHMEM_INLINE void backward_row(const NormBackward<X, Acc>& a, int64_t r, Acc* dweight, Acc* dbias, Acc* dy, Acc* xhat) {
+GRAPHMEM_INLINE void backward_row(const NormBackward<X, Acc>& a, int64_t r, Acc* dweight, Acc* dbias, Acc* dy,
+                                  Acc* xhat) {
   const int64_t at = r * a.width;
-  const Acc rstd = a.rstd[r];
+  const Acc mean = a.mean[r], rstd = a.rstd[r];
   for (int64_t f = 0; f < a.width; ++f) {
     const Acc masked = a.masked(at + f);
-    xhat[f] = a.xhat(at + f, r);
+    xhat[f] = (static_cast<Acc>(a.x[at + f]) - mean) * rstd;
     dweight[f] += masked * xhat[f];
     dbias[f] += masked;
     dy[f] = masked * a.weight[f];
@@ -89,13 +90,13 @@ GRAPHMEM_INLINE void backward_row(const NormBackward<X, Acc>& a, int64_t r, Acc*
 }
 
 // Function multiversioning does not reach into templates, so each dtype has clones of its own.
-#define GRAPHMEM_NORM_CLONES(X, Acc)                                                                                 \
-  GRAPHMEM_CLONES void run_forward(const NormForward<X, Acc>& a, int64_t begin, int64_t end) {                           \
-    for (int64_t r = begin; r < end; ++r) forward_row(a, r);                                                         \
-  }                                                                                                                  \
-  GRAPHMEM_CLONES void run_backward(const NormBackward<X, Acc>& a, int64_t begin, int64_t end, Acc* dweight, Acc* dbias, \
-                                    Acc* dy, Acc* xhat) {                                                            \
-    for (int64_t r = begin; r < end; ++r) backward_row(a, r, dweight, dbias, dy, xhat);                              \
+#define GRAPHMEM_NORM_CLONES(X, Acc)                                                                         \
+  GRAPHMEM_CLONES void run_forward(const NormForward<X, Acc>& a, int64_t begin, int64_t end) {               \
+    for (int64_t r = begin; r < end; ++r) forward_row(a, r);                                                 \
+  }                                                                                                          \
+  GRAPHMEM_CLONES void run_backward(const NormBackward<X, Acc>& a, int64_t begin, int64_t end, Acc* dweight, \
+                                    Acc* dbias, Acc* dy, Acc* xhat) {                                        \
+    for (int64_t r = begin; r < end; ++r) backward_row(a, r, dweight, dbias, dy, xhat);                      \
   }
 GRAPHMEM_NORM_CLONES(float, float)
 GRAPHMEM_NORM_CLONES(double, double)
@@ -114,26 +115,25 @@ std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_cpu(Tensor x, Tensor weight
 std::tuple<Tensor, Tensor, Tensor> norm_dropout_relu_backward_cpu(Tensor grad, Tensor y, Tensor x, Tensor mean,
                                                                   Tensor rstd, Tensor weight, double p) {
   constexpr const char* kOp = "norm_dropout_relu_backward";
-  return norm_backward(
-      kOp, grad, y, x, mean, rstd, weight, p, fresh_like(x),
-      []<class X, class Acc>(const NormBackward<X, Acc>& a, Acc* dweight, Acc* dbias) {
-        const int64_t width = a.width, blocks = (a.rows + kNormRows - 1) / kNormRows;
-        std::vector<Acc> sums(2 * blocks * width, Acc(0));
-        parallel_chunks(blocks, 1, [&](int64_t begin, int64_t end) {
-          std::vector<Acc> scratch(2 * width);
-          for (int64_t block = begin; block < end; ++block) {
-            Acc* block_sums = sums.data() + 2 * block * width;
-            run_backward(a, block * kNormRows, std::min(a.rows, (block + 1) * kNormRows), block_sums,
-                         block_sums + width, scratch.data(), scratch.data() + width);
-          }
-        });
-        std::fill_n(dweight, width, Acc(0));
-        std::fill_n(dbias, width, Acc(0));
-        for (int64_t block = 0; block < blocks; ++block) {
-          axpy(dweight, Acc(1), sums.data() + 2 * block * width, width);
-          axpy(dbias, Acc(1), sums.data() + (2 * block + 1) * width, width);
-        }
-      });
+  return norm_backward(kOp, grad, y, x, mean, rstd, weight, p, fresh_like(x),
+                       []<class X, class Acc>(const NormBackward<X, Acc>& a, Acc* dweight, Acc* dbias) {
+                         const int64_t width = a.width, blocks = (a.rows + kNormRows - 1) / kNormRows;
+                         std::vector<Acc> sums(2 * blocks * width, Acc(0));
+                         parallel_chunks(blocks, 1, [&](int64_t begin, int64_t end) {
+                           std::vector<Acc> scratch(2 * width);
+                           for (int64_t block = begin; block < end; ++block) {
+                             Acc* block_sums = sums.data() + 2 * block * width;
+                             run_backward(a, block * kNormRows, std::min(a.rows, (block + 1) * kNormRows), block_sums,
+                                          block_sums + width, scratch.data(), scratch.data() + width);
+                           }
+                         });
+                         std::fill_n(dweight, width, Acc(0));
+                         std::fill_n(dbias, width, Acc(0));
+                         for (int64_t block = 0; block < blocks; ++block) {
+                           axpy(dweight, Acc(1), sums.data() + 2 * block * width, width);
+                           axpy(dbias, Acc(1), sums.data() + (2 * block + 1) * width, width);
+                         }
+                       });
 }
 
 }  // namespace

@@ -92,7 +92,8 @@ struct Arguments {
 
 template <class X>
 void run(const Arguments& a, X* out) {
-  const X *h = data<X>(kOp, "h", a.h, {kAny, kAny}), *weights = data<X>(kOp, "weights_t", a.weights_t, {kAny, kAny, kAny});
+  const X *h = data<X>(kOp, "h", a.h, {kAny, kAny}),
+          *weights = data<X>(kOp, "weights_t", a.weights_t, {kAny, kAny, kAny});
   const int64_t num_pairs = a.pairs.size(1), width = a.h.size(1), layers = a.weights_t.size(0);
   expect_shape(kOp, "weights_t", a.weights_t, {layers, width, width});
   expect_number(kOp, "num_pair_layers", a.num_pair_layers, 0, layers);

@@ -28,8 +28,8 @@ std::tuple<Tensor, Tensor> sample_rows_cpu(Tensor ptr, Tensor out_ptr, int64_t t
   float* weights = static_cast<float*>(weight.mutable_data_ptr());
   parallel_chunks(num_rows, 512, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      sample_row(starts[r], starts[r + 1] - starts[r], k, static_cast<uint64_t>(seed),
-                 static_cast<uint64_t>(keys[r]), replace, positions + out_starts[r], weights + out_starts[r]);
+      sample_row(starts[r], starts[r + 1] - starts[r], k, static_cast<uint64_t>(seed), static_cast<uint64_t>(keys[r]),
+                 replace, positions + out_starts[r], weights + out_starts[r]);
     }
   });
   return {pos, weight};

@@ -74,7 +74,8 @@ __global__ void __launch_bounds__(kThreads) count_hubs(Problem<Col, float> p, Hu
 
 template <class Col>
 Tensor cn_sizes(const char* op, const Device& device, Problem<Col, float> problem, const Tensor& pairs) {
-  Tensor out = torch::stable::new_zeros(pairs, {3, problem.num_pairs});
+  const int64_t shape[] = {3, problem.num_pairs};  // nvcc 13.0 spoils a braced list of a template's argument
+  Tensor out = torch::stable::new_zeros(pairs, Shape(shape, 2));
   int64_t* sizes = static_cast<int64_t*>(out.mutable_data_ptr());
   // With masks all of both rows is walked, otherwise the shorter one alone.
   problem.parts = problem.masked() ? kCn | kLeft | kRight : kCn;

@@ -27,11 +27,8 @@ Tensor cn_gather_sum_cuda(Tensor rowptr_a, Tensor col_a, std::optional<Tensor> k
                           Tensor rowptr_b, Tensor col_b, std::optional<Tensor> keep_b, std::optional<Tensor> weight_b,
                           Tensor pairs, Tensor x, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum";
-  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
-                           {rowptr_b, col_b, keep_b, weight_b},
-                           pairs,
-                           exclude_endpoints,
-                           parts};
+  const PairArguments args{
+      {rowptr_a, col_a, keep_a, weight_a}, {rowptr_b, col_b, keep_b, weight_b}, pairs, exclude_endpoints, parts};
   const Device device(x);
   return args.dispatch(kOp, "x", x, [&](const auto& problem, auto feature) {
     using X = typename decltype(feature)::type;
@@ -106,8 +103,8 @@ class Gradient {
  public:
   using Acc = typename Accumulate<X>::type;
 
-  Gradient(const char* op, const Device& device, const Problem<Col, Acc>& problem, const Tensor& pairs,
-           const X* grad, Tensor& sums)
+  Gradient(const char* op, const Device& device, const Problem<Col, Acc>& problem, const Tensor& pairs, const X* grad,
+           Tensor& sums)
       : op_(op), device_(device), problem_(problem), pairs_(pairs), grad_(grad), sums_(sums) {}
 
   void run() {
@@ -199,11 +196,8 @@ Tensor cn_gather_sum_backward_cuda(Tensor rowptr_a, Tensor col_a, std::optional<
                                    std::optional<Tensor> keep_b, std::optional<Tensor> weight_b, Tensor pairs,
                                    Tensor grad, int64_t num_nodes, bool exclude_endpoints, int64_t parts) {
   constexpr const char* kOp = "cn_gather_sum_backward";
-  const PairArguments args{{rowptr_a, col_a, keep_a, weight_a},
-                           {rowptr_b, col_b, keep_b, weight_b},
-                           pairs,
-                           exclude_endpoints,
-                           parts};
+  const PairArguments args{
+      {rowptr_a, col_a, keep_a, weight_a}, {rowptr_b, col_b, keep_b, weight_b}, pairs, exclude_endpoints, parts};
   const Device device(grad);
   return args.dispatch(kOp, "grad", grad, [&]<class Col, class Acc>(const Problem<Col, Acc>& problem, auto feature) {
     using X = typename decltype(feature)::type;

@@ -53,8 +53,7 @@ std::tuple<Tensor, Tensor, Tensor> cn_index_cuda(Tensor rowptr_a, Tensor col_a, 
                                                  int64_t total, int64_t num_cn) {
   constexpr const char* kOp = "cn_index";
   const Device device(pairs);
-  const PairArguments args{
-      {rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints, parts};
+  const PairArguments args{{rowptr_a, col_a, keep_a}, {rowptr_b, col_b, keep_b}, pairs, exclude_endpoints, parts};
   return args.dispatch(kOp, [&]<class Col>(const Problem<Col, float>& problem) {
     const int64_t num_pairs = problem.num_pairs;
     const int64_t* starts = part_offsets(kOp, ptr, parts, num_pairs, total, num_cn);

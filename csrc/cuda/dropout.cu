@@ -40,9 +40,10 @@ Tensor dropout_cuda(Tensor x, double p, int64_t seed, bool relu) {
   dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
-    launch(kOp, device, dropout_kernel<X, Acc>, {blocks_for(x.numel(), kChunk)}, kThreads, 0, data<X>(kOp, "x", x, x.sizes()),
-           x.numel(), rate.threshold, static_cast<Acc>(rate.scale), static_cast<uint64_t>(seed),
-           relu ? Acc(0) : std::numeric_limits<Acc>::quiet_NaN(), static_cast<X*>(out.mutable_data_ptr()));
+    launch(kOp, device, dropout_kernel<X, Acc>, {blocks_for(x.numel(), kChunk)}, kThreads, 0,
+           data<X>(kOp, "x", x, x.sizes()), x.numel(), rate.threshold, static_cast<Acc>(rate.scale),
+           static_cast<uint64_t>(seed), relu ? Acc(0) : std::numeric_limits<Acc>::quiet_NaN(),
+           static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;
 }
@@ -55,8 +56,8 @@ Tensor dropout_relu_backward_cuda(Tensor grad, Tensor y, double p) {
     using X = typename decltype(feature)::type;
     using Acc = typename Accumulate<X>::type;
     launch(kOp, device, dropout_relu_backward_kernel<X, Acc>, {blocks_for(y.numel(), kThreads)}, kThreads, 0,
-           data<X>(kOp, "grad", grad, y.sizes()), data<X>(kOp, "y", y, y.sizes()), y.numel(), static_cast<Acc>(drop_rate(kOp, p).scale),
-           static_cast<X*>(out.mutable_data_ptr()));
+           data<X>(kOp, "grad", grad, y.sizes()), data<X>(kOp, "y", y, y.sizes()), y.numel(),
+           static_cast<Acc>(drop_rate(kOp, p).scale), static_cast<X*>(out.mutable_data_ptr()));
   });
   return out;
 }

@@ -31,7 +31,8 @@ std::tuple<Tensor, Tensor> sample_rows_cuda(Tensor ptr, Tensor out_ptr, int64_t 
   const int64_t* keys = data<int64_t>(kOp, "row_key", row_key, {num_rows});
   Tensor pos = torch::stable::new_empty(ptr, {total});
   Tensor weight = torch::stable::new_empty(ptr, {total}, ScalarType::Float);
-  launch(kOp, device, sample_rows_kernel, {blocks_for(num_rows, kThreads)}, kThreads, 0, starts, out_starts, num_rows, k, static_cast<uint64_t>(seed), keys, replace, static_cast<int64_t*>(pos.mutable_data_ptr()),
+  launch(kOp, device, sample_rows_kernel, {blocks_for(num_rows, kThreads)}, kThreads, 0, starts, out_starts, num_rows,
+         k, static_cast<uint64_t>(seed), keys, replace, static_cast<int64_t*>(pos.mutable_data_ptr()),
          static_cast<float*>(weight.mutable_data_ptr()));
   return {pos, weight};
 }

@@ -72,13 +72,13 @@ void segment_sums(const char* op, const Device& device, const Entries<Index, typ
   const auto kernel = lanes == 8
                           ? (fours ? sum_segments<8, 4, Index, X, Acc, Out> : sum_segments<8, 1, Index, X, Acc, Out>)
                           : (fours ? sum_segments<32, 4, Index, X, Acc, Out> : sum_segments<32, 1, Index, X, Acc, Out>);
-  launch(op, device, kernel, {blocks_for(count, kThreads / lanes), blocks_for(num_features, lanes * pack)},
-         kThreads, 0, lists, count, x, num_features, add, out);
+  launch(op, device, kernel, {blocks_for(count, kThreads / lanes), blocks_for(num_features, lanes * pack)}, kThreads, 0,
+         lists, count, x, num_features, add, out);
 }
 
-#define GRAPHMEM_SEGMENT_SUMS(Index, X, Out)                                                                   \
-  template void segment_sums(const char*, const Device&, const Entries<Index, typename Accumulate<X>::type>&, \
-                             int64_t, const X*, int64_t, bool, Out*);
+#define GRAPHMEM_SEGMENT_SUMS(Index, X, Out)                                                                           \
+  template void segment_sums(const char*, const Device&, const Entries<Index, typename Accumulate<X>::type>&, int64_t, \
+                             const X*, int64_t, bool, Out*);
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
 // For the gradient of cn_gather_sum, whose sums are rounded when all are added.
@@ -107,16 +107,16 @@ Tensor segment_gather_dot_cuda(Tensor ptr, Tensor idx, std::optional<Tensor> kee
   constexpr const char* kOp = "segment_gather_dot";
   const SegmentArguments args{ptr, idx, std::nullopt, std::nullopt, keep, x};
   const Device device(x);
-  return args.dispatch(kOp, [&]<class Index, class Acc, class X>(const Entries<Index, Acc>& lists, int64_t count,
-                                                                 const X* rows) {
-    const int64_t entries = idx.size(0);
-    const X* grads = data<X>(kOp, "grad", grad, {count, x.size(1)});
-    Tensor out = torch::stable::new_empty(x, {entries}, accumulate_dtype(x.scalar_type()));
-    launch(kOp, device, dot_entries<Index, X, Acc>, {blocks_for(entries, 32 * kDotWarps)}, 32 * kDotWarps,
-           kDotWarps * 32 * 33 * sizeof(Acc), lists.ptr, count, lists.idx, lists.keep, entries, rows, grads, x.size(1),
-           static_cast<Acc*>(out.mutable_data_ptr()));
-    return out;
-  });
+  return args.dispatch(
+      kOp, [&]<class Index, class Acc, class X>(const Entries<Index, Acc>& lists, int64_t count, const X* rows) {
+        const int64_t entries = idx.size(0);
+        const X* grads = data<X>(kOp, "grad", grad, {count, x.size(1)});
+        Tensor out = torch::stable::new_empty(x, {entries}, accumulate_dtype(x.scalar_type()));
+        launch(kOp, device, dot_entries<Index, X, Acc>, {blocks_for(entries, 32 * kDotWarps)}, 32 * kDotWarps,
+               kDotWarps * 32 * 33 * sizeof(Acc), lists.ptr, count, lists.idx, lists.keep, entries, rows, grads,
+               x.size(1), static_cast<Acc*>(out.mutable_data_ptr()));
+        return out;
+      });
 }
 
 }  // namespace

@@ -8,8 +8,7 @@ garbage is seen. Anything else (another exception, a crash, a hang) is a finding
 cases run in a child process, which is started anew behind one that kills it.
 
 `--direct` calls `torch.ops.graphmem` without the Python faces, with wrong shapes, dtypes and layouts. There any
-exception will do; values (ids, offsets) are the caller's promise and are not spoiled. Crashes are expected there today:
-see "What is checked where" in docs/architecture.md.
+exception will do, and a crash is a finding; values (ids, offsets) are the caller's promise and are not spoiled.
 """
 
 from __future__ import annotations

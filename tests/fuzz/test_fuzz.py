@@ -23,8 +23,10 @@ ROWS = CSRGraph.from_edge_index(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]]), 4, s
 PAIRS = torch.tensor([[0, 1], [2, 3]])
 
 
-def test_short_run() -> None:
-    words = ("--cases", "1000", "--seed", "1")
+@pytest.mark.parametrize("words", [("--cases", "1000", "--seed", "1"), ("--cases", "500", "--direct")])
+def test_short_run(words: tuple[str, ...]) -> None:
+    if "--direct" in words and not ops.NATIVE:
+        pytest.skip("needs the compiled library")
     done = subprocess.run([sys.executable, str(FUZZ), *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "refused" in done.stdout
