@@ -82,6 +82,16 @@ inline void expect_shape(const char* op, const char* name, const Tensor& t, Shap
   STD_TORCH_CHECK(fits, op, ": expected ", name, " of shape ", shape_text(shape), ", got ", shape_text(found));
 }
 
+// At least `low` rows. Ids are the caller's promise, but where there are some, a table without rows is a mistake.
+inline void expect_rows(const char* op, const char* name, const Tensor& t, int64_t low) {
+  STD_TORCH_CHECK(t.size(0) >= low, op, ": expected ", name, " with at least ", low, " in the first size, got ",
+                  shape_text(t.sizes()));
+}
+
+inline void expect_rows(const char* op, const char* name, const std::optional<Tensor>& t, int64_t low) {
+  if (t.has_value()) expect_rows(op, name, *t, low);
+}
+
 // The numbers of a tensor of this shape.
 template <class T>
 const T* data(const char* op, const char* name, const Tensor& t, Shape shape) {
@@ -104,7 +114,7 @@ const T* data(const char* op, const char* name, const std::optional<Tensor>& t, 
 inline const int64_t* offsets(const char* op, const char* name, const Tensor& t, int64_t entries) {
   const int64_t* ptr = data<int64_t>(op, name, t, {kAny});
   const int64_t count = t.size(0);
-  STD_TORCH_CHECK(count > 0, op, ": expected ", name, " of shape [1 or more], got [0]");
+  expect_rows(op, name, t, 1);
   if constexpr (kOnHost) {
     STD_TORCH_CHECK(ptr[0] == 0 && ptr[count - 1] == entries, op, ": expected ", name, " of shape ",
                     shape_text(t.sizes()), " with offsets from 0 to ", entries, ", got ", ptr[0], " to ",
@@ -125,13 +135,16 @@ struct CsrNames {
   const char *rowptr = "rowptr", *col = "col", *keep = "keep", *weight = "weight";
 };
 
+// `ids`: how many rows the call asks for.
 template <class Col, class Weight>
-Csr<Col, Weight> make_csr(const char* op, const CsrNames& names, const Tensor& rowptr, const Tensor& col,
+Csr<Col, Weight> make_csr(const char* op, const CsrNames& names, int64_t ids, const Tensor& rowptr, const Tensor& col,
                           const std::optional<Tensor>& keep = std::nullopt,
                           const std::optional<Tensor>& weight = std::nullopt) {
   const Col* columns = data<Col>(op, names.col, col, {kAny});
   const int64_t entries = col.size(0);
-  return {offsets(op, names.rowptr, rowptr, entries), columns, data<bool>(op, names.keep, keep, {entries}),
+  const int64_t* rows = offsets(op, names.rowptr, rowptr, entries);
+  if (ids > 0) expect_rows(op, names.rowptr, rowptr, 2);
+  return {rows, columns, data<bool>(op, names.keep, keep, {entries}),
           data<Weight>(op, names.weight, weight, {entries})};
 }
 

@@ -36,8 +36,8 @@ struct PairArguments {
     expect_number(op, "parts", parts, 1, kCn | kLeft | kRight);
     const int64_t* ends = data<int64_t>(op, "pairs", pairs, {2, kAny});
     const int64_t num_pairs = pairs.size(1);
-    return {make_csr<Col, Weight>(op, kA, a.rowptr, a.col, a.keep, a.weight),
-            make_csr<Col, Weight>(op, kB, b.rowptr, b.col, b.keep, b.weight),
+    return {make_csr<Col, Weight>(op, kA, num_pairs, a.rowptr, a.col, a.keep, a.weight),
+            make_csr<Col, Weight>(op, kB, num_pairs, b.rowptr, b.col, b.keep, b.weight),
             ends,
             ends + num_pairs,
             num_pairs,
@@ -69,8 +69,7 @@ struct PairArguments {
 template <class X>
 const X* node_features(const char* op, const Tensor& x, int64_t num_nodes) {
   const X* rows = data<X>(op, "x", x, {kAny, kAny});
-  STD_TORCH_CHECK(x.size(0) >= num_nodes, op, ": expected x of shape [", num_nodes, " or more, *], got ",
-                  shape_text(x.sizes()));
+  expect_rows(op, "x", x, num_nodes);
   return rows;
 }
 

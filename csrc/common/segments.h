@@ -42,6 +42,8 @@ struct SegmentArguments {
   Entries<Index, Acc> entries(const char* op) const {
     const Index* columns = data<Index>(op, "idx", idx, {kAny});
     const int64_t count = idx.size(0);
+    const int64_t* lists = offsets(op, "ptr", ptr, count);
+    expect_rows(op, "x", x, count > 0);
     // Slots name places among weights and masks of any number.
     const int64_t values = slot.has_value() ? kAny : count;
     if (tptr.has_value()) {
@@ -50,8 +52,11 @@ struct SegmentArguments {
     }
     data<Index>(op, "trow", trow, {count});
     data<int64_t>(op, "tslot", tslot, {count});
-    return {offsets(op, "ptr", ptr, count), columns, data<int64_t>(op, "slot", slot, {count}),
-            data<Acc>(op, "weight", weight, {values}), data<bool>(op, "keep", keep, {values})};
+    const Acc* weights = data<Acc>(op, "weight", weight, {values});
+    const bool* kept = data<bool>(op, "keep", keep, {values});
+    expect_rows(op, "weight", weight, count > 0);
+    expect_rows(op, "keep", keep, count > 0);
+    return {lists, columns, data<int64_t>(op, "slot", slot, {count}), weights, kept};
   }
 };
 

@@ -15,7 +15,7 @@ Tensor find_edges_cpu(Tensor rowptr, Tensor col, Tensor pairs) {
   Tensor out = torch::stable::new_empty(pairs, {num_pairs});
   int64_t* slots = static_cast<int64_t*>(out.mutable_data_ptr());
   dispatch_index(kOp, "col", col, [&](auto index) {
-    const auto graph = make_csr<typename decltype(index)::type, float>(kOp, {}, rowptr, col);
+    const auto graph = make_csr<typename decltype(index)::type, float>(kOp, {}, num_pairs, rowptr, col);
     parallel_chunks(num_pairs, 4096, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         slots[n] = find_slot(graph.rowptr, graph.col, source[n], source[num_pairs + n]);

@@ -92,14 +92,16 @@ struct Arguments {
 
 template <class X>
 void run(const Arguments& a, X* out) {
-  const X *h = data<X>(kOp, "h", a.h, {kAny, kAny}),
-          *weights = data<X>(kOp, "weights_t", a.weights_t, {kAny, kAny, kAny});
-  const int64_t num_pairs = a.pairs.size(1), width = a.h.size(1), layers = a.weights_t.size(0);
-  expect_shape(kOp, "weights_t", a.weights_t, {layers, width, width});
+  const X* h = data<X>(kOp, "h", a.h, {kAny, kAny});
+  const int64_t num_pairs = a.pairs.size(1), width = a.h.size(1);
+  expect_rows(kOp, "h", a.h, num_pairs > 0);
+  const X* weights = data<X>(kOp, "weights_t", a.weights_t, {kAny, width, width});
+  const int64_t layers = a.weights_t.size(0);
   expect_number(kOp, "num_pair_layers", a.num_pair_layers, 0, layers);
   STD_TORCH_CHECK(a.branch.has_value() == a.place.has_value(), kOp, ": expected both or neither of branch and place");
   const int64_t* ends = data<int64_t>(kOp, "pairs", a.pairs, {2, num_pairs});
   const X* branch = data<X>(kOp, "branch", a.branch, {kAny, width});
+  expect_rows(kOp, "branch", a.branch, num_pairs > 0);
   const int64_t* place = data<int64_t>(kOp, "place", a.place, {num_pairs});
   const X* biases = data<X>(kOp, "biases", a.biases, {layers, width});
   const X* norm_weights = data<X>(kOp, "norm_weights", a.norm_weights, {layers, width});

@@ -13,7 +13,7 @@ constexpr const char* kOp = "sample_non_edges";
 Tensor sample_non_edges_cpu(Tensor rowptr, Tensor col, int64_t num_nodes, int64_t start, int64_t count, int64_t seed) {
   expect_number(kOp, "count", count);
   return dispatch_index(kOp, "col", col, [&](auto index) {
-    const auto graph = make_csr<typename decltype(index)::type, float>(kOp, {}, rowptr, col);
+    const auto graph = make_csr<typename decltype(index)::type, float>(kOp, {}, count, rowptr, col);
     expect_number(kOp, "num_nodes", num_nodes, rowptr.size(0) - 1, rowptr.size(0) - 1);
     Tensor out = torch::stable::new_empty(rowptr, {2, count});
     int64_t* pairs = static_cast<int64_t*>(out.mutable_data_ptr());

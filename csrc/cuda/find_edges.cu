@@ -20,7 +20,7 @@ Tensor find_edges_cuda(Tensor rowptr, Tensor col, Tensor pairs) {
   Tensor out = torch::stable::new_empty(pairs, {num_pairs});
   dispatch_index(kOp, "col", col, [&](auto index) {
     using Col = typename decltype(index)::type;
-    const auto graph = make_csr<Col, float>(kOp, {}, rowptr, col);
+    const auto graph = make_csr<Col, float>(kOp, {}, num_pairs, rowptr, col);
     launch(kOp, device, find_edges_kernel<Col>, {blocks_for(num_pairs, kThreads)}, kThreads, 0, graph.rowptr, graph.col,
            ends, num_pairs, static_cast<int64_t*>(out.mutable_data_ptr()));
   });

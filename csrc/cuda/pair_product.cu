@@ -38,6 +38,7 @@ Tensor pair_product_cuda(Tensor x, Tensor pairs) {
   expect_shape(kOp, "x", x, {kAny, kAny});
   const int64_t* ends = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1);
+  expect_rows(kOp, "x", x, num_pairs > 0);
   Tensor out = torch::stable::new_empty(x, {num_pairs, num_features});
   dispatch_feature(kOp, "x", x, [&](auto feature) {
     using X = typename decltype(feature)::type;
@@ -55,6 +56,7 @@ Tensor pair_product_backward_cuda(Tensor grad, Tensor x, Tensor pairs, Tensor tp
   expect_shape(kOp, "x", x, {kAny, kAny});
   const int64_t* ends = data<int64_t>(kOp, "pairs", pairs, {2, kAny});
   const int64_t num_pairs = pairs.size(1), num_features = x.size(1), num_nodes = x.size(0);
+  expect_rows(kOp, "x", x, num_pairs > 0);
   expect_shape(kOp, "tptr", tptr, {num_nodes + 1});
   const int64_t* starts = offsets(kOp, "tptr", tptr, 2 * num_pairs);
   const int64_t* slots = data<int64_t>(kOp, "tslot", tslot, {2 * num_pairs});

@@ -28,7 +28,7 @@ inline void check_cuda(const char* op, cudaError_t error) {
 // Makes a tensor's device current while it lives; work goes to torch's current stream of that device.
 class Device {
  public:
-  explicit Device(const torch::stable::Tensor& on) : guard_(on.get_device_index()) {
+  explicit Device(const torch::stable::Tensor& on) : guard_(index_of(on)) {
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(on.get_device_index(), &stream));
     stream_ = static_cast<cudaStream_t>(stream);
@@ -46,6 +46,12 @@ class Device {
   }
 
  private:
+  // A failed call of CUDA's would be remembered and reported by the next launch.
+  static torch::stable::accelerator::DeviceIndex index_of(const torch::stable::Tensor& on) {
+    STD_TORCH_CHECK(on.is_cuda(), "graphmem: expected every tensor on a CUDA device, found one on the CPU");
+    return on.get_device_index();
+  }
+
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;

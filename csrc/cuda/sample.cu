@@ -52,7 +52,7 @@ Tensor sample_non_edges_cuda(Tensor rowptr, Tensor col, int64_t num_nodes, int64
   expect_number(kOp, "count", count);
   return dispatch_index(kOp, "col", col, [&](auto index) {
     using Col = typename decltype(index)::type;
-    const auto graph = make_csr<Col, float>(kOp, {}, rowptr, col);
+    const auto graph = make_csr<Col, float>(kOp, {}, count, rowptr, col);
     expect_number(kOp, "num_nodes", num_nodes, rowptr.size(0) - 1, rowptr.size(0) - 1);
     Tensor out = torch::stable::new_empty(rowptr, {2, count});
     launch(kOp, device, sample_non_edges_kernel<Col>, {blocks_for(count, kThreads)}, kThreads, 0, graph.rowptr,

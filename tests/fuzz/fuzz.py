@@ -7,7 +7,7 @@ Each case draws valid arguments for one target and spoils one to three of them. 
 garbage is seen. Anything else (another exception, a crash, a hang) is a finding. A case follows from seed and number;
 cases run in a child process, which is started anew behind one that kills it.
 
-`--direct` calls `torch.ops.graphmem` without the Python faces, with wrong shapes, dtypes and layouts. There any
+`--direct` calls `torch.ops.graphmem` without the Python faces, with wrong shapes, dtypes, layouts and sizes. There any
 exception will do, and a crash is a finding; values (ids, offsets) are the caller's promise and are not spoiled.
 """
 
@@ -228,8 +228,16 @@ def same(a: Any, b: Any) -> bool:
     return True
 
 
+# Numbers that are sizes, and what they cannot be. A size that is merely another one breaks a promise about values.
+NO_SIZES = (-1, -(2**63), 2**62)
+SIZES = {name: NO_SIZES for name in ("num_nodes", "num_cols", "total", "num_cn", "count", "parts", "num_pair_layers")}
+SIZES |= {"k": (0, -1, -(2**63))}
+# What ids name places of: with fewer of them, but some, a call has wrong values alone.
+TABLES = ("x", "h", "branch", "weight", "keep")
+
+
 def run_direct(seed: int, number: int) -> str:
-    """Spoil shapes, dtypes and layouts of a call of a native operator: any exception is an answer."""
+    """Spoil shapes, dtypes, layouts and sizes of a call of a native operator: any exception is an answer."""
     import torch
     from fuzz_targets import TARGETS
 
@@ -239,18 +247,24 @@ def run_direct(seed: int, number: int) -> str:
     if not calls:
         return "accepted"
     operator, arguments = rng.choice(calls)
-    places = [k for k, a in enumerate(arguments) if isinstance(a, torch.Tensor)]
+    run = getattr(torch.ops.graphmem, operator)
+    named = [argument.name for argument in run.default._schema.arguments]
+    places = [k for k, a in enumerate(arguments) if isinstance(a, torch.Tensor) or named[k] in SIZES]
     for k in rng.sample(places, min(len(places), rng.choice((1, 1, 2)))):
-        arguments[k] = spoil_tensor(rng, arguments[k], values=False)
+        value = arguments[k]
+        spoilt = rng.choice(SIZES[named[k]]) if named[k] in SIZES else spoil_tensor(rng, value, values=False)
+        if named[k] in TABLES and spoilt.dim() == value.dim() and 0 < spoilt.size(0) < value.size(0):
+            continue
+        arguments[k] = spoilt
     try:
-        getattr(torch.ops.graphmem, operator)(*arguments)
+        run(*arguments)
     except Exception:
         return "refused"
     return "accepted"
 
 
 def record(name: str, rng: random.Random) -> list[tuple[str, list[Any]]]:
-    """Calls of native operators that a valid call of a target makes."""
+    """Calls of native operators that a valid call of a target and its gradient make."""
     import torch
     from fuzz_targets import TARGETS
 
@@ -258,7 +272,7 @@ def record(name: str, rng: random.Random) -> list[tuple[str, list[Any]]]:
 
     def caught(operator: str) -> Any:
         def run(*arguments: Any) -> Any:
-            calls.append((operator, list(arguments)))
+            calls.append((operator, [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments]))
             return getattr(native, operator)(*arguments)
 
         return run
@@ -268,9 +282,15 @@ def record(name: str, rng: random.Random) -> list[tuple[str, list[Any]]]:
             return caught(operator)
 
     arguments = TARGETS[name].build(rng)
+    for value in arguments.values():
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            value.requires_grad_()
     torch.ops.graphmem = Recorder()  # type: ignore[assignment]
     try:
-        TARGETS[name].call(**arguments)
+        result = TARGETS[name].call(**arguments)
+        for part in result if isinstance(result, tuple) else (result,):
+            if isinstance(part, torch.Tensor) and part.requires_grad:
+                part.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
     except Exception:  # a drawn graph may be too small or too full
         calls.clear()
     finally:

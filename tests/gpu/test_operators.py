@@ -56,6 +56,19 @@ def test_operator(name: str, device: torch.device, move: Move, no_waiting: Calla
         agree(got, want, device, bits=name not in DENSE)
 
 
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name not in DENSE])
+def test_an_argument_left_on_the_host_is_refused(name: str, device: torch.device, move: Move) -> None:
+    if device.type == "cpu":
+        pytest.skip("needs two devices")
+    args = OPERATORS[name][-1]
+    moved = move(args)
+    places = [k for k, value in enumerate(args) if isinstance(value, Tensor)]
+    for k in places if len(places) > 1 else ():
+        with torch.no_grad(), pytest.raises(RuntimeError, match="on a CUDA device"):
+            getattr(torch.ops.graphmem, name)(*moved[:k], args[k].detach(), *moved[k + 1 :])
+    getattr(torch.ops.graphmem, name)(*moved)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("col_dtype", [torch.int32, torch.int64])
 def test_pairs_of_all_lengths(keep: bool, col_dtype: torch.dtype, device: torch.device, move: Move) -> None:

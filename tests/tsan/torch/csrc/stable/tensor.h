@@ -52,6 +52,7 @@ class Tensor {
   ScalarType scalar_type() const { return dtype_; }
   int64_t element_size() const { return size_of(dtype_); }
   bool is_contiguous() const { return true; }
+  bool is_cuda() const { return false; }
   const void* const_data_ptr() const { return bytes_.get(); }
   void* mutable_data_ptr() const { return bytes_.get(); }
 
