@@ -1,22 +1,29 @@
-"""Reusable modules: encoders, convolutions, pair decoders, sparse features."""
+"""Reusable modules: encoders, convolutions, pair decoders, sparse features, node memories."""
 
 from graphmem.nn.completion import CompletionDecoder
 from graphmem.nn.conv import LinearConv, PureConv
 from graphmem.nn.decoder import CNDecoder, Memo, PairDecoder
 from graphmem.nn.encoder import GraphEncoder, PyGEncoder
 from graphmem.nn.features import SparseFeatures
+from graphmem.nn.memory import ConcatMessage, NodeMemory
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
+from graphmem.nn.temporal_attention import TemporalAttention
+from graphmem.nn.time import TimeEncoder
 
 __all__ = [
     "CNDecoder",
     "CNDiffDecoder",
     "CompletionDecoder",
+    "ConcatMessage",
     "GraphEncoder",
     "LinearConv",
     "Memo",
+    "NodeMemory",
     "PairDecoder",
     "PureConv",
     "PyGEncoder",
     "SparseFeatures",
+    "TemporalAttention",
+    "TimeEncoder",
     "TwoHopDecoder",
 ]

@@ -27,8 +27,13 @@ class StateModule(nn.Module):
 
     Every method concerns the module's *own* state, not that of the modules inside it: use :func:`reset_state`,
     :func:`snapshot_state` and so on for a whole model. Counters belong in 0-dimensional int64 state, not in Python
-    attributes, which no checkpoint would see. All methods replace tensors rather than writing into them: a snapshot or
-    an autograd graph that still holds the old tensor stays valid.
+    attributes, which no checkpoint would see.
+
+    A snapshot is a copy, and the methods here replace tensors rather than writing into them, so that an autograd graph
+    that holds the old tensor stays valid. A subclass whose batches touch few of many rows may write those rows in
+    place, for copying all of them would cost time by the number of nodes. It then keeps state without autograd history
+    and hands out copies of rows (``state[ids]``), never the tensor or a view of it. ``state_dict()`` refers to the
+    tensors themselves, as for weights: copy what has to stay as it is.
 
     Example:
         >>> class Seen(StateModule):

@@ -1,0 +1,39 @@
+"""Recurrent cells on our products: the same bits for every number of threads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphmem.nn.functional import linear
+
+
+class GRUCell(nn.GRUCell):
+    r"""``torch.nn.GRUCell``: the same equations, parameters and initialisation.
+
+    .. math::
+        r = \sigma(W_{ir} x + b_{ir} + W_{hr} h + b_{hr}), \quad
+        z = \sigma(W_{iz} x + b_{iz} + W_{hz} h + b_{hz})
+
+        n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn})), \quad h' = (1 - z) \odot n + z \odot h
+    """
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Input [R, input_size] and states [R, hidden_size] (zeros by default) to new states."""
+        h = input.new_zeros(input.size(0), self.hidden_size) if hx is None else hx
+        gates_x = linear(input, self.weight_ih, self.bias_ih)
+        gates_h = linear(h, self.weight_hh, self.bias_hh)
+        width = 2 * self.hidden_size
+        r, z = (gates_x[:, :width] + gates_h[:, :width]).sigmoid().chunk(2, 1)
+        n = torch.tanh(gates_x[:, width:] + r * gates_h[:, width:])
+        return n + z * (h - n)
+
+
+class RNNCell(nn.RNNCell):
+    r"""``torch.nn.RNNCell``: :math:`h' = \tanh(W_i x + b_i + W_h h + b_h)`, or ReLU."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Input [R, input_size] and states [R, hidden_size] (zeros by default) to new states."""
+        h = input.new_zeros(input.size(0), self.hidden_size) if hx is None else hx
+        y = linear(input, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
+        return y.tanh() if self.nonlinearity == "tanh" else y.relu()

@@ -1,0 +1,331 @@
+"""Node memory of the TGN family."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from graphmem.errors import ArgumentError
+from graphmem.nn.cells import GRUCell, RNNCell
+from graphmem.nn.functional import gather_rows, gather_sum
+from graphmem.nn.mail import Mail, MailStore, newest_half_events
+from graphmem.nn.state import StateModule, reset_state
+from graphmem.nn.time import TimeEncoder
+from graphmem.ops import _check
+
+Updater = Literal["gru", "rnn"]
+Commit = Literal["lazy", "eager"]
+
+_UPDATERS = {"gru": GRUCell, "rnn": RNNCell}
+# Nodes that `flush` updates at a time: their messages are some hundred megabytes.
+_FLUSH_NODES = 1 << 17
+
+
+class ConcatMessage(nn.Module):
+    """The message of TGN: ``[memory of the node, memory of the other end, raw message, time code]``.
+
+    Args:
+        raw_msg_dim: D.
+        memory_dim: d.
+        time_dim: T.
+    """
+
+    def __init__(self, raw_msg_dim: int, memory_dim: int, time_dim: int) -> None:
+        super().__init__()
+        self.out_channels = raw_msg_dim + 2 * memory_dim + time_dim
+
+    def forward(self, own: Tensor, other: Tensor, raw_msg: Tensor, time_code: Tensor) -> Tensor:
+        """Rows of the four parts to [M, out_channels]."""
+        return torch.cat((own, other, raw_msg, time_code), -1)
+
+
+class NodeMemory(StateModule):
+    r"""One state vector a node, moved by the events it takes part in. In place of PyG's ``TGNMemory``.
+
+    An event (i, j, t, e) leaves mail at both ends; reading it moves node i from :math:`s_i` to
+
+    .. math:: s_i' = \mathrm{upd}(\mathrm{agg}(m), s_i), \quad
+        m = \mathrm{msg}(s_i, s_j, e, \phi(t - t_i)), \quad t_i = \text{time of i's last event that was read}
+
+    The mail holds the raw event, so that messages are computed anew, with gradients into message, time code and
+    updater, at every read until the node's next event. Then their effect is written into the memory, without gradient.
+
+    Every write goes into rows of detached state, every read hands out copies: it costs what a batch touches, however
+    many nodes there are.
+
+    Source: E. Rossi et al., "Temporal Graph Networks for Deep Learning on Dynamic Graphs", 2020, section 3; storing raw
+    events until the next batch is its section 3.2. In evaluation mode weights do not change, and mail is read at once,
+    as in PyG's module.
+
+    Args:
+        num_nodes: N.
+        raw_msg_dim: D.
+        memory_dim: d.
+        time_dim: T.
+        message_module: ``module(own [M, d], other [M, d], raw_msg [M, D], time_code [M, T])`` with ``out_channels``,
+            copied for the destinations' halves; default, and what PyG's ``IdentityMessage`` stands for:
+            :class:`ConcatMessage`.
+        aggregator_module: "last" (default) or "mean" of a node's mail; PyG's two classes are recognised, any other
+            module is called as ``module(messages [M, C], index [M], t [M], dim_size)``.
+        updater: "gru" or "rnn".
+        commit: "lazy" as above, or "eager": mail is read at once in training too, which leaves the updater without
+            gradient.
+        mailbox: S: of a batch's events of one node so many are kept, the last ones in event order.
+        time_init: of the time code, see :class:`TimeEncoder`.
+        time_dtype: of all times, int64 or float64.
+        compat: "clean", or "reference" for what PyG's module computes: one store for sources and one for destinations,
+            of which only the one that is written to is emptied; the updater also runs, on a zero message, for nodes
+            without mail; the last message is the one of the largest time; ``eval()`` reads all mail of all nodes.
+        flush_on_eval: read all mail when evaluation mode begins; default: with ``compat="reference"`` only.
+
+    Raises:
+        ArgumentError: options that are unknown or do not fit each other.
+    """
+
+    memory: Tensor
+    last_update: Tensor
+
+    def __init__(
+        self,
+        num_nodes: int,
+        raw_msg_dim: int,
+        memory_dim: int,
+        time_dim: int,
+        message_module: nn.Module | None = None,
+        aggregator_module: nn.Module | str = "last",
+        *,
+        updater: Updater = "gru",
+        commit: Commit = "lazy",
+        mailbox: int = 1,
+        time_init: str = "linear",
+        time_dtype: torch.dtype = torch.int64,
+        compat: Literal["clean", "reference"] = "clean",
+        flush_on_eval: bool | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, low in (("num_nodes", num_nodes, 0), ("raw_msg_dim", raw_msg_dim, 0), ("mailbox", mailbox, 1)):
+            _check.integer(name, value, low)
+        _check.choice("updater", updater, _UPDATERS)
+        if time_dtype not in (torch.int64, torch.float64):
+            raise ArgumentError(f"time_dtype: expected torch.int64 or torch.float64, got {time_dtype}")
+        self.commit = _check.choice("commit", commit, ("lazy", "eager"))
+        self.compat = _check.choice("compat", compat, ("clean", "reference"))
+        if compat == "reference" and commit == "eager":
+            raise ArgumentError('commit: expected "lazy" with compat="reference", which is what PyG does, got "eager"')
+        self.raw_msg_dim, self.memory_dim, self.time_dim = raw_msg_dim, memory_dim, time_dim
+        self.flush_on_eval = compat == "reference" if flush_on_eval is None else flush_on_eval
+        if message_module is None or _is_pyg(message_module, "IdentityMessage"):
+            message_module = ConcatMessage(raw_msg_dim, memory_dim, time_dim)
+        self.msg_s_module = message_module
+        self.msg_d_module = copy.deepcopy(message_module)
+        self.aggregator = _aggregator(aggregator_module)
+        self.aggr_module = aggregator_module if isinstance(aggregator_module, nn.Module) else None
+        self.time_enc = TimeEncoder(time_dim, time_init)
+        self.updater = _UPDATERS[updater](int(message_module.out_channels), memory_dim)  # type: ignore[arg-type]
+        self.register_state("memory", (num_nodes, memory_dim))
+        self.register_state("last_update", (num_nodes,), dtype=time_dtype)
+        self.mail = MailStore(num_nodes, mailbox, raw_msg_dim, time_dtype)
+        self.mail_d: MailStore | None = None
+        if compat == "reference":  # `mail` is for sources then, and this for destinations
+            self.mail_d = MailStore(num_nodes, mailbox, raw_msg_dim, time_dtype)
+        self.reset_parameters()
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.memory.size(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the memory lies."""
+        return self.memory.device
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew and forget everything, as PyG's module does."""
+        for module in self.children():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget everything: memory and mail."""
+        reset_state(self)
+
+    def forward(self, n_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Read nodes, their mail included. Nothing is written.
+
+        Args:
+            n_id: int64 [n]; with ``compat="reference"`` distinct.
+
+        Returns:
+            Their states [n, d] and the times of their last events [n] (0 for a node without any).
+        """
+        n_id = _check.tensor("n_id", n_id, shape=(None,), dtypes=(torch.int64,), device=self.device)
+        _check.in_range("n_id", n_id, self.num_nodes)
+        if self.compat == "reference" and self.training:
+            return self._updated(n_id, self._read_mail(n_id))
+        memory, last_update = self.memory[n_id], self.last_update[n_id]
+        waiting = self.mail.count[n_id].nonzero().view(-1)
+        if self.compat == "reference" or waiting.numel() == 0:
+            return memory, last_update
+        nodes = n_id[waiting]
+        new, t = self._updated(nodes, self._read_mail(nodes))
+        return memory.index_copy(0, waiting, new), last_update.index_copy(0, waiting, t)
+
+    @torch.no_grad()
+    def update_state(
+        self, src: Tensor, dst: Tensor, t: Tensor, raw_msg: Tensor | None = None, event: Tensor | None = None
+    ) -> None:
+        """Take in the events of a batch, in order. Their ends' earlier mail is written into the memory first.
+
+        Args:
+            src: int64 [E].
+            dst: int64 [E].
+            t: [E] of ``time_dtype``.
+            raw_msg: [E, D]; may be left out where D is 0.
+            event: numbers of the events, int64 [E], for ``forget(events=...)``.
+
+        Raises:
+            ArgumentError: wrong shape, dtype, device or range.
+        """
+        src, dst, t, raw_msg, event = self._check_events(src, dst, t, raw_msg, event)
+        batch, size = (src, dst, t, raw_msg, event), self.mail.size
+        at_once = not self.training or self.commit == "eager"
+        if self.mail_d is None:
+            nodes, mail = newest_half_events(*batch, (True, False), size)
+            self._read_into_memory(nodes)
+            self.mail.put(nodes, mail)
+        else:
+            nodes = torch.cat((src, dst)).unique()
+            if not at_once:  # in evaluation PyG's mail was read when it came, and is kept
+                self._read_into_memory(nodes)
+            self.mail.put(*newest_half_events(*batch, (True,), size))
+            self.mail_d.put(*newest_half_events(*batch, (False,), size))
+        if at_once:
+            self._read_into_memory(nodes)
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Write the effect of all mail into the memory and empty the stores."""
+        self._read_into_memory(torch.arange(self.num_nodes, device=self.device))
+        self.mail.reset()
+        if self.mail_d is not None:
+            self.mail_d.reset()
+
+    def train(self, mode: bool = True) -> NodeMemory:
+        """Set the mode; entering evaluation flushes where ``flush_on_eval`` says so."""
+        if self.flush_on_eval and self.training and not mode:
+            self.flush()
+        super().train(mode)
+        return self
+
+    def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
+        """Empty the rows of ``nodes``, their mail, and the mail that others have from them.
+
+        What earlier messages of these nodes did to the memories of others stays. Single events can be taken out of the
+        mail only (``memory.mail.forget(events=...)``), not out of the memory.
+
+        Args:
+            nodes: int64 [n].
+            events: not supported: raises.
+
+        Raises:
+            ArgumentError: ``events`` is given, or ``nodes`` is not a vector of valid ids.
+        """
+        super().forget(nodes, events)
+
+    def _check_events(
+        self, src: Tensor, dst: Tensor, t: Tensor, raw_msg: Tensor | None, event: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=self.device)
+        count = src.numel()
+        dst = _check.tensor("dst", dst, shape=(count,), dtypes=(torch.int64,), device=self.device)
+        for name, ids in (("src", src), ("dst", dst)):
+            _check.in_range(name, ids, self.num_nodes)
+        t = _check.tensor("t", t, shape=(count,), dtypes=(self.last_update.dtype,), device=self.device)
+        if raw_msg is None and self.raw_msg_dim == 0:
+            raw_msg = self.memory.new_empty(count, 0)
+        raw_msg = _check.tensor(
+            "raw_msg", raw_msg, shape=(count, self.raw_msg_dim), dtypes=(self.memory.dtype,), device=self.device
+        )
+        if event is None:
+            return src, dst, t, raw_msg, src.new_full((), -1).expand(count)
+        return src, dst, t, raw_msg, _check.tensor("event", event, shape=(count,), dtypes=(torch.int64,))
+
+    def _read_mail(self, nodes: Tensor) -> Mail:
+        mail = self.mail.read(nodes)
+        if self.mail_d is None:
+            return mail
+        both = Mail(*(torch.cat(fields) for fields in zip(mail, self.mail_d.read(nodes), strict=True)))
+        both = both.at(both.t.argsort(stable=True))
+        return both.at(both.row.argsort(stable=True))
+
+    def _read_into_memory(self, nodes: Tensor) -> None:
+        """Write the effect of the mail of distinct nodes; in clean mode the mail is gone then."""
+        if self.compat == "clean":
+            nodes = nodes[self.mail.count[nodes].nonzero().view(-1)]
+        if nodes.numel() == 0:
+            return
+        # All messages are computed before the first write: they read the memories of others.
+        found = [self._updated(some, self._read_mail(some)) for some in nodes.split(_FLUSH_NODES)]
+        self.memory[nodes] = torch.cat([memory for memory, _ in found])
+        self.last_update[nodes] = torch.cat([t for _, t in found])
+        if self.compat == "clean":
+            self.mail.clear(nodes)
+
+    def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
+        """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""
+        newest = mail.newest()
+        last = mail.at(newest) if newest.numel() < mail.row.numel() else mail
+        if self.aggregator == "last":
+            aggregate = _scatter(self._messages(last), last.row, nodes.numel())
+        elif self.aggregator == "mean":
+            order = torch.arange(mail.row.numel(), device=nodes.device)
+            ptr = torch.searchsorted(mail.row, torch.arange(nodes.numel() + 1, device=nodes.device))
+            messages = self._messages(mail)
+            aggregate = gather_sum(ptr, order, messages) / ptr.diff().clamp(min=1).unsqueeze(1)
+        else:
+            assert self.aggr_module is not None
+            aggregate = self.aggr_module(self._messages(mail), mail.row, mail.t, nodes.numel())
+        return self.updater(aggregate, self.memory[nodes]), _scatter(last.t, last.row, nodes.numel())
+
+    def _messages(self, mail: Mail) -> Tensor:
+        time_code = self.time_enc(mail.t - self.last_update[mail.node])
+        parts = (self.memory[mail.node], self.memory[mail.other], mail.msg, time_code)
+        if isinstance(self.msg_s_module, ConcatMessage):
+            out: Tensor = self.msg_s_module(*parts)
+            return out
+        rows = [mail.is_source.nonzero().view(-1), (~mail.is_source).nonzero().view(-1)]
+        modules = (self.msg_s_module, self.msg_d_module)
+        by_role = [module(*(part[r] for part in parts)) for module, r in zip(modules, rows, strict=True)]
+        return gather_rows(torch.cat(by_role), torch.cat(rows).argsort())
+
+    def extra_repr(self) -> str:
+        """Show sizes and options."""
+        return (
+            f"{self.num_nodes}, {self.raw_msg_dim}, {self.memory_dim}, {self.time_dim}, "
+            f"aggregator={self.aggregator!r}, commit={self.commit!r}, compat={self.compat!r}"
+        )
+
+
+def _scatter(rows: Tensor, index: Tensor, count: int) -> Tensor:
+    """Rows at the distinct places ``index`` of ``count`` rows; zeros elsewhere."""
+    if index.numel() == count:  # distinct and ascending: every row is there
+        return rows
+    return rows.new_zeros(count, *rows.shape[1:]).index_copy(0, index, rows)
+
+
+def _is_pyg(module: Any, name: str) -> bool:
+    kind = type(module)
+    return kind.__module__ == "torch_geometric.nn.models.tgn" and kind.__name__ == name
+
+
+def _aggregator(module: nn.Module | str) -> str:
+    if isinstance(module, str):
+        return _check.choice("aggregator_module", module, ("last", "mean"))
+    if _is_pyg(module, "LastAggregator"):
+        return "last"
+    return "mean" if _is_pyg(module, "MeanAggregator") else "module"

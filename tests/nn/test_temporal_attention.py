@@ -1,0 +1,93 @@
+"""Attention over recent events: PyG's TransformerConv on the same edges, and what absent events must not do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.nn import TransformerConv
+
+from graphmem.errors import ArgumentError
+from graphmem.nn import TemporalAttention, TimeEncoder
+
+NODES, IN, OUT, TIME, MSG, K = 12, 5, 8, 6, 3, 4
+
+
+def build(msg_dim: int = MSG, dropout: float = 0.0) -> TemporalAttention:
+    torch.manual_seed(1)
+    return TemporalAttention(IN, OUT, msg_dim, TimeEncoder(TIME), dropout=dropout).double()
+
+
+def events(roots: int, msg_dim: int = MSG) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(2)
+    nbr = torch.randint(-1, NODES, (roots, K))
+    nbr[0] = -1
+    return nbr, torch.randint(-9, 9, (roots, K)), torch.randn(roots, K, msg_dim, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("msg_dim", [0, MSG])
+def test_is_transformer_conv(msg_dim: int) -> None:
+    ours = build(msg_dim)
+    theirs = TransformerConv(IN, OUT // 2, heads=2, edge_dim=TIME + msg_dim).double()
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert (sorted(missing), unexpected) == (["time_enc.lin.bias", "time_enc.lin.weight"], ["lin_key.bias"])
+    root = torch.tensor([3, 0, 7, 7, 1])
+    nbr, dt, msg = events(5, msg_dim)
+    outcome = []
+    for module in (ours, theirs):
+        x = torch.randn(NODES, IN, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+        if module is ours:
+            out = ours(x, root, nbr, dt, msg)
+        else:  # one more node a root, so that a root may come twice
+            there = nbr >= 0
+            place = torch.arange(5).unsqueeze(1).expand_as(nbr)[there]
+            edge_attr = torch.cat((ours.time_enc(dt), msg), -1)[there]
+            out = theirs((x, x[root]), torch.stack((nbr[there], place)), edge_attr)
+        weight = torch.arange(out.numel()).view_as(out).sin()
+        parameters = [
+            p for name, p in module.named_parameters() if "lin_key.bias" not in name and "time_enc" not in name
+        ]
+        time_parameters = list(ours.time_enc.parameters())
+        outcome.append([out, *torch.autograd.grad((out * weight).sum(), [x, *parameters, *time_parameters])])
+    names = {name for name, _ in ours.named_parameters()}
+    assert len(outcome[0]) == len(outcome[1]) == 2 + len(names)
+    for got, want in zip(*outcome, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_a_node_without_events_keeps_its_skip_term() -> None:
+    module, x = build(), torch.randn(NODES, IN, dtype=torch.float64)
+    nbr, dt, msg = events(5)
+    out = module(x, torch.arange(5), nbr, dt, msg)
+    torch.testing.assert_close(out[0], module.lin_skip(x[0]))
+    garbage = torch.where(nbr < 0, 10**6, dt)
+    assert torch.equal(out, module(x, torch.arange(5), nbr, garbage, msg))
+    assert torch.isfinite(torch.autograd.grad(out.sum(), module.lin_key.weight)[0]).all()
+
+
+def test_order_and_padding_do_not_matter() -> None:
+    module, x = build(), torch.randn(NODES, IN, dtype=torch.float64)
+    nbr, dt, msg = events(5)
+    turned = module(x, torch.arange(5), nbr.flip(1), dt.flip(1), msg.flip(1))
+    torch.testing.assert_close(module(x, torch.arange(5), nbr, dt, msg), turned)
+    wider = [torch.cat((part, part[:, :2]), 1) for part in (nbr, dt, msg)]
+    wider[0][:, K:] = -1
+    torch.testing.assert_close(module(x, torch.arange(5), *wider), turned)
+
+
+def test_dropout_hits_whole_coefficients_and_only_in_training() -> None:
+    module, x = build(dropout=0.5), torch.randn(NODES, IN, dtype=torch.float64)
+    nbr, dt, msg = events(5)
+    run = lambda: module(x, torch.arange(5), nbr, dt, msg)  # noqa: E731
+    mean = torch.stack([run().detach() for _ in range(4000)]).mean(0)
+    module.eval()
+    assert torch.equal(run(), run())
+    torch.testing.assert_close(mean, run(), rtol=0, atol=0.1)
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ArgumentError, match="out_channels: expected a multiple of heads = 3, got 8"):
+        TemporalAttention(IN, 8, 0, TimeEncoder(2), heads=3)
+    nbr, dt, _ = events(5)
+    with pytest.raises(ArgumentError, match=r"msg: expected"):
+        build()(torch.randn(NODES, IN, dtype=torch.float64), torch.arange(5), nbr, dt)
