@@ -3,5 +3,7 @@
 from graphmem.models.base import LinkModel
 from graphmem.models.heuristics import Heuristic
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
+from graphmem.models.temporal import TemporalLinkModel
+from graphmem.models.tgn import TGN
 
-__all__ = ["GAE", "NCN", "NCN2", "NCNC", "Heuristic", "LinkModel", "NCNDiff"]
+__all__ = ["GAE", "NCN", "NCN2", "NCNC", "TGN", "Heuristic", "LinkModel", "NCNDiff", "TemporalLinkModel"]

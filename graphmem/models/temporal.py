@@ -1,0 +1,105 @@
+"""Frame of the temporal link models: score candidates from the state, then show the state what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from graphmem.nn.link_predictor import LinkPredictor
+from graphmem.nn.memory import NodeMemory
+from graphmem.nn.state import StateModule
+from graphmem.ops import _check
+
+if TYPE_CHECKING:
+    from graphmem.data.stream import EventStream
+
+
+class TemporalLinkModel(StateModule):
+    """A model of links on a stream of events.
+
+    The caller owns the order: predict, then update. ``position`` is the number of the event behind the last one that
+    the model has been shown.
+    """
+
+    position: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_state("position", (), dtype=torch.int64, per_node=False)
+
+    def prepare(self, events: EventStream) -> None:
+        """Look at a whole stream before its first event, for data that later events refer back to by number.
+
+        Nothing of an event may show in a score before :meth:`update` was called with it.
+        """
+
+    def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        """Logits of candidates. Reads the state, never writes it.
+
+        Args:
+            src: int64 [B].
+            dst: int64 [B, C].
+            t: [B], times of the questions.
+
+        Returns:
+            [B, C].
+        """
+        raise NotImplementedError
+
+    def update(self, events: EventStream) -> None:
+        """Take in events that happened, in order."""
+        raise NotImplementedError
+
+
+class MemoryLinkModel(TemporalLinkModel):
+    """A node memory, an embedding of its rows, and a decoder of pairs.
+
+    Each distinct node of a call (with ``embeds_time``: each distinct pair of node and time) is embedded once.
+
+    Args:
+        memory: the node memory.
+        embedding_dim: width of :meth:`embed`.
+    """
+
+    embeds_time = False
+
+    def __init__(self, memory: NodeMemory, embedding_dim: int) -> None:
+        super().__init__()
+        self.memory = memory
+        self.predictor = LinkPredictor(embedding_dim)
+
+    def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
+        """Embed nodes.
+
+        Args:
+            nodes: int64 [n]; distinct unless ``embeds_time``.
+            t: [n], times of the questions; ``None`` unless ``embeds_time``.
+
+        Returns:
+            [n, embedding_dim].
+        """
+        raise NotImplementedError
+
+    def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
+        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=self.memory.device)
+        dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=self.memory.device)
+        t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.memory.last_update.dtype,), device=src.device)
+        count = src.numel()
+        nodes, place = torch.cat((src, dst.view(-1))).unique(return_inverse=True)
+        _check.in_range("src and dst", nodes, self.memory.num_nodes)
+        when = None
+        if self.embeds_time:
+            times, rank = t.unique(return_inverse=True)
+            rank = torch.cat((rank, rank.repeat_interleave(dst.size(1))))
+            items, place = (place * times.numel() + rank).unique(return_inverse=True)
+            nodes, when = nodes[items // times.numel()], times[items % times.numel()]
+        out: Tensor = self.predictor(self.embed(nodes, when), place[:count], place[count:].view(dst.shape))
+        return out
+
+    def update(self, events: EventStream) -> None:
+        """Give the events to the memory."""
+        self.memory.update_state(events.src, events.dst, events.t, events.msg, events.eid)
+        self.position = torch.full_like(self.position, events.first + len(events))

@@ -1,0 +1,116 @@
+"""TGN: node memory and attention over recent events.
+
+Source: E. Rossi, B. Chamberlain, F. Frasca, D. Eynard, F. Monti, M. Bronstein, "Temporal Graph Networks for Deep
+Learning on Dynamic Graphs", 2020 (arXiv 2006.10637), in the form of PyG's ``examples/tgn.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from graphmem.errors import ArgumentError
+from graphmem.models.temporal import MemoryLinkModel
+from graphmem.nn.memory import NodeMemory
+from graphmem.nn.temporal_attention import TemporalAttention
+from graphmem.ops import _check
+
+if TYPE_CHECKING:
+    from graphmem.data.stream import EventStream
+
+
+class TGN(MemoryLinkModel):
+    r"""A memory of events, read through one layer of attention over each node's latest events.
+
+    Equations in :class:`~graphmem.nn.NodeMemory`, :class:`~graphmem.nn.TemporalAttention` and
+    :class:`~graphmem.nn.LinkPredictor`. With messages (``msg_dim`` > 0) call :meth:`prepare` with the stream first: the
+    attention looks up the messages of past events by their numbers.
+
+    Args:
+        num_nodes: N.
+        msg_dim: D.
+        memory_dim: width of the memory.
+        time_dim: of the time code, which memory and attention share.
+        embedding_dim: width of the attention's output.
+        num_neighbors: latest events of a node that it attends to.
+        heads: of the attention.
+        dropout: of the attention coefficients.
+        delta: what the attention's time code reads of an event: "edge", the time of the neighbour's last event minus
+            that of the event (PyG's example); or "query", the time of the question minus that of the event (the paper,
+            whose nodes have one embedding for each time they are asked about).
+        neighbors: what knows the latest events, with ``insert(src, dst, t, eid)`` and ``query(ids, k) -> (nbr, eid,
+            t)``; default ``RecentNeighbors(num_nodes, num_neighbors)``.
+        time_dtype: of times, int64 or float64.
+        **memory_options: of :class:`~graphmem.nn.NodeMemory`.
+
+    Raises:
+        ArgumentError: options that are unknown or do not fit each other.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        msg_dim: int = 0,
+        *,
+        memory_dim: int = 100,
+        time_dim: int = 100,
+        embedding_dim: int = 100,
+        num_neighbors: int = 10,
+        heads: int = 2,
+        dropout: float = 0.1,
+        delta: str = "edge",
+        neighbors: nn.Module | None = None,
+        time_dtype: torch.dtype = torch.int64,
+        **memory_options: Any,
+    ) -> None:
+        memory = NodeMemory(num_nodes, msg_dim, memory_dim, time_dim, time_dtype=time_dtype, **memory_options)
+        super().__init__(memory, embedding_dim)
+        _check.integer("num_neighbors", num_neighbors, 1)
+        self.embeds_time = _check.choice("delta", delta, ("edge", "query")) == "query"
+        self.num_neighbors = num_neighbors
+        self.attention = TemporalAttention(
+            memory_dim, embedding_dim, msg_dim, memory.time_enc, heads=heads, dropout=dropout
+        )
+        if neighbors is None:
+            structures = importlib.import_module("graphmem.nn.neighbors")
+            neighbors = structures.RecentNeighbors(num_nodes, num_neighbors, dtype=time_dtype)
+        self.neighbors: Any = neighbors
+        self._messages: Tensor | None = None
+        self._first = 0
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew and forget what the memory knows."""
+        for module in (self.memory, self.attention, self.predictor):
+            module.reset_parameters()
+
+    def prepare(self, events: EventStream) -> None:
+        """Keep the messages of a stream, to look up those of past events."""
+        self._messages, self._first = events.msg, events.first
+
+    def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
+        """Attend from nodes int64 [n] (at times [n] with ``delta="query"``) to their latest events."""
+        nbr, eid, when = self.neighbors.query(nodes, self.num_neighbors)
+        # Absent neighbours (-1) read the asking node's row, with coefficient 0.
+        read, place = torch.cat((nodes, torch.where(nbr < 0, nodes.unsqueeze(1), nbr).view(-1))).unique(
+            return_inverse=True
+        )
+        z, last_update = self.memory(read)
+        root, place = place[: nodes.numel()], place[nodes.numel() :].view(nbr.shape)
+        dt = (last_update[place] if t is None else t.unsqueeze(1)) - when
+        out: Tensor = self.attention(z, root, place.masked_fill(nbr < 0, -1), dt, self._lookup(eid))
+        return out
+
+    def _lookup(self, eid: Tensor) -> Tensor | None:
+        if self.attention.msg_dim == 0:
+            return None
+        if self._messages is None:
+            raise ArgumentError("prepare: expected a call with the stream before the first score, for its messages")
+        return self._messages[(eid - self._first).clamp(min=0)]
+
+    def update(self, events: EventStream) -> None:
+        """Give the events to memory and neighbours."""
+        super().update(events)
+        self.neighbors.insert(events.src, events.dst, events.t, events.eid)
