@@ -1,9 +1,23 @@
 """Models: plain modules, PyG tensors in, logits out."""
 
+from graphmem.models.apan import APAN
 from graphmem.models.base import LinkModel
 from graphmem.models.heuristics import Heuristic
+from graphmem.models.jodie import JODIE
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.models.tgn import TGN
 
-__all__ = ["GAE", "NCN", "NCN2", "NCNC", "TGN", "Heuristic", "LinkModel", "NCNDiff", "TemporalLinkModel"]
+__all__ = [
+    "APAN",
+    "GAE",
+    "JODIE",
+    "NCN",
+    "NCN2",
+    "NCNC",
+    "TGN",
+    "Heuristic",
+    "LinkModel",
+    "NCNDiff",
+    "TemporalLinkModel",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.memory import NodeMemory
@@ -13,7 +13,15 @@ from graphmem.nn.state import StateModule
 from graphmem.ops import _check
 
 if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream
+    from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+
+def recent_neighbors(num_nodes: int, size: int, time_dtype: torch.dtype) -> nn.Module:
+    """What knows the ``size`` latest events of each node, where a model is not given another structure."""
+    from graphmem.nn.neighbors import RecentNeighbors  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+    found: nn.Module = RecentNeighbors(num_nodes, size, dtype=time_dtype)
+    return found
 
 
 class TemporalLinkModel(StateModule):
@@ -53,22 +61,30 @@ class TemporalLinkModel(StateModule):
         raise NotImplementedError
 
 
-class MemoryLinkModel(TemporalLinkModel):
-    """A node memory, an embedding of its rows, and a decoder of pairs.
+class EmbeddingLinkModel(TemporalLinkModel):
+    """An embedding of nodes and a decoder of pairs.
 
     Each distinct node of a call (with ``embeds_time``: each distinct pair of node and time) is embedded once.
 
     Args:
-        memory: the node memory.
         embedding_dim: width of :meth:`embed`.
     """
 
     embeds_time = False
 
-    def __init__(self, memory: NodeMemory, embedding_dim: int) -> None:
+    def __init__(self, embedding_dim: int) -> None:
         super().__init__()
-        self.memory = memory
         self.predictor = LinkPredictor(embedding_dim)
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        raise NotImplementedError
+
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of times, int64 or float64."""
+        raise NotImplementedError
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Embed nodes.
@@ -84,22 +100,49 @@ class MemoryLinkModel(TemporalLinkModel):
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
-        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=self.memory.device)
-        dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=self.memory.device)
-        t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.memory.last_update.dtype,), device=src.device)
-        count = src.numel()
+        device = self.position.device
+        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
+        dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
+        t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.time_dtype,), device=device)
         nodes, place = torch.cat((src, dst.view(-1))).unique(return_inverse=True)
-        _check.in_range("src and dst", nodes, self.memory.num_nodes)
+        _check.in_range("src and dst", nodes, self.num_nodes)
         when = None
         if self.embeds_time:
             times, rank = t.unique(return_inverse=True)
             rank = torch.cat((rank, rank.repeat_interleave(dst.size(1))))
             items, place = (place * times.numel() + rank).unique(return_inverse=True)
             nodes, when = nodes[items // times.numel()], times[items % times.numel()]
-        out: Tensor = self.predictor(self.embed(nodes, when), place[:count], place[count:].view(dst.shape))
+        source, destination = place.split([src.numel(), dst.numel()])
+        out: Tensor = self.predictor(self.embed(nodes, when), source, destination.view(dst.shape))
         return out
+
+    def _advance(self, events: EventStream) -> None:
+        self.position = torch.full_like(self.position, events.first + len(events))
+
+
+class MemoryLinkModel(EmbeddingLinkModel):
+    """A model whose embedding reads a node memory.
+
+    Args:
+        memory: the node memory.
+        embedding_dim: width of :meth:`embed`.
+    """
+
+    def __init__(self, memory: NodeMemory, embedding_dim: int) -> None:
+        super().__init__(embedding_dim)
+        self.memory = memory
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.memory.num_nodes
+
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of times, int64 or float64."""
+        return self.memory.last_update.dtype
 
     def update(self, events: EventStream) -> None:
         """Give the events to the memory."""
         self.memory.update_state(events.src, events.dst, events.t, events.msg, events.eid)
-        self.position = torch.full_like(self.position, events.first + len(events))
+        self._advance(events)

@@ -6,20 +6,19 @@ Learning on Dynamic Graphs", 2020 (arXiv 2006.10637), in the form of PyG's ``exa
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.models.temporal import MemoryLinkModel
+from graphmem.models.temporal import MemoryLinkModel, recent_neighbors
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.ops import _check
 
 if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream
+    from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 
 class TGN(MemoryLinkModel):
@@ -75,8 +74,7 @@ class TGN(MemoryLinkModel):
             memory_dim, embedding_dim, msg_dim, memory.time_enc, heads=heads, dropout=dropout
         )
         if neighbors is None:
-            structures = importlib.import_module("graphmem.nn.neighbors")
-            neighbors = structures.RecentNeighbors(num_nodes, num_neighbors, dtype=time_dtype)
+            neighbors = recent_neighbors(num_nodes, num_neighbors, time_dtype)
         self.neighbors: Any = neighbors
         self._messages: Tensor | None = None
         self._first = 0

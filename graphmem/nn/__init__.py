@@ -5,6 +5,8 @@ from graphmem.nn.conv import LinearConv, PureConv
 from graphmem.nn.decoder import CNDecoder, Memo, PairDecoder
 from graphmem.nn.encoder import GraphEncoder, PyGEncoder
 from graphmem.nn.features import SparseFeatures
+from graphmem.nn.link_predictor import LinkPredictor
+from graphmem.nn.mailbox import MailAttention, Mailbox
 from graphmem.nn.memory import ConcatMessage, NodeMemory
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
 from graphmem.nn.temporal_attention import TemporalAttention
@@ -17,6 +19,9 @@ __all__ = [
     "ConcatMessage",
     "GraphEncoder",
     "LinearConv",
+    "LinkPredictor",
+    "MailAttention",
+    "Mailbox",
     "Memo",
     "NodeMemory",
     "PairDecoder",

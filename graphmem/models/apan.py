@@ -1,0 +1,123 @@
+"""APAN: events are mailed to neighbours, and an embedding reads its mailbox only.
+
+Source: X. Wang et al., "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding",
+SIGMOD 2021, with the choices of TGL's configuration: a mailbox of ten, mail to both ends and their ten latest
+neighbours, a mail that concatenates what the paper adds up, and codes of time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from graphmem.models.temporal import EmbeddingLinkModel, recent_neighbors
+from graphmem.nn.heads import evaluating
+from graphmem.nn.mailbox import MailAttention, Mailbox
+from graphmem.ops import _check
+
+if TYPE_CHECKING:
+    from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+
+class APAN(EmbeddingLinkModel):
+    r"""Embeddings :math:`z_i(t) = \mathrm{enc}(z_i, \mathrm{mailbox}_i, t)`; see :class:`~graphmem.nn.MailAttention`.
+
+    An event (i, j, t, e) stores :math:`z_i(t), z_j(t)`, and mails :math:`[z_i, z_j, e]` to i and its latest neighbours,
+    :math:`[z_j, z_i, e]` to j and its. A node that gets several mails in a batch keeps their mean. What is stored has
+    no gradient. Decoder: :class:`~graphmem.nn.LinkPredictor`.
+
+    Args:
+        num_nodes: N.
+        msg_dim: D.
+        embedding_dim: width of z.
+        time_dim: of the code of a mail's age.
+        mailbox: mails a node keeps.
+        num_neighbors: latest neighbours that get an event's mail.
+        heads: of the attention.
+        dropout: of the encoder.
+        neighbors: as in :class:`TGN`.
+        time_dtype: of times, int64 or float64.
+
+    Raises:
+        ArgumentError: options that do not fit each other.
+    """
+
+    embeds_time = True
+    z: Tensor
+
+    def __init__(
+        self,
+        num_nodes: int,
+        msg_dim: int = 0,
+        *,
+        embedding_dim: int = 100,
+        time_dim: int = 100,
+        mailbox: int = 10,
+        num_neighbors: int = 10,
+        heads: int = 2,
+        dropout: float = 0.1,
+        neighbors: nn.Module | None = None,
+        time_dtype: torch.dtype = torch.int64,
+    ) -> None:
+        super().__init__(embedding_dim)
+        _check.integer("msg_dim", msg_dim)
+        _check.integer("num_neighbors", num_neighbors, 0)
+        self.num_neighbors, self.msg_dim = num_neighbors, msg_dim
+        mail_dim = 2 * embedding_dim + msg_dim
+        self.register_state("z", (num_nodes, embedding_dim))
+        self.mailbox = Mailbox(num_nodes, mailbox, mail_dim, time_dtype)
+        self.encoder = MailAttention(embedding_dim, mail_dim, time_dim, heads=heads, dropout=dropout)
+        if neighbors is None:
+            neighbors = recent_neighbors(num_nodes, max(num_neighbors, 1), time_dtype)
+        self.neighbors: Any = neighbors
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.z.size(0)
+
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of times."""
+        return self.mailbox.t.dtype
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        self.encoder.reset_parameters()
+        self.predictor.reset_parameters()
+
+    def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
+        """Encode nodes int64 [n] at times [n]."""
+        assert t is not None
+        mail, when, there = self.mailbox.read(nodes)
+        out: Tensor = self.encoder(self.z[nodes], mail, t.unsqueeze(1) - when, there)
+        return out
+
+    @torch.no_grad()
+    def update(self, events: EventStream) -> None:
+        """Store the embeddings of the events' ends, and mail the events."""
+        src, dst, t = events.src, events.dst, events.t
+        _check.in_range("events", torch.cat((src, dst)), self.num_nodes)
+        ends = torch.stack((src, dst), 1).view(-1)  # event by event: a letter for each half
+        twice = t.repeat_interleave(2)
+        with evaluating(self):
+            z = self.embed(ends, twice)
+        msg = [] if self.msg_dim == 0 else [events.msg.repeat_interleave(2, 0)]
+        letters = torch.cat((z, z.view(-1, 2, z.size(1)).flip(1).flatten(0, 1), *msg), 1)
+        self.mailbox.deliver(*self._receivers(ends), letters, twice)
+        nodes, place = ends.unique(return_inverse=True)
+        last = torch.zeros_like(nodes).scatter_reduce_(0, place, torch.arange(ends.numel(), device=ends.device), "amax")
+        self.z[nodes] = z[last]
+        self.neighbors.insert(src, dst, t, events.eid)
+        self._advance(events)
+
+    def _receivers(self, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Who gets which letter: the ends, and the latest neighbours that they had before the batch."""
+        letter = torch.arange(ends.numel(), device=ends.device)
+        if self.num_neighbors == 0:
+            return ends, letter
+        nbr = self.neighbors.query(ends, self.num_neighbors)[0]
+        half, column = (nbr >= 0).nonzero(as_tuple=True)
+        return torch.cat((ends, nbr[half, column])), torch.cat((letter, half))

@@ -1,0 +1,76 @@
+"""JODIE's update and projection as a link model.
+
+Source: S. Kumar, X. Zhang, J. Leskovec, "Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks", KDD
+2019, sections 3.1 and 3.2, in the form that TGN's authors and TGL compare with: one recurrent cell for both kinds of
+nodes, batches of events instead of t-batches, and logits of pairs instead of a predicted embedding of the next item.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphmem.errors import ArgumentError
+from graphmem.models.temporal import MemoryLinkModel
+from graphmem.nn.functional import Linear, gather_rows
+from graphmem.nn.memory import NodeMemory
+from graphmem.ops import _check
+
+
+class JODIE(MemoryLinkModel):
+    r"""A recurrent memory whose rows drift while nothing happens: no neighbours are read.
+
+    .. math:: z_i(t) = \left(1 + w \frac{t - t_i}{\tau} + b\right) \odot s_i
+
+    with :math:`s_i, t_i` of :class:`~graphmem.nn.NodeMemory` (RNN updater). Decoder:
+    :class:`~graphmem.nn.LinkPredictor`.
+
+    Args:
+        num_nodes: N.
+        msg_dim: D.
+        memory_dim: width of memory and embedding.
+        time_dim: of the time code in messages.
+        time_scale: :math:`\tau`, a typical time between two events of a node, in the unit of the stream's times; the
+            default is a day in seconds.
+        time_dtype: of times, int64 or float64.
+        **memory_options: of :class:`~graphmem.nn.NodeMemory`.
+
+    Raises:
+        ArgumentError: options that are unknown or do not fit each other.
+    """
+
+    embeds_time = True
+
+    def __init__(
+        self,
+        num_nodes: int,
+        msg_dim: int = 0,
+        *,
+        memory_dim: int = 100,
+        time_dim: int = 100,
+        time_scale: float = 86_400.0,
+        time_dtype: torch.dtype = torch.int64,
+        **memory_options: Any,
+    ) -> None:
+        options = {"updater": "rnn", "time_dtype": time_dtype, **memory_options}
+        super().__init__(NodeMemory(num_nodes, msg_dim, memory_dim, time_dim, **options), memory_dim)
+        if not _check.real("time_scale", time_scale) > 0:
+            raise ArgumentError(f"time_scale: expected a positive number, got {time_scale}")
+        self.time_scale = time_scale
+        self.projection = Linear(1, memory_dim)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew and forget what the memory knows."""
+        for module in (self.memory, self.projection, self.predictor):
+            module.reset_parameters()
+
+    def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
+        """Project nodes int64 [n] to times [n]."""
+        assert t is not None
+        nodes, place = nodes.unique(return_inverse=True)
+        z, last_update = self.memory(nodes)
+        dt = ((t - last_update[place]).double() / self.time_scale).to(z.dtype)
+        out: Tensor = gather_rows(z, place) * (1 + self.projection(dt.unsqueeze(1)))
+        return out
