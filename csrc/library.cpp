@@ -17,10 +17,19 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
       "-> (Tensor, Tensor, Tensor)");
   m.def("csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)");
+  m.def("distinct(Tensor ids) -> (Tensor, Tensor, Tensor)");
   m.def("dropout(Tensor x, float p, int seed, bool relu) -> Tensor");
   m.def("dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor");
   m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
   m.def("matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor");
+  m.def(
+      "memory_gru(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt, Tensor time_weight, Tensor "
+      "time_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, bool save) -> (Tensor, Tensor, "
+      "Tensor)");
+  m.def(
+      "memory_gru_backward(Tensor grad, Tensor x, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, "
+      "Tensor "
+      "weight_ih) -> (Tensor, Tensor, Tensor)");
   m.def(
       "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) "
       "-> (Tensor, Tensor, Tensor)");
@@ -33,6 +42,8 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "int norm_mask, int relu_mask) -> Tensor");
   m.def("pair_product(Tensor x, Tensor pairs) -> Tensor");
   m.def("pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor");
+  m.def("pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor");
+  m.def("pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)");
   m.def("sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");
   m.def(
       "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "
@@ -41,4 +52,13 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def(
       "segment_gather_sum(Tensor ptr, Tensor idx, Tensor? slot, Tensor? weight, Tensor? keep, Tensor x, Tensor? tptr, "
       "Tensor? trow, Tensor? tslot) -> Tensor");
+  m.def(
+      "temporal_attention(Tensor query, Tensor x, Tensor nbr, Tensor dt, Tensor time_weight, Tensor "
+      "time_bias, Tensor? messages, Tensor? eid, float p, int seed) -> (Tensor, Tensor)");
+  m.def(
+      "temporal_attention_backward(Tensor grad, Tensor alpha, Tensor query, Tensor x, Tensor nbr, Tensor "
+      "dt, Tensor time_weight, Tensor time_bias, Tensor? messages, Tensor? eid, float p, int seed) -> (Tensor, Tensor, "
+      "Tensor, Tensor)");
+  m.def("time_code(Tensor dt, Tensor weight, Tensor bias) -> Tensor");
+  m.def("time_code_backward(Tensor grad, Tensor dt, Tensor weight, Tensor bias) -> (Tensor, Tensor)");
 }

@@ -54,6 +54,15 @@ auto dispatch_feature(const char* op, const char* name, const Tensor& t, F&& f) 
   return f(Type<torch::headeronly::Half>{});
 }
 
+// Only the dtypes that sums run in.
+template <class F>
+auto dispatch_full(const char* op, const char* name, const Tensor& t, F&& f) {
+  if (t.scalar_type() == ScalarType::Float) return f(Type<float>{});
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Double, op, ": expected ", name, " of dtype Float or Double, got ",
+                  t.scalar_type());
+  return f(Type<double>{});
+}
+
 inline ScalarType accumulate_dtype(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }

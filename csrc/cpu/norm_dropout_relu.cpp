@@ -1,9 +1,6 @@
 // norm_dropout_relu: y = relu(dropout(layer_norm(x))) in one pass over each row, and its gradient in another.
 // The framework's normalisation adds the gradients of weight and bias in one part per thread, so their last bits change
-// with the number of threads; here they are added over blocks of 64 rows, in order.
-//
-// A row's sums run in 16 lanes (element f in lane f mod 16, ascending), lanes are then added pairwise (8, 4, 2, 1 apart):
-// an order that every instruction set can follow, so all give the same bits.
+// with the number of threads; here they are added over blocks of 64 rows, in order. A row's sums are those of cpu/lanes.h.
 #include <torch/csrc/stable/library.h>
 
 #include <cmath>
@@ -12,33 +9,12 @@
 
 #include "common/dropout.h"
 #include "cpu/fresh.h"
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 
 namespace graphmem {
 namespace {
-
-constexpr int64_t kLanes = 16;
-
-template <class Acc>
-GRAPHMEM_INLINE Acc add_lanes(Acc* lanes) {
-  for (int64_t step = kLanes / 2; step > 0; step /= 2) {
-    for (int64_t l = 0; l < step; ++l) lanes[l] += lanes[l + step];
-  }
-  return lanes[0];
-}
-
-// Sum of value(f) over f in [0, n).
-template <class Acc, class Value>
-GRAPHMEM_INLINE Acc lane_sum(int64_t n, Value&& value) {
-  Acc lanes[kLanes] = {};
-  int64_t f = 0;
-  for (; f + kLanes <= n; f += kLanes) {
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] += value(f + l);
-  }
-  for (int64_t l = 0; f + l < n; ++l) lanes[l] += value(f + l);
-  return add_lanes(lanes);
-}
 
 template <class X, class Acc>
 GRAPHMEM_INLINE void forward_row(const NormForward<X, Acc>& a, int64_t r) {

@@ -16,7 +16,7 @@ from graphmem.errors import ArgumentError
 from graphmem.models.temporal import MemoryLinkModel
 from graphmem.nn.functional import Linear, gather_rows
 from graphmem.nn.memory import NodeMemory
-from graphmem.ops import _check
+from graphmem.ops import _check, distinct
 
 
 class JODIE(MemoryLinkModel):
@@ -69,7 +69,7 @@ class JODIE(MemoryLinkModel):
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Project nodes int64 [n] to times [n]."""
         assert t is not None
-        nodes, place = nodes.unique(return_inverse=True)
+        nodes, place = distinct(nodes)
         z, last_update = self.memory(nodes)
         dt = ((t - last_update[place]).double() / self.time_scale).to(z.dtype)
         out: Tensor = gather_rows(z, place) * (1 + self.projection(dt.unsqueeze(1)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.state import StateModule
-from graphmem.ops import _check
+from graphmem.ops import _check, distinct
 
 if TYPE_CHECKING:
     from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -104,13 +104,14 @@ class EmbeddingLinkModel(TemporalLinkModel):
         src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
         dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
         t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.time_dtype,), device=device)
-        nodes, place = torch.cat((src, dst.view(-1))).unique(return_inverse=True)
-        _check.in_range("src and dst", nodes, self.num_nodes)
+        ids = torch.cat((src, dst.view(-1)))
+        _check.in_range("src and dst", ids, self.num_nodes)
+        nodes, place = distinct(ids)
         when = None
         if self.embeds_time:
             times, rank = t.unique(return_inverse=True)
             rank = torch.cat((rank, rank.repeat_interleave(dst.size(1))))
-            items, place = (place * times.numel() + rank).unique(return_inverse=True)
+            items, place = distinct(place * times.numel() + rank)
             nodes, when = nodes[items // times.numel()], times[items % times.numel()]
         source, destination = place.split([src.numel(), dst.numel()])
         out: Tensor = self.predictor(self.embed(nodes, when), source, destination.view(dst.shape))

@@ -15,7 +15,7 @@ from graphmem.errors import ArgumentError
 from graphmem.models.temporal import MemoryLinkModel, recent_neighbors
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.temporal_attention import TemporalAttention
-from graphmem.ops import _check
+from graphmem.ops import _check, distinct
 
 if TYPE_CHECKING:
     from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -77,7 +77,6 @@ class TGN(MemoryLinkModel):
             neighbors = recent_neighbors(num_nodes, num_neighbors, time_dtype)
         self.neighbors: Any = neighbors
         self._messages: Tensor | None = None
-        self._first = 0
 
     def reset_parameters(self) -> None:
         """Draw all weights anew and forget what the memory knows."""
@@ -86,27 +85,31 @@ class TGN(MemoryLinkModel):
 
     def prepare(self, events: EventStream) -> None:
         """Keep the messages of a stream, to look up those of past events."""
-        self._messages, self._first = events.msg, events.first
+        if events.first != 0:
+            raise ArgumentError(f"events: expected a stream from its first event on, got one from {events.first} on")
+        self._messages = events.msg
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Attend from nodes int64 [n] (at times [n] with ``delta="query"``) to their latest events."""
         nbr, eid, when = self.neighbors.query(nodes, self.num_neighbors)
-        # Absent neighbours (-1) read the asking node's row, with coefficient 0.
-        read, place = torch.cat((nodes, torch.where(nbr < 0, nodes.unsqueeze(1), nbr).view(-1))).unique(
-            return_inverse=True
-        )
+        read, place = distinct(torch.cat((nodes, nbr.view(-1))))
         z, last_update = self.memory(read)
         root, place = place[: nodes.numel()], place[nodes.numel() :].view(nbr.shape)
+        # Distinct nodes are the first rows of what is read. What stands for absent events is not looked at.
         dt = (last_update[place] if t is None else t.unsqueeze(1)) - when
-        out: Tensor = self.attention(z, root, place.masked_fill(nbr < 0, -1), dt, self._lookup(eid))
+        out: Tensor = self.attention(z, place, dt, self._known_messages(), eid, None if t is None else root)
         return out
 
-    def _lookup(self, eid: Tensor) -> Tensor | None:
+    def _known_messages(self) -> Tensor | None:
         if self.attention.msg_dim == 0:
             return None
-        if self._messages is None:
-            raise ArgumentError("prepare: expected a call with the stream before the first score, for its messages")
-        return self._messages[(eid - self._first).clamp(min=0)]
+        known = 0 if self._messages is None else self._messages.size(0)
+        if int(self.position) > known or self._messages is None:
+            raise ArgumentError(
+                f"prepare: expected a call with a stream of at least {int(self.position)} events before the first "
+                f"score, for their messages; {known} are known"
+            )
+        return self._messages
 
     def update(self, events: EventStream) -> None:
         """Give the events to memory and neighbours."""

@@ -21,7 +21,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if not _has_kernel(x) or torch.compiler.is_compiling():
         return F.dropout(x, p)
-    return ops.dropout(x, p, seed=_draw_seed())
+    return ops.dropout(x, p, seed=draw_seed())
 
 
 def dropout_relu(x: Tensor, p: float, training: bool) -> Tensor:
@@ -30,7 +30,7 @@ def dropout_relu(x: Tensor, p: float, training: bool) -> Tensor:
         return F.relu(x)
     if not _has_kernel(x) or torch.compiler.is_compiling():
         return F.relu(F.dropout(x, p))
-    return ops.dropout(x, p, seed=_draw_seed(), relu=True)
+    return ops.dropout(x, p, seed=draw_seed(), relu=True)
 
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def _draw_seed() -> int:
+def draw_seed() -> int:
     """A seed from torch's global generator, so that checkpoints of its state cover dropout too."""
     return int(torch.empty((), dtype=torch.int64).random_())
 
@@ -88,7 +88,7 @@ class NormDropoutReLU(nn.LayerNorm):
         if not fits or not _has_kernel(x) or torch.compiler.is_compiling():
             return dropout_relu(super().forward(x), self.p, self.training)
         p = self.p if self.training else 0.0
-        return ops.norm_dropout_relu(x, self.weight, self.bias, eps=self.eps, p=p, seed=_draw_seed() if p > 0 else 0)
+        return ops.norm_dropout_relu(x, self.weight, self.bias, eps=self.eps, p=p, seed=draw_seed() if p > 0 else 0)
 
     def extra_repr(self) -> str:
         """Show width and p."""

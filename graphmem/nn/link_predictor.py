@@ -5,16 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graphmem.nn.functional import Linear, gather_rows
-
-# Elements of the hidden layer that exist at a time where no gradient is wanted: they stay in a second-level cache.
-_HIDDEN = 1 << 18
+from graphmem.nn.functional import Linear, linear
 
 
 class LinkPredictor(nn.Module):
     r"""Logits :math:`w^\top \mathrm{ReLU}(W_s h_i + b_s + W_d h_j + b_d) + b` of source i and destination j.
 
-    Each node is projected once, whatever the number of pairs it is in. Source: PyG's ``examples/tgn.py``; the
+    Each node is projected once, whatever the number of pairs it is in, and the hidden layer of pairs is not stored. Source: PyG's ``examples/tgn.py``; the
     parameters have the same names.
 
     Args:
@@ -43,15 +40,8 @@ class LinkPredictor(nn.Module):
         Returns:
             [B, C].
         """
-        source, destination = self.lin_src(gather_rows(h, src)), self.lin_dst(h)
-        width = dst.size(1) * h.size(1)
-        if torch.is_grad_enabled() or dst.numel() * h.size(1) <= _HIDDEN:
-            return self._logits(source, destination, dst)
-        rows = max(1, _HIDDEN // width)
-        out = [self._logits(a, destination, b) for a, b in zip(source.split(rows), dst.split(rows), strict=True)]
-        return torch.cat(out)
-
-    def _logits(self, source: Tensor, destination: Tensor, dst: Tensor) -> Tensor:
-        hidden = gather_rows(destination, dst.reshape(-1)).view(*dst.shape, -1) + source.unsqueeze(1)
-        out: Tensor = self.lin_final(hidden.flatten(0, 1).relu()).view(dst.shape)
+        weight = torch.cat((self.lin_src.weight, self.lin_dst.weight))
+        projected = linear(h, weight, torch.cat((self.lin_src.bias, self.lin_dst.bias)))
+        last = self.lin_final
+        out: Tensor = torch.ops.graphmem.pair_relu_dot(projected, src, dst, last.weight.view(-1), last.bias)
         return out

@@ -15,6 +15,7 @@ from graphmem.nn.mail import Mail, MailStore, newest_half_events
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
+from graphmem.ops.memory_gru import memory_gru_unchecked
 
 Updater = Literal["gru", "rnn"]
 Commit = Literal["lazy", "eager"]
@@ -280,6 +281,8 @@ class NodeMemory(StateModule):
         """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""
         newest = mail.newest()
         last = mail.at(newest) if newest.numel() < mail.row.numel() else mail
+        if self._is_fused(last, nodes):
+            return self._fused(last), last.t
         if self.aggregator == "last":
             aggregate = _scatter(self._messages(last), last.row, nodes.numel())
         elif self.aggregator == "mean":
@@ -291,6 +294,18 @@ class NodeMemory(StateModule):
             assert self.aggr_module is not None
             aggregate = self.aggr_module(self._messages(mail), mail.row, mail.t, nodes.numel())
         return self.updater(aggregate, self.memory[nodes]), _scatter(last.t, last.row, nodes.numel())
+
+    def _is_fused(self, last: Mail, nodes: Tensor) -> bool:
+        """Whether one operator does all: the usual message and cell, one message a node."""
+        usual = isinstance(self.msg_s_module, ConcatMessage) and isinstance(self.updater, GRUCell)
+        every = self.aggregator == "last" and last.row.numel() == nodes.numel()
+        return usual and every and self.memory.dtype in (torch.float32, torch.float64)
+
+    def _fused(self, mail: Mail) -> Tensor:
+        code, cell = self.time_enc.lin, self.updater
+        dt = (mail.t - self.last_update[mail.node]).double()
+        weights = (code.weight.view(-1), code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        return memory_gru_unchecked(self.memory, mail.node, mail.other, mail.msg, dt, *weights)
 
     def _messages(self, mail: Mail) -> Tensor:
         time_code = self.time_enc(mail.t - self.last_update[mail.node])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.functional import Linear, dropout, gather_rows
+from graphmem.nn.functional import Linear, draw_seed, gather_rows, linear
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check, matmul
 
@@ -72,48 +72,63 @@ class TemporalAttention(nn.Module):
         for module in (self.lin_key, self.lin_query, self.lin_value, self.lin_edge, self.lin_skip):
             module.reset_parameters()
 
-    def forward(self, x: Tensor, root: Tensor, nbr: Tensor, dt: Tensor, msg: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        nbr: Tensor,
+        dt: Tensor,
+        messages: Tensor | None = None,
+        eid: Tensor | None = None,
+        root: Tensor | None = None,
+    ) -> Tensor:
         """Attend.
 
         Args:
             x: [m, in_channels].
-            root: int64 [n], the rows of x that attend.
-            nbr: int64 [n, k], the rows of x that they attend to; -1 where there are fewer than k.
+            nbr: int64 [n, k], the rows of x that nodes attend to; -1 where there are fewer than k.
             dt: [n, k], int64 or floating point.
-            msg: [n, k, msg_dim]; may be left out where that is 0.
+            messages: [E, msg_dim], of events; may be left out where msg_dim is 0.
+            eid: int64 [n, k], the rows of ``messages``.
+            root: int64 [n], the rows of x that attend; default: the first n.
 
         Returns:
             [n, out_channels]; of a node without events the skip term alone.
         """
-        x_root = gather_rows(x, root)
-        feature = self._features(x, nbr, dt, msg)
-        query = self.lin_query(x_root) / math.sqrt(self.out_channels // self.heads)
-        weight = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
-        folded = torch.stack(self._by_head(query, weight, False), 1)
-        absent = (nbr < 0).unsqueeze(1)
-        score = folded @ feature.transpose(1, 2)  # [n, heads, k]
-        alpha = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(-1).masked_fill(absent, 0)
-        alpha = dropout(alpha, self.dropout, self.training)
-        mixed = (alpha @ feature).flatten(1)
-        weight = torch.cat((self.lin_value.weight, self.lin_edge.weight), 1)
-        bias = (alpha.sum(-1, keepdim=True) * self.lin_value.bias.view(self.heads, -1)).flatten(1)
+        if self.msg_dim == 0:
+            messages = eid = None
+        elif messages is None or eid is None:
+            raise ArgumentError(f"messages and eid: expected [*, {self.msg_dim}] and [n, k], got None")
+        x_root = x[: nbr.size(0)] if root is None else gather_rows(x, root)
+        code = self.time_enc.lin
+        p = self.dropout if self.training else 0.0
+        mixed = torch.ops.graphmem.temporal_attention(
+            linear(x_root, *self._query_map()),
+            x,
+            nbr,
+            dt.double(),
+            code.weight.view(-1),
+            code.bias,
+            messages,
+            eid,
+            p,
+            draw_seed() if p > 0 else 0,
+        )[0]
         skip: Tensor = self.lin_skip(x_root)
-        return skip + torch.cat(self._by_head(mixed, weight, True), 1) + bias
+        return skip + linear(mixed, self._value_map())
 
-    def _by_head(self, x: Tensor, weight: Tensor, transpose: bool) -> list[Tensor]:
-        """Columns of x, as many as there are heads, each times its rows of the weight."""
-        pairs = zip(x.chunk(self.heads, 1), weight.chunk(self.heads, 0), strict=True)
-        return [matmul(columns, rows, transpose_b=transpose) for columns, rows in pairs]
+    def _query_map(self) -> tuple[Tensor, Tensor]:
+        """Weight [H F, in_channels] and bias [H F] from a node to its queries times the key weights."""
+        weight = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
+        weight = torch.block_diag(*weight.chunk(self.heads)) / math.sqrt(self.out_channels // self.heads)
+        query = torch.cat((self.lin_query.weight, self.lin_query.bias.unsqueeze(1)), 1)
+        folded = matmul(weight, query, transpose_a=True)
+        return folded[:, :-1], folded[:, -1]
 
-    def _features(self, x: Tensor, nbr: Tensor, dt: Tensor, msg: Tensor | None) -> Tensor:
-        """What events offer: [n, k, in_channels + T + msg_dim]."""
-        x_nbr = gather_rows(x, nbr.clamp(min=0).view(-1)).view(*nbr.shape, -1)
-        parts = [x_nbr, self.time_enc(dt)]
-        if msg is not None:
-            parts.append(msg)
-        elif self.msg_dim > 0:
-            raise ArgumentError(f"msg: expected [n, k, {self.msg_dim}], got None")
-        return torch.cat(parts, -1)
+    def _value_map(self) -> Tensor:
+        """Weight [out_channels, H F + H] from mixed features and sums of coefficients to values."""
+        weight = torch.cat((self.lin_value.weight, self.lin_edge.weight), 1)
+        bias = self.lin_value.bias.unsqueeze(1)
+        return torch.cat([torch.block_diag(*part.chunk(self.heads)) for part in (weight, bias)], 1)
 
     def extra_repr(self) -> str:
         """Show the widths."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graphmem import ops
 from graphmem.nn.functional import Linear
 from graphmem.ops import _check
 
@@ -45,14 +46,17 @@ class TimeEncoder(nn.Module):
 
         Args:
             dt: [*], int64 or floating point. Subtract times as they are (int64 or float64) and hand the difference
-                over: here it is rounded to the dtype of the weights, which a Unix time does not survive.
+                over: a Unix time as float32 is off by a minute.
 
         Returns:
             [*, out_channels].
         """
-        phase = self.lin(dt.reshape(-1, 1).to(self.lin.weight.dtype))
-        out: Tensor = phase.cos().view(*dt.shape, self.out_channels)
-        return out
+        weight, bias = self.lin.weight.view(-1), self.lin.bias
+        if weight.dtype in (torch.float32, torch.float64):
+            code = ops.time_code(dt.reshape(-1).double(), weight, bias)
+        else:
+            code = self.lin(dt.reshape(-1, 1).to(weight.dtype)).cos()
+        return code.view(*dt.shape, self.out_channels)
 
     def extra_repr(self) -> str:
         """Show width and initialisation."""

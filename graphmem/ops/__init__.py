@@ -20,14 +20,19 @@ from graphmem.ops.common_neighbors import (
     cn_sizes,
     grouped_pairs,
 )
+from graphmem.ops.distinct import distinct
 from graphmem.ops.dropout import dropout
 from graphmem.ops.matmul import linear, matmul
+from graphmem.ops.memory_gru import memory_gru
 from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
+from graphmem.ops.pair_relu_dot import pair_relu_dot
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
 from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
+from graphmem.ops.temporal_attention import temporal_attention
+from graphmem.ops.time_code import time_code
 
 _dense.register()
 
@@ -47,17 +52,22 @@ __all__ = [
     "cn_sizes",
     "common_neighbor_scores",
     "csr_transpose",
+    "distinct",
     "dropout",
     "find_edges",
     "grouped_pairs",
     "linear",
     "matmul",
+    "memory_gru",
     "norm_dropout_relu",
     "pair_head",
     "pair_product",
+    "pair_relu_dot",
     "present_degree",
     "sample_non_edges",
     "sample_rows",
     "segment_gather_sum",
     "stack_head",
+    "temporal_attention",
+    "time_code",
 ]

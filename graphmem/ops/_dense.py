@@ -1,4 +1,4 @@
-"""The dense operators for CUDA tensors, composed of torch's: its matrix products are those of the vendor's library."""
+"""The operators that are composed of torch's for CUDA tensors: its matrix products are those of the vendor's library."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ from typing import Any
 
 import torch
 
-from graphmem.ops._reference_products import matmul, pair_head
+from graphmem.ops import _reference_products, _reference_temporal
 
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
 
-DENSE = {"matmul": matmul, "pair_head": pair_head}
+DENSE = {
+    "distinct": _reference_temporal.distinct,
+    "matmul": _reference_products.matmul,
+    "memory_gru": _reference_temporal.memory_gru,
+    "memory_gru_backward": _reference_temporal.memory_gru_backward,
+    "pair_head": _reference_products.pair_head,
+    "pair_relu_dot": _reference_temporal.pair_relu_dot,
+    "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,
+    "temporal_attention": _reference_temporal.temporal_attention,
+    "temporal_attention_backward": _reference_temporal.temporal_attention_backward,
+    "time_code": _reference_temporal.time_code,
+    "time_code_backward": _reference_temporal.time_code_backward,
+}
 
 
 def register() -> None:

@@ -29,10 +29,16 @@ SCHEMAS = (
     "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
     "-> (Tensor, Tensor, Tensor)",
     "csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)",
+    "distinct(Tensor ids) -> (Tensor, Tensor, Tensor)",
     "dropout(Tensor x, float p, int seed, bool relu) -> Tensor",
     "dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor",
     "find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor",
     "matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor",
+    "memory_gru(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt, Tensor time_weight, Tensor "
+    "time_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, bool save) -> (Tensor, Tensor, "
+    "Tensor)",
+    "memory_gru_backward(Tensor grad, Tensor x, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, Tensor "
+    "weight_ih) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
     "-> (Tensor, Tensor, Tensor)",
@@ -41,12 +47,21 @@ SCHEMAS = (
     "int norm_mask, int relu_mask) -> Tensor",
     "pair_product(Tensor x, Tensor pairs) -> Tensor",
     "pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor",
+    "pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor",
+    "pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)",
     "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor",
     "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "
     "-> (Tensor, Tensor)",
     "segment_gather_dot(Tensor ptr, Tensor idx, Tensor? keep, Tensor x, Tensor grad) -> Tensor",
     "segment_gather_sum(Tensor ptr, Tensor idx, Tensor? slot, Tensor? weight, Tensor? keep, Tensor x, Tensor? tptr, "
     "Tensor? trow, Tensor? tslot) -> Tensor",
+    "temporal_attention(Tensor query, Tensor x, Tensor nbr, Tensor dt, Tensor time_weight, Tensor "
+    "time_bias, Tensor? messages, Tensor? eid, float p, int seed) -> (Tensor, Tensor)",
+    "temporal_attention_backward(Tensor grad, Tensor alpha, Tensor query, Tensor x, Tensor nbr, Tensor "
+    "dt, Tensor time_weight, Tensor time_bias, Tensor? messages, Tensor? eid, float p, int seed) -> (Tensor, Tensor, "
+    "Tensor, Tensor)",
+    "time_code(Tensor dt, Tensor weight, Tensor bias) -> Tensor",
+    "time_code_backward(Tensor grad, Tensor dt, Tensor weight, Tensor bias) -> (Tensor, Tensor)",
 )
 
 _Library: Any = torch.library.Library  # untyped in torch

@@ -20,6 +20,15 @@ from torch import Tensor
 
 from graphmem.ops._reference_products import matmul as matmul
 from graphmem.ops._reference_products import pair_head as pair_head
+from graphmem.ops._reference_temporal import distinct as distinct
+from graphmem.ops._reference_temporal import memory_gru as memory_gru
+from graphmem.ops._reference_temporal import memory_gru_backward as memory_gru_backward
+from graphmem.ops._reference_temporal import pair_relu_dot as pair_relu_dot
+from graphmem.ops._reference_temporal import pair_relu_dot_backward as pair_relu_dot_backward
+from graphmem.ops._reference_temporal import temporal_attention as temporal_attention
+from graphmem.ops._reference_temporal import temporal_attention_backward as temporal_attention_backward
+from graphmem.ops._reference_temporal import time_code as time_code
+from graphmem.ops._reference_temporal import time_code_backward as time_code_backward
 
 _UINT64 = (1 << 64) - 1
 

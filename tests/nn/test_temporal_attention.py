@@ -25,6 +25,11 @@ def events(roots: int, msg_dim: int = MSG) -> tuple[Tensor, Tensor, Tensor]:
     return nbr, torch.randint(-9, 9, (roots, K)), torch.randn(roots, K, msg_dim, dtype=torch.float64)
 
 
+def table(msg: Tensor) -> tuple[Tensor, Tensor]:
+    """Messages [n, k, D] as a table and the rows of it."""
+    return msg.flatten(0, 1), torch.arange(msg.size(0) * msg.size(1)).view(msg.shape[:2])
+
+
 @pytest.mark.parametrize("msg_dim", [0, MSG])
 def test_is_transformer_conv(msg_dim: int) -> None:
     ours = build(msg_dim)
@@ -37,7 +42,7 @@ def test_is_transformer_conv(msg_dim: int) -> None:
     for module in (ours, theirs):
         x = torch.randn(NODES, IN, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
         if module is ours:
-            out = ours(x, root, nbr, dt, msg)
+            out = ours(x, nbr, dt, *table(msg), root)
         else:  # one more node a root, so that a root may come twice
             there = nbr >= 0
             place = torch.arange(5).unsqueeze(1).expand_as(nbr)[there]
@@ -58,27 +63,27 @@ def test_is_transformer_conv(msg_dim: int) -> None:
 def test_a_node_without_events_keeps_its_skip_term() -> None:
     module, x = build(), torch.randn(NODES, IN, dtype=torch.float64)
     nbr, dt, msg = events(5)
-    out = module(x, torch.arange(5), nbr, dt, msg)
+    out = module(x, nbr, dt, *table(msg))
     torch.testing.assert_close(out[0], module.lin_skip(x[0]))
     garbage = torch.where(nbr < 0, 10**6, dt)
-    assert torch.equal(out, module(x, torch.arange(5), nbr, garbage, msg))
+    assert torch.equal(out, module(x, nbr, garbage, *table(msg)))
     assert torch.isfinite(torch.autograd.grad(out.sum(), module.lin_key.weight)[0]).all()
 
 
 def test_order_and_padding_do_not_matter() -> None:
     module, x = build(), torch.randn(NODES, IN, dtype=torch.float64)
     nbr, dt, msg = events(5)
-    turned = module(x, torch.arange(5), nbr.flip(1), dt.flip(1), msg.flip(1))
-    torch.testing.assert_close(module(x, torch.arange(5), nbr, dt, msg), turned)
+    turned = module(x, nbr.flip(1), dt.flip(1), *table(msg.flip(1)))
+    torch.testing.assert_close(module(x, nbr, dt, *table(msg)), turned)
     wider = [torch.cat((part, part[:, :2]), 1) for part in (nbr, dt, msg)]
     wider[0][:, K:] = -1
-    torch.testing.assert_close(module(x, torch.arange(5), *wider), turned)
+    torch.testing.assert_close(module(x, *wider[:2], *table(wider[2])), turned)
 
 
 def test_dropout_hits_whole_coefficients_and_only_in_training() -> None:
     module, x = build(dropout=0.5), torch.randn(NODES, IN, dtype=torch.float64)
     nbr, dt, msg = events(5)
-    run = lambda: module(x, torch.arange(5), nbr, dt, msg)  # noqa: E731
+    run = lambda: module(x, nbr, dt, *table(msg))  # noqa: E731
     mean = torch.stack([run().detach() for _ in range(4000)]).mean(0)
     module.eval()
     assert torch.equal(run(), run())
@@ -89,5 +94,5 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ArgumentError, match="out_channels: expected a multiple of heads = 3, got 8"):
         TemporalAttention(IN, 8, 0, TimeEncoder(2), heads=3)
     nbr, dt, _ = events(5)
-    with pytest.raises(ArgumentError, match=r"msg: expected"):
-        build()(torch.randn(NODES, IN, dtype=torch.float64), torch.arange(5), nbr, dt)
+    with pytest.raises(ArgumentError, match=r"messages and eid: expected"):
+        build()(torch.randn(NODES, IN, dtype=torch.float64), nbr, dt)

@@ -1,0 +1,179 @@
+// memory_gru: the next states of nodes with one message each, by a GRU cell:
+//
+//   x = [s_node, s_other, message, cos(w dt + b)], g = W_ih x + b_ih, h = W_hh s_node + b_hh
+//   r = sigmoid(g_r + h_r), z = sigmoid(g_z + h_z), n = tanh(g_n + r h_n), s' = n + z (s_node - n)
+//
+// One task takes 48 rows from the gather to the gates, so that nothing but x and the gates, which the gradient reads,
+// goes through memory. The products are those of cpu/gemm.h; the gradients of w and b are added over blocks of 48 rows, in
+// order. So the bits do not depend on the number of threads.
+//
+// The gradient gives D = (d g_r, d g_z, d g_n, d h_n) and those of w and b; those of the matrices are the product D^T x,
+// for its own s_node is the first part of x. States have no gradient.
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "common/dispatch.h"
+#include "cpu/block_sums.h"
+#include "cpu/elementary.h"
+#include "cpu/fresh.h"
+#include "cpu/gemm.h"
+#include "cpu/parallel.h"
+#include "cpu/time_code.h"
+
+namespace graphmem {
+namespace {
+
+constexpr int64_t kRows = 48;
+
+// gates: r, z, n, h_n.
+template <class T>
+GRAPHMEM_INLINE void gate_row(const T* g, const T* h, const T* state, int64_t d, T* __restrict__ gates,
+                              T* __restrict__ out) {
+  for (int64_t f = 0; f < d; ++f) {
+    const T r = sigmoid_of(g[f] + h[f]), z = sigmoid_of(g[d + f] + h[d + f]), hn = h[2 * d + f];
+    const T n = tanh_of(g[2 * d + f] + r * hn);
+    gates[f] = r;
+    gates[d + f] = z;
+    gates[2 * d + f] = n;
+    gates[3 * d + f] = hn;
+    out[f] = n + z * (state[f] - n);
+  }
+}
+
+template <class T>
+GRAPHMEM_INLINE void gate_gradient_row(const T* grad, const T* gates, const T* state, int64_t d, T* __restrict__ out) {
+  for (int64_t f = 0; f < d; ++f) {
+    const T r = gates[f], z = gates[d + f], n = gates[2 * d + f], hn = gates[3 * d + f];
+    const T dn = grad[f] * (1 - z) * (1 - n * n);
+    out[f] = dn * hn * (r * (1 - r));
+    out[d + f] = grad[f] * (state[f] - n) * (z * (1 - z));
+    out[2 * d + f] = dn;
+    out[3 * d + f] = dn * r;
+  }
+}
+
+// Function multiversioning does not reach into templates, so each dtype has clones of its own.
+#define GRAPHMEM_GATE_CLONES(T)                                                                          \
+  GRAPHMEM_CLONES void gate(const T* g, const T* h, const T* state, int64_t d, T* gates, T* out) {       \
+    gate_row(g, h, state, d, gates, out);                                                                \
+  }                                                                                                      \
+  GRAPHMEM_CLONES void gate_gradient(const T* grad, const T* gates, const T* state, int64_t d, T* out) { \
+    gate_gradient_row(grad, gates, state, d, out);                                                       \
+  }
+GRAPHMEM_GATE_CLONES(float)
+GRAPHMEM_GATE_CLONES(double)
+#undef GRAPHMEM_GATE_CLONES
+
+// The transpose of a weight [n, k], packed; `from` and `k` choose columns of rows that are `width` wide.
+template <class T>
+Tensor packed_transpose(const Tensor& like, const T* weight, int64_t n, int64_t from, int64_t k, int64_t width) {
+  Tensor out = torch::stable::new_empty(like, {packed_size<T>(k, n)});
+  T* packed = static_cast<T*>(out.mutable_data_ptr());
+  parallel_chunks(num_panels<T>(n), 4, [&](int64_t first, int64_t last) {
+    pack_panels(weight + from, 1, width, k, n, first, last, packed);
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt,
+                                                  Tensor time_weight, Tensor time_bias, Tensor weight_ih,
+                                                  Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, bool save) {
+  constexpr const char* kOp = "memory_gru";
+  expect_shape(kOp, "memory", memory, {kAny, kAny});
+  expect_shape(kOp, "msg", msg, {kAny, kAny});
+  expect_shape(kOp, "time_weight", time_weight, {kAny});
+  const int64_t* nodes = data<int64_t>(kOp, "node", node, {kAny});
+  const int64_t rows = node.size(0), d = memory.size(1), raw = msg.size(1), times = time_weight.size(0);
+  const int64_t width = 2 * d + raw + times;
+  expect_rows(kOp, "memory", memory, rows > 0);
+  const int64_t* others = data<int64_t>(kOp, "other", other, {rows});
+  const double* steps = data<double>(kOp, "dt", dt, {rows});
+  Tensor out = fresh(memory, {rows, d}), x = fresh(memory, {save ? rows : 0, width});
+  Tensor gates = fresh(memory, {save ? rows : 0, 4 * d});
+  dispatch_full(kOp, "memory", memory, [&](auto type) {
+    using T = typename decltype(type)::type;
+    const T *states = data<T>(kOp, "memory", memory, {kAny, d}), *messages = data<T>(kOp, "msg", msg, {rows, raw});
+    const T* w = data<T>(kOp, "time_weight", time_weight, {times});
+    const T* b = data<T>(kOp, "time_bias", time_bias, {times});
+    const T* w_ih = data<T>(kOp, "weight_ih", weight_ih, {3 * d, width});
+    const T* w_hh = data<T>(kOp, "weight_hh", weight_hh, {3 * d, d});
+    const T *b_ih = data<T>(kOp, "bias_ih", bias_ih, {3 * d}), *b_hh = data<T>(kOp, "bias_hh", bias_hh, {3 * d});
+    const Tensor ih = packed_transpose(memory, w_ih, 3 * d, 0, width, width);
+    const Tensor hh = packed_transpose(memory, w_hh, 3 * d, 0, d, d);
+    T *saved_x = static_cast<T*>(x.mutable_data_ptr()), *saved_gates = static_cast<T*>(gates.mutable_data_ptr());
+    T* result = static_cast<T*>(out.mutable_data_ptr());
+    parallel_chunks(rows, kRows, [&](int64_t first, int64_t last) {
+      Tensor buffers = torch::stable::new_empty(memory, {kRows * (width + 10 * d)});
+      T* g = static_cast<T*>(buffers.mutable_data_ptr());
+      T *h = g + kRows * 3 * d, *own_gates = h + kRows * 3 * d, *own_x = own_gates + kRows * 4 * d;
+      for (int64_t begin = first; begin < last; begin += kRows) {
+        const int64_t count = std::min(kRows, last - begin);
+        T* in = save ? saved_x + begin * width : own_x;
+        for (int64_t i = 0; i < count; ++i) {
+          T* row = in + i * width;
+          row = std::copy_n(states + nodes[begin + i] * d, d, row);
+          row = std::copy_n(states + others[begin + i] * d, d, row);
+          row = std::copy_n(messages + (begin + i) * raw, raw, row);
+          time_code(steps[begin + i], w, b, times, row);
+        }
+        multiply_packed(in, width, 1, static_cast<const T*>(ih.const_data_ptr()), b_ih, count, width, 3 * d, g);
+        multiply_packed(in, width, 1, static_cast<const T*>(hh.const_data_ptr()), b_hh, count, d, 3 * d, h);
+        T* to = save ? saved_gates + begin * 4 * d : own_gates;
+        for (int64_t i = 0; i < count; ++i)
+          gate(g + i * 3 * d, h + i * 3 * d, in + i * width, d, to + i * 4 * d, result + (begin + i) * d);
+      }
+    });
+  });
+  return {out, x, gates};
+}
+
+std::tuple<Tensor, Tensor, Tensor> memory_gru_backward_cpu(Tensor grad, Tensor x, Tensor gates, Tensor dt,
+                                                           Tensor time_weight, Tensor time_bias, Tensor weight_ih) {
+  constexpr const char* kOp = "memory_gru_backward";
+  expect_shape(kOp, "grad", grad, {kAny, kAny});
+  expect_shape(kOp, "x", x, {kAny, kAny});
+  expect_shape(kOp, "time_weight", time_weight, {kAny});
+  const int64_t rows = grad.size(0), d = grad.size(1), width = x.size(1), times = time_weight.size(0);
+  expect_number(kOp, "the width of x", width, 2 * d + times);
+  const double* steps = data<double>(kOp, "dt", dt, {rows});
+  Tensor out = fresh_like(gates);
+  Tensor dweight = torch::stable::new_empty(time_weight, {times}), dbias = torch::stable::new_empty(time_bias, {times});
+  dispatch_full(kOp, "grad", grad, [&](auto type) {
+    using T = typename decltype(type)::type;
+    const T *slopes = data<T>(kOp, "grad", grad, {rows, d}), *in = data<T>(kOp, "x", x, {rows, width});
+    const T* saved = data<T>(kOp, "gates", gates, {rows, 4 * d});
+    const T* w = data<T>(kOp, "time_weight", time_weight, {times});
+    const T* b = data<T>(kOp, "time_bias", time_bias, {times});
+    const T* w_ih = data<T>(kOp, "weight_ih", weight_ih, {3 * d, width});
+    // The last columns of W_ih lead to the time code: [3 d, times] as it lies.
+    Tensor buffer = torch::stable::new_empty(grad, {packed_size<T>(3 * d, times)});
+    T* packed = static_cast<T*>(buffer.mutable_data_ptr());
+    pack_panels(w_ih + width - times, width, 1, 3 * d, times, 0, num_panels<T>(times), packed);
+    T* result = static_cast<T*>(out.mutable_data_ptr());
+    BlockSums<T> sums((rows + kRows - 1) / kRows, 2 * times);
+    parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
+      std::vector<T> code(kRows * times);
+      for (int64_t block = first; block < last; ++block) {
+        const int64_t begin = block * kRows, end = std::min(rows, begin + kRows);
+        for (int64_t i = begin; i < end; ++i)
+          gate_gradient(slopes + i * d, saved + i * 4 * d, in + i * width, d, result + i * 4 * d);
+        multiply_packed<T>(result + begin * 4 * d, 4 * d, 1, packed, nullptr, end - begin, 3 * d, times, code.data());
+        T* sum = sums.of(block);
+        for (int64_t i = begin; i < end; ++i)
+          add_time_slopes(steps[i], w, b, code.data() + (i - begin) * times, times, sum, sum + times);
+      }
+    });
+    sums.total(0, times, static_cast<T*>(dweight.mutable_data_ptr()));
+    sums.total(times, times, static_cast<T*>(dbias.mutable_data_ptr()));
+  });
+  return {out, dweight, dbias};
+}
+
+}  // namespace
+}  // namespace graphmem
+
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) {
+  m.impl("memory_gru", TORCH_BOX(&graphmem::memory_gru_cpu));
+  m.impl("memory_gru_backward", TORCH_BOX(&graphmem::memory_gru_backward_cpu));
+}

@@ -1,0 +1,173 @@
+"""The operators of temporal models in torch's operations: equal to rounding, not bit for bit.
+
+The specification of the compiled ones, and what serves CUDA tensors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def distinct(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct ids in the order in which they first appear, then -1; each entry's place among them; how many."""
+    there = (ids >= 0).nonzero().view(-1)
+    ascending, rank = ids[there].unique(return_inverse=True)
+    first = torch.full_like(ascending, ids.numel()).scatter_reduce_(0, rank, there, "amin")
+    order = first.argsort()
+    number = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=ids.device))
+    values, place = torch.full_like(ids, -1), torch.full_like(ids, -1)
+    values[: order.numel()] = ascending[order]
+    place[there] = number[rank]
+    return values, place, ids.new_full((1,), order.numel())
+
+
+def time_code(dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``cos(w dt + b)``, the phase in float64."""
+    return _phase(dt, weight, bias).cos().to(weight.dtype)
+
+
+def time_code_backward(grad: Tensor, dt: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ``w`` and ``b``."""
+    slope = -_phase(dt, weight, bias).sin().to(weight.dtype) * grad
+    return slope.t() @ dt.to(weight.dtype), slope.sum(0)
+
+
+def _phase(dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return dt.unsqueeze(1) * weight.double() + bias.double()
+
+
+def memory_gru(
+    memory: Tensor,
+    node: Tensor,
+    other: Tensor,
+    msg: Tensor,
+    dt: Tensor,
+    time_weight: Tensor,
+    time_bias: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A GRU cell on ``[memory of node, memory of other, msg, time code]``; its input and gates with ``save``."""
+    own = memory[node]
+    x = torch.cat((own, memory[other], msg, time_code(dt, time_weight, time_bias)), 1)
+    gates_x, gates_h = torch.addmm(bias_ih, x, weight_ih.t()), torch.addmm(bias_hh, own, weight_hh.t())
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = gates_x.chunk(3, 1), gates_h.chunk(3, 1)
+    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
+    n = (x_n + r * h_n).tanh()
+    gates = torch.cat((r, z, n, h_n), 1)
+    rows = x.size(0) if save else 0
+    return n + z * (own - n), x[:rows].clone(), gates[:rows].clone()
+
+
+def memory_gru_backward(
+    grad: Tensor,
+    x: Tensor,
+    gates: Tensor,
+    dt: Tensor,
+    time_weight: Tensor,
+    time_bias: Tensor,
+    weight_ih: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the inputs of r, z and n and of the hidden part of n, side by side, and of the time code's ``w``, ``b``."""
+    r, z, n, h_n = gates.chunk(4, 1)
+    own = x[:, : grad.size(1)]
+    d_n = grad * (1 - z) * (1 - n * n)
+    out = torch.cat((d_n * h_n * r * (1 - r), grad * (own - n) * z * (1 - z), d_n, d_n * r), 1)
+    d_code = out[:, : weight_ih.size(0)] @ weight_ih[:, x.size(1) - time_weight.numel() :]
+    return out, *time_code_backward(d_code, dt, time_weight, time_bias)
+
+
+def temporal_attention(
+    query: Tensor,
+    x: Tensor,
+    nbr: Tensor,
+    dt: Tensor,
+    time_weight: Tensor,
+    time_bias: Tensor,
+    messages: Tensor | None,
+    eid: Tensor | None,
+    p: float,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Attention over gathered events: mixed features and sums of coefficients by head; coefficients before dropout."""
+    feature = _features(x, nbr, dt, time_weight, time_bias, messages, eid)
+    absent = (nbr < 0).unsqueeze(1)
+    score = query.view(nbr.size(0), -1, feature.size(2)) @ feature.transpose(1, 2)
+    alpha = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(-1).masked_fill(absent, 0)
+    kept = alpha * _mask(alpha, p, seed)
+    return torch.cat(((kept @ feature).flatten(1), kept.sum(-1)), 1), alpha
+
+
+def temporal_attention_backward(
+    grad: Tensor,
+    alpha: Tensor,
+    query: Tensor,
+    x: Tensor,
+    nbr: Tensor,
+    dt: Tensor,
+    time_weight: Tensor,
+    time_bias: Tensor,
+    messages: Tensor | None,
+    eid: Tensor | None,
+    p: float,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, x, ``w`` and ``b``."""
+    feature = _features(x, nbr, dt, time_weight, time_bias, messages, eid)
+    heads = alpha.size(1)
+    mask = _mask(alpha, p, seed)
+    d_mixed = grad[:, :-heads].view(nbr.size(0), heads, -1)
+    d_alpha = (d_mixed @ feature.transpose(1, 2) + grad[:, -heads:].unsqueeze(2)) * mask
+    d_score = alpha * (d_alpha - (alpha * d_alpha).sum(-1, keepdim=True))
+    d_query = (d_score @ feature).flatten(1)
+    there = nbr >= 0
+    d_feature = (alpha * mask).transpose(1, 2) @ d_mixed + d_score.transpose(1, 2) @ query.view_as(d_mixed)
+    d_rows, d_code, _ = d_feature[there].split(
+        [x.size(1), time_weight.numel(), feature.size(2) - x.size(1) - time_weight.numel()], 1
+    )
+    d_x = torch.zeros_like(x).index_add_(0, nbr[there], d_rows)
+    return d_query, d_x, *time_code_backward(d_code, dt[there], time_weight, time_bias)
+
+
+def _features(
+    x: Tensor,
+    nbr: Tensor,
+    dt: Tensor,
+    time_weight: Tensor,
+    time_bias: Tensor,
+    messages: Tensor | None,
+    eid: Tensor | None,
+) -> Tensor:
+    """[n, k, F], zeros for absent events."""
+    parts = [x[nbr.clamp(min=0)], time_code(dt.flatten(), time_weight, time_bias).view(*nbr.shape, -1)]
+    if messages is not None and eid is not None:
+        parts.append(messages[torch.where(nbr < 0, 0, eid)])
+    return torch.cat(parts, -1).masked_fill((nbr < 0).unsqueeze(2), 0)
+
+
+def _mask(alpha: Tensor, p: float, seed: int) -> Tensor:
+    mask: Tensor = torch.ops.graphmem.dropout(torch.ones_like(alpha), p, seed, False)
+    return mask
+
+
+def pair_relu_dot(h: Tensor, src: Tensor, dst: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``<weight, relu(a_src + b_dst)> + bias``, a and b the halves of h."""
+    return _hidden(h, src, dst) @ weight + bias
+
+
+def pair_relu_dot_backward(grad: Tensor, h: Tensor, src: Tensor, dst: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of h and weight."""
+    hidden = _hidden(h, src, dst)
+    slope = (grad.unsqueeze(2) * weight).masked_fill(hidden <= 0, 0)
+    d_source = torch.zeros_like(h).index_add_(0, src, torch.nn.functional.pad(slope.sum(1), (0, weight.numel())))
+    d_destination = torch.nn.functional.pad(slope.flatten(0, 1), (weight.numel(), 0))
+    return d_source.index_add_(0, dst.flatten(), d_destination), (grad.unsqueeze(2) * hidden).sum((0, 1))
+
+
+def _hidden(h: Tensor, src: Tensor, dst: Tensor) -> Tensor:
+    source, destination = h.chunk(2, 1)
+    return (source[src].unsqueeze(1) + destination[dst]).relu()
