@@ -77,8 +77,9 @@ def memory_gru(
     return memory_gru_unchecked(memory, node, other, msg, dt, *weights)
 
 
-def memory_gru_unchecked(memory: Tensor, node: Tensor, other: Tensor, msg: Tensor, dt: Tensor, *weights: Tensor) ->
-Tensor:
+def memory_gru_unchecked(
+    memory: Tensor, node: Tensor, other: Tensor, msg: Tensor, dt: Tensor, *weights: Tensor
+) -> Tensor:
     """:func:`memory_gru` for arguments made in this package, which need no second check."""
     save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
     out: Tensor = torch.ops.graphmem.memory_gru(memory, node, other, msg, dt, *weights, save)[0]
