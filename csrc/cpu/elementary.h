@@ -11,20 +11,12 @@
 namespace graphmem {
 
 // phase = (whole number) pi + rest, |rest| <= pi / 2; `flip` is the sign bit of the factor (-1)^(whole number).
-struct HalfTurns {
-  float rest;
-  uint32_t flip;
-};
-
-// The phase is float64, so that w dt + b keeps its digits for times of millions of seconds. Behind 2^51 half turns none
-// are left, and the clamp keeps what remains inside the polynomials' range.
-GRAPHMEM_INLINE HalfTurns half_turns(double phase) {
+// The phase is float64, so that w dt + b keeps its digits for times of millions of seconds.
+GRAPHMEM_INLINE void half_turns(double phase, float& rest, uint32_t& flip) {
   constexpr double kPi = 3.141592653589793, kShift = 6755399441055744.0;  // adding 1.5 * 2^52 rounds to a whole number
   const double shifted = phase * (1 / kPi) + kShift;
-  double rest = phase - (shifted - kShift) * kPi;
-  rest = rest < -1.6 ? -1.6 : rest;
-  rest = rest > 1.6 ? 1.6 : rest;
-  return {static_cast<float>(rest), static_cast<uint32_t>(std::bit_cast<uint64_t>(shifted)) << 31};
+  rest = static_cast<float>(phase - (shifted - kShift) * kPi);
+  flip = static_cast<uint32_t>(std::bit_cast<uint64_t>(shifted)) << 31;
 }
 
 GRAPHMEM_INLINE float flipped(float value, uint32_t flip) {
@@ -32,45 +24,51 @@ GRAPHMEM_INLINE float flipped(float value, uint32_t flip) {
 }
 
 // Taylor's polynomials: the first term left out is below 7e-9 at pi / 2.
-GRAPHMEM_INLINE float cosine(HalfTurns x) {
-  const float s = x.rest * x.rest;
+GRAPHMEM_INLINE float cosine(float rest, uint32_t flip) {
+  const float s = rest * rest;
   float p = 1.f / 479001600;
   p = p * s + -1.f / 3628800;
   p = p * s + 1.f / 40320;
   p = p * s + -1.f / 720;
   p = p * s + 1.f / 24;
   p = p * s + -1.f / 2;
-  return flipped(p * s + 1.f, x.flip);
+  return flipped(p * s + 1.f, flip);
 }
 
-GRAPHMEM_INLINE float sine(HalfTurns x) {
-  const float s = x.rest * x.rest;
+GRAPHMEM_INLINE float sine(float rest, uint32_t flip) {
+  const float s = rest * rest;
   float p = 1.f / 6227020800;
   p = p * s + -1.f / 39916800;
   p = p * s + 1.f / 362880;
   p = p * s + -1.f / 5040;
   p = p * s + 1.f / 120;
   p = p * s + -1.f / 6;
-  return flipped(x.rest + x.rest * (p * s), x.flip);
+  return flipped(rest + rest * (p * s), flip);
 }
 
-// cos(phase) and sin(phase) by the type of the result.
-template <class T>
-struct Circle;
-template <>
-struct Circle<float> {
-  HalfTurns x;
-  GRAPHMEM_INLINE explicit Circle(double phase) : x(half_turns(phase)) {}
-  GRAPHMEM_INLINE float cos() const { return cosine(x); }
-  GRAPHMEM_INLINE float sin() const { return sine(x); }
-};
-template <>
-struct Circle<double> {
-  double x;
-  GRAPHMEM_INLINE explicit Circle(double phase) : x(phase) {}
-  GRAPHMEM_INLINE double cos() const { return std::cos(x); }
-  GRAPHMEM_INLINE double sin() const { return std::sin(x); }
-};
+// Calls use(f, cos(phase(f))), or with the sine, for f in [0, n). In loops over a short buffer, none of which the compiler
+// takes for one with branches: all become vector instructions. Behind 2^51 half turns a phase has no digits left, and the
+// clamp keeps what remains inside the polynomials' range.
+template <bool kSine, class Phase, class Use>
+GRAPHMEM_INLINE void harmonics(float, int64_t n, Phase&& phase, Use&& use) {
+  constexpr int64_t kBlock = 64;
+  float rest[kBlock];
+  uint32_t flip[kBlock];
+  for (int64_t from = 0; from < n; from += kBlock) {
+    const int64_t count = n - from < kBlock ? n - from : kBlock;
+    for (int64_t f = 0; f < count; ++f) half_turns(phase(from + f), rest[f], flip[f]);
+    for (int64_t f = 0; f < count; ++f) {
+      const float above = rest[f] < -1.6f ? -1.6f : rest[f];
+      rest[f] = above > 1.6f ? 1.6f : above;
+    }
+    for (int64_t f = 0; f < count; ++f) use(from + f, kSine ? sine(rest[f], flip[f]) : cosine(rest[f], flip[f]));
+  }
+}
+
+template <bool kSine, class Phase, class Use>
+GRAPHMEM_INLINE void harmonics(double, int64_t n, Phase&& phase, Use&& use) {
+  for (int64_t f = 0; f < n; ++f) use(f, kSine ? std::sin(phase(f)) : std::cos(phase(f)));
+}
 
 // e^x = power + power * rest, power a power of two, rest = e^r - 1 for |r| <= log(2) / 2.
 struct Exponential {

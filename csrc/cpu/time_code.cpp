@@ -15,19 +15,34 @@
 
 namespace graphmem {
 
+template <class T>
+GRAPHMEM_INLINE void code_row(double dt, const T* w, const T* b, int64_t width, T* __restrict__ code) {
+  harmonics<false>(
+      T(), width, [&](int64_t f) { return dt * static_cast<double>(w[f]) + static_cast<double>(b[f]); },
+      [&](int64_t f, T value) { code[f] = value; });
+}
+
+template <class T>
+GRAPHMEM_INLINE void slope_row(double dt, const T* w, const T* b, const T* grad, int64_t width, T* __restrict__ dw,
+                               T* __restrict__ db) {
+  const T step = static_cast<T>(dt);
+  harmonics<true>(
+      T(), width, [&](int64_t f) { return dt * static_cast<double>(w[f]) + static_cast<double>(b[f]); },
+      [&](int64_t f, T value) {
+        const T slope = -value * grad[f];
+        dw[f] += slope * step;
+        db[f] += slope;
+      });
+}
+
 // Function multiversioning does not reach into templates, so each dtype has clones of its own.
-#define GRAPHMEM_TIME_CLONES(T)                                                                            \
-  GRAPHMEM_CLONES void time_code(double dt, const T* w, const T* b, int64_t width, T* __restrict__ code) { \
-    for (int64_t f = 0; f < width; ++f) code[f] = Circle<T>(dt * w[f] + b[f]).cos();                       \
-  }                                                                                                        \
-  GRAPHMEM_CLONES void add_time_slopes(double dt, const T* w, const T* b, const T* grad, int64_t width,    \
-                                       T* __restrict__ dw, T* __restrict__ db) {                           \
-    const T step = static_cast<T>(dt);                                                                     \
-    for (int64_t f = 0; f < width; ++f) {                                                                  \
-      const T slope = -Circle<T>(dt * w[f] + b[f]).sin() * grad[f];                                        \
-      dw[f] += slope * step;                                                                               \
-      db[f] += slope;                                                                                      \
-    }                                                                                                      \
+#define GRAPHMEM_TIME_CLONES(T)                                                                                \
+  GRAPHMEM_CLONES void time_code(double dt, const T* w, const T* b, int64_t width, T* code) {                  \
+    code_row(dt, w, b, width, code);                                                                           \
+  }                                                                                                            \
+  GRAPHMEM_CLONES void add_time_slopes(double dt, const T* w, const T* b, const T* grad, int64_t width, T* dw, \
+                                       T* db) {                                                                \
+    slope_row(dt, w, b, grad, width, dw, db);                                                                  \
   }
 GRAPHMEM_TIME_CLONES(float)
 GRAPHMEM_TIME_CLONES(double)

@@ -2,73 +2,106 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from graphmem.nn.state import StateModule
-from graphmem.ops import _check
+from graphmem.ops import _check, distinct
+
+FIELDS = ("other", "t", "msg", "is_source", "event")
 
 
-class Mail(NamedTuple):
-    """M half events, grouped by the nodes that were asked for, in event order inside a group."""
+@dataclass(frozen=True, eq=False)
+class Mail:
+    """M half events, grouped by the nodes that were asked for, in event order inside a group.
+
+    Of an event (i, j), node i has the source's half and j the destination's. Fields are looked up when they are asked for.
+    """
 
     row: Tensor
     """int64 [M], ascending: which of the nodes."""
     node: Tensor
     """int64 [M], that node."""
-    other: Tensor
-    """int64 [M], the other end."""
-    t: Tensor
-    """int64 or float64 [M], time of the event."""
-    msg: Tensor
-    """float32 [M, D], its raw message."""
-    is_source: Tensor
-    """bool [M], whether the node is the event's source."""
-    event: Tensor
-    """int64 [M], number of the event; -1 where it was not given."""
+    columns: Mapping[str, Tensor]
+    """Fields of more half events."""
+    at: Tensor
+    """int64 [M], places of these in ``columns``."""
 
-    def at(self, place: Tensor) -> Mail:
+    def __len__(self) -> int:
+        return self.row.numel()
+
+    @property
+    def other(self) -> Tensor:
+        """int64 [M], the other end."""
+        return self.columns["other"][self.at]
+
+    @property
+    def t(self) -> Tensor:
+        """int64 or float64 [M], time of the event."""
+        return self.columns["t"][self.at]
+
+    @property
+    def msg(self) -> Tensor:
+        """[M, D], its raw message."""
+        return self.columns["msg"][self.at]
+
+    @property
+    def is_source(self) -> Tensor:
+        """bool [M], whether the node is the event's source."""
+        return self.columns["is_source"][self.at]
+
+    @property
+    def event(self) -> Tensor:
+        """int64 [M], number of the event; -1 where it was not given."""
+        return self.columns["event"][self.at]
+
+    def select(self, place: Tensor) -> Mail:
         """The half events int64 [*] of these."""
-        return Mail(*(field[place] for field in self))
+        return Mail(self.row[place], self.node[place], self.columns, self.at[place])
 
-    def newest(self) -> Tensor:
-        """Places, int64 [number of nodes with mail], of the last half event of each group."""
-        is_last = torch.ones_like(self.is_source)
+    def newest(self) -> Mail:
+        """The last half event of each group."""
+        is_last = torch.ones_like(self.row, dtype=torch.bool)
         torch.ne(self.row[1:], self.row[:-1], out=is_last[:-1])
-        return is_last.nonzero().view(-1)
+        return self.select(is_last.nonzero().view(-1))
 
 
-def newest_half_events(
-    src: Tensor, dst: Tensor, t: Tensor, msg: Tensor, event: Tensor, ends: tuple[bool, ...], limit: int
-) -> tuple[Tensor, Mail]:
-    """Sort the half events of a batch by node: event by event, the source's half before the destination's.
+def half_events(src: Tensor, dst: Tensor, t: Tensor, msg: Tensor, event: Tensor) -> dict[str, Tensor]:
+    """The columns of a batch: event by event the source's half, then the destination's; with the owner of each."""
+    ends = torch.stack((src, dst), 1)
+    return {
+        "owner": ends.view(-1),
+        "other": ends.flip(1).view(-1),
+        "t": t.repeat_interleave(2),
+        "msg": msg.repeat_interleave(2, 0),
+        "is_source": torch.tensor((True, False), device=src.device).repeat(src.numel()),
+        "event": event.repeat_interleave(2),
+    }
+
+
+def group(columns: Mapping[str, Tensor], at: Tensor, limit: int) -> tuple[Tensor, Mail]:
+    """Group half events by their owners.
 
     Args:
-        src: int64 [E].
-        dst: int64 [E].
-        t: int64 or float64 [E].
-        msg: [E, D].
-        event: int64 [E].
-        ends: halves that count: ``(True, False)`` for sources and destinations, ``(True,)`` for sources only.
-        limit: keep so many of a node's, the last ones.
+        columns: see :func:`half_events`.
+        at: int64 [H], those that count, ascending.
+        limit: keep so many of an owner's, the last ones.
 
     Returns:
-        The nodes that have a half event, int64 ascending, and their mail.
+        The owners, int64, and their mail.
     """
-    is_source = torch.tensor(ends, device=src.device)
-    owner = torch.where(is_source, src.unsqueeze(1), dst.unsqueeze(1)).view(-1)
-    owner, half = owner.sort(stable=True)
-    nodes, length = torch.unique_consecutive(owner, return_counts=True)
-    row = torch.repeat_interleave(length)
-    age = length.cumsum(0)[row] - 1 - torch.arange(owner.numel(), device=owner.device)  # 0 is the newest
+    nodes, row = distinct(columns["owner"][at])
+    if limit == 1:
+        last = torch.zeros_like(nodes).scatter_reduce_(0, row, torch.arange(at.numel(), device=at.device), "amax")
+        return nodes, Mail(torch.arange(nodes.numel(), device=at.device), nodes, columns, at[last])
+    row, order = row.sort(stable=True)
+    age = torch.bincount(row).cumsum(0)[row] - 1 - torch.arange(row.numel(), device=at.device)  # 0 is the newest
     kept = (age < limit).nonzero().view(-1)
-    half, row = half[kept], row[kept]
-    at = half // len(ends)
-    is_source = is_source[half % len(ends)]
-    other = torch.where(is_source, dst[at], src[at])
-    return nodes, Mail(row, owner[kept], other, t[at], msg[at], is_source, event[at])
+    row = row[kept]
+    return nodes, Mail(row, nodes[row], columns, at[order[kept]])
 
 
 class MailStore(StateModule):
@@ -103,26 +136,24 @@ class MailStore(StateModule):
     def read(self, nodes: Tensor) -> Mail:
         """The mail of ``nodes``, int64 [n]."""
         count = self.count[nodes]
+        columns = {name: self.get_buffer(name).flatten(0, 1) for name in FIELDS}
         if self.size == 1:
             row = count.nonzero().view(-1)
             node = nodes[row]
-            at = node
-        else:
-            row, slot = (torch.arange(self.size, device=nodes.device) < count.unsqueeze(1)).nonzero(as_tuple=True)
-            node = nodes[row]
-            at = node * self.size + slot
-        fields = (getattr(self, name).flatten(0, 1)[at] for name in Mail._fields[2:])
-        return Mail(row, node, *fields)
+            return Mail(row, node, columns, node)
+        row, slot = (torch.arange(self.size, device=nodes.device) < count.unsqueeze(1)).nonzero(as_tuple=True)
+        node = nodes[row]
+        return Mail(row, node, columns, node * self.size + slot)
 
     def put(self, nodes: Tensor, mail: Mail) -> None:
         """Replace the mail of distinct ``nodes`` by ``mail``, at most ``size`` a node. Writes rows in place."""
         if self.size > 1:
             self.clear(nodes)
         count = torch.bincount(mail.row, minlength=nodes.numel())
-        slot = torch.arange(mail.row.numel(), device=nodes.device) - (count.cumsum(0) - count)[mail.row]
+        slot = torch.arange(len(mail), device=nodes.device) - (count.cumsum(0) - count)[mail.row]
         at = mail.node * self.size + slot
-        for name in Mail._fields[2:]:
-            getattr(self, name).flatten(0, 1)[at] = getattr(mail, name)
+        for name in FIELDS:
+            self.get_buffer(name).flatten(0, 1)[at] = getattr(mail, name)
         self.count[nodes] = count
 
     def clear(self, nodes: Tensor) -> None:
@@ -154,6 +185,7 @@ class MailStore(StateModule):
         rows = (filled & gone).any(1).nonzero().view(-1)
         if rows.numel() == 0:
             return
-        mail = self.read(rows).at(kept[rows][filled[rows]].nonzero().view(-1))
+        mail = self.read(rows).select(kept[rows][filled[rows]].nonzero().view(-1))
+        columns = {name: getattr(mail, name) for name in FIELDS}  # copies, before their rows are emptied
         self.clear(rows)
-        self.put(rows, mail)
+        self.put(rows, Mail(mail.row, mail.node, columns, torch.arange(len(mail), device=rows.device)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graphmem.errors import ArgumentError
 from graphmem.nn.cells import GRUCell, RNNCell
 from graphmem.nn.functional import gather_rows, gather_sum
-from graphmem.nn.mail import Mail, MailStore, newest_half_events
+from graphmem.nn.mail import FIELDS, Mail, MailStore, group, half_events
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
@@ -192,19 +192,22 @@ class NodeMemory(StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range.
         """
-        src, dst, t, raw_msg, event = self._check_events(src, dst, t, raw_msg, event)
-        batch, size = (src, dst, t, raw_msg, event), self.mail.size
+        columns = half_events(*self._check_events(src, dst, t, raw_msg, event))
+        half = torch.arange(columns["owner"].numel(), device=self.device)
         at_once = not self.training or self.commit == "eager"
         if self.mail_d is None:
-            nodes, mail = newest_half_events(*batch, (True, False), size)
+            nodes, mail = group(columns, half, self.mail.size)
             self._read_into_memory(nodes)
-            self.mail.put(nodes, mail)
-        else:
-            nodes = torch.cat((src, dst)).unique()
-            if not at_once:  # in evaluation PyG's mail was read when it came, and is kept
-                self._read_into_memory(nodes)
-            self.mail.put(*newest_half_events(*batch, (True,), size))
-            self.mail_d.put(*newest_half_events(*batch, (False,), size))
+            if at_once:
+                self._write(nodes, *self._updated(nodes, mail))
+            else:
+                self.mail.put(nodes, mail)
+            return
+        nodes = columns["owner"].unique()
+        if not at_once:  # in evaluation PyG's mail was read when it came, and is kept
+            self._read_into_memory(nodes)
+        self.mail.put(*group(columns, half[::2], self.mail.size))
+        self.mail_d.put(*group(columns, half[1::2], self.mail.size))
         if at_once:
             self._read_into_memory(nodes)
 
@@ -260,9 +263,12 @@ class NodeMemory(StateModule):
         mail = self.mail.read(nodes)
         if self.mail_d is None:
             return mail
-        both = Mail(*(torch.cat(fields) for fields in zip(mail, self.mail_d.read(nodes), strict=True)))
-        both = both.at(both.t.argsort(stable=True))
-        return both.at(both.row.argsort(stable=True))
+        other = self.mail_d.read(nodes)
+        columns = {name: torch.cat((getattr(mail, name), getattr(other, name))) for name in FIELDS}
+        row, node = torch.cat((mail.row, other.row)), torch.cat((mail.node, other.node))
+        both = Mail(row, node, columns, torch.arange(row.numel(), device=row.device))
+        both = both.select(columns["t"].argsort(stable=True))
+        return both.select(both.row.argsort(stable=True))
 
     def _read_into_memory(self, nodes: Tensor) -> None:
         """Write the effect of the mail of distinct nodes; in clean mode the mail is gone then."""
@@ -272,21 +278,23 @@ class NodeMemory(StateModule):
             return
         # All messages are computed before the first write: they read the memories of others.
         found = [self._updated(some, self._read_mail(some)) for some in nodes.split(_FLUSH_NODES)]
-        self.memory[nodes] = torch.cat([memory for memory, _ in found])
-        self.last_update[nodes] = torch.cat([t for _, t in found])
+        self._write(nodes, *(torch.cat(part) for part in zip(*found, strict=True)))
         if self.compat == "clean":
             self.mail.clear(nodes)
 
+    def _write(self, nodes: Tensor, memory: Tensor, t: Tensor) -> None:
+        self.memory[nodes] = memory
+        self.last_update[nodes] = t
+
     def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
         """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""
-        newest = mail.newest()
-        last = mail.at(newest) if newest.numel() < mail.row.numel() else mail
+        last = mail.newest() if self.mail.size > 1 or self.mail_d is not None else mail
         if self._is_fused(last, nodes):
             return self._fused(last), last.t
         if self.aggregator == "last":
             aggregate = _scatter(self._messages(last), last.row, nodes.numel())
         elif self.aggregator == "mean":
-            order = torch.arange(mail.row.numel(), device=nodes.device)
+            order = torch.arange(len(mail), device=nodes.device)
             ptr = torch.searchsorted(mail.row, torch.arange(nodes.numel() + 1, device=nodes.device))
             messages = self._messages(mail)
             aggregate = gather_sum(ptr, order, messages) / ptr.diff().clamp(min=1).unsqueeze(1)
@@ -298,7 +306,7 @@ class NodeMemory(StateModule):
     def _is_fused(self, last: Mail, nodes: Tensor) -> bool:
         """Whether one operator does all: the usual message and cell, one message a node."""
         usual = isinstance(self.msg_s_module, ConcatMessage) and isinstance(self.updater, GRUCell)
-        every = self.aggregator == "last" and last.row.numel() == nodes.numel()
+        every = self.aggregator == "last" and len(last) == nodes.numel()
         return usual and every and self.memory.dtype in (torch.float32, torch.float64)
 
     def _fused(self, mail: Mail) -> Tensor:
