@@ -27,7 +27,7 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "time_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, bool save) -> (Tensor, Tensor, "
       "Tensor)");
   m.def(
-      "memory_gru_backward(Tensor grad, Tensor x, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, "
+      "memory_gru_backward(Tensor grad, Tensor inputs, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, "
       "Tensor "
       "weight_ih) -> (Tensor, Tensor, Tensor)");
   m.def(

@@ -125,20 +125,20 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Te
   return {out, x, gates};
 }
 
-std::tuple<Tensor, Tensor, Tensor> memory_gru_backward_cpu(Tensor grad, Tensor x, Tensor gates, Tensor dt,
+std::tuple<Tensor, Tensor, Tensor> memory_gru_backward_cpu(Tensor grad, Tensor inputs, Tensor gates, Tensor dt,
                                                            Tensor time_weight, Tensor time_bias, Tensor weight_ih) {
   constexpr const char* kOp = "memory_gru_backward";
   expect_shape(kOp, "grad", grad, {kAny, kAny});
-  expect_shape(kOp, "x", x, {kAny, kAny});
+  expect_shape(kOp, "inputs", inputs, {kAny, kAny});
   expect_shape(kOp, "time_weight", time_weight, {kAny});
-  const int64_t rows = grad.size(0), d = grad.size(1), width = x.size(1), times = time_weight.size(0);
-  expect_number(kOp, "the width of x", width, 2 * d + times);
+  const int64_t rows = grad.size(0), d = grad.size(1), width = inputs.size(1), times = time_weight.size(0);
+  expect_number(kOp, "inputs with columns", width, 2 * d + times);
   const double* steps = data<double>(kOp, "dt", dt, {rows});
   Tensor out = fresh_like(gates);
   Tensor dweight = torch::stable::new_empty(time_weight, {times}), dbias = torch::stable::new_empty(time_bias, {times});
   dispatch_full(kOp, "grad", grad, [&](auto type) {
     using T = typename decltype(type)::type;
-    const T *slopes = data<T>(kOp, "grad", grad, {rows, d}), *in = data<T>(kOp, "x", x, {rows, width});
+    const T *slopes = data<T>(kOp, "grad", grad, {rows, d}), *in = data<T>(kOp, "inputs", inputs, {rows, width});
     const T* saved = data<T>(kOp, "gates", gates, {rows, 4 * d});
     const T* w = data<T>(kOp, "time_weight", time_weight, {times});
     const T* b = data<T>(kOp, "time_bias", time_bias, {times});

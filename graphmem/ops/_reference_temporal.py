@@ -65,7 +65,7 @@ def memory_gru(
 
 def memory_gru_backward(
     grad: Tensor,
-    x: Tensor,
+    inputs: Tensor,
     gates: Tensor,
     dt: Tensor,
     time_weight: Tensor,
@@ -74,10 +74,10 @@ def memory_gru_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the inputs of r, z and n and of the hidden part of n, side by side, and of the time code's ``w``, ``b``."""
     r, z, n, h_n = gates.chunk(4, 1)
-    own = x[:, : grad.size(1)]
+    own = inputs[:, : grad.size(1)]
     d_n = grad * (1 - z) * (1 - n * n)
     out = torch.cat((d_n * h_n * r * (1 - r), grad * (own - n) * z * (1 - z), d_n, d_n * r), 1)
-    d_code = out[:, : weight_ih.size(0)] @ weight_ih[:, x.size(1) - time_weight.numel() :]
+    d_code = out[:, : weight_ih.size(0)] @ weight_ih[:, inputs.size(1) - time_weight.numel() :]
     return out, *time_code_backward(d_code, dt, time_weight, time_bias)
 
 
@@ -96,7 +96,7 @@ def temporal_attention(
     """Attention over gathered events: mixed features and sums of coefficients by head; coefficients before dropout."""
     feature = _features(x, nbr, dt, time_weight, time_bias, messages, eid)
     absent = (nbr < 0).unsqueeze(1)
-    score = query.view(nbr.size(0), -1, feature.size(2)) @ feature.transpose(1, 2)
+    score = query.unflatten(1, (-1, feature.size(2))) @ feature.transpose(1, 2)
     alpha = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(-1).masked_fill(absent, 0)
     kept = alpha * _mask(alpha, p, seed)
     return torch.cat(((kept @ feature).flatten(1), kept.sum(-1)), 1), alpha
@@ -120,12 +120,12 @@ def temporal_attention_backward(
     feature = _features(x, nbr, dt, time_weight, time_bias, messages, eid)
     heads = alpha.size(1)
     mask = _mask(alpha, p, seed)
-    d_mixed = grad[:, :-heads].view(nbr.size(0), heads, -1)
+    d_mixed = grad[:, :-heads].unflatten(1, (heads, -1))
     d_alpha = (d_mixed @ feature.transpose(1, 2) + grad[:, -heads:].unsqueeze(2)) * mask
     d_score = alpha * (d_alpha - (alpha * d_alpha).sum(-1, keepdim=True))
     d_query = (d_score @ feature).flatten(1)
     there = nbr >= 0
-    d_feature = (alpha * mask).transpose(1, 2) @ d_mixed + d_score.transpose(1, 2) @ query.view_as(d_mixed)
+    d_feature = (alpha * mask).transpose(1, 2) @ d_mixed + d_score.transpose(1, 2) @ query.unflatten(1, (heads, -1))
     d_rows, d_code, _ = d_feature[there].split(
         [x.size(1), time_weight.numel(), feature.size(2) - x.size(1) - time_weight.numel()], 1
     )
@@ -143,7 +143,7 @@ def _features(
     eid: Tensor | None,
 ) -> Tensor:
     """[n, k, F], zeros for absent events."""
-    parts = [x[nbr.clamp(min=0)], time_code(dt.flatten(), time_weight, time_bias).view(*nbr.shape, -1)]
+    parts = [x[nbr.clamp(min=0)], time_code(dt.flatten(), time_weight, time_bias).view(*nbr.shape, time_weight.numel())]
     if messages is not None and eid is not None:
         parts.append(messages[torch.where(nbr < 0, 0, eid)])
     return torch.cat(parts, -1).masked_fill((nbr < 0).unsqueeze(2), 0)

@@ -109,7 +109,7 @@ def _memory_gru_fake(
 @torch.library.register_fake("graphmem::memory_gru_backward")
 def _memory_gru_backward_fake(
     grad: Tensor,
-    x: Tensor,
+    inputs: Tensor,
     gates: Tensor,
     dt: Tensor,
     time_weight: Tensor,
@@ -121,20 +121,20 @@ def _memory_gru_backward_fake(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     _, _, _, _, dt, time_weight, time_bias, weight_ih, *_ = inputs
-    _, x, gates = output
-    ctx.mark_non_differentiable(x, gates)
-    ctx.save_for_backward(x, gates, dt, time_weight, time_bias, weight_ih)
+    _, inputs, gates = output
+    ctx.mark_non_differentiable(inputs, gates)
+    ctx.save_for_backward(inputs, gates, dt, time_weight, time_bias, weight_ih)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 12
-    x, *_ = ctx.saved_tensors
+    inputs, *_ = ctx.saved_tensors
     d = grad.size(1)
     slopes, d_weight, d_bias = torch.ops.graphmem.memory_gru_backward(grad.contiguous(), *ctx.saved_tensors)
     # Rows: r, z, n, and the hidden part of n; columns: the message, whose first part is the state itself.
-    weights, biases = matmul(slopes, x, transpose_a=True), slopes.sum(0)
+    weights, biases = matmul(slopes, inputs, transpose_a=True), slopes.sum(0)
     hidden = torch.cat((weights[: 2 * d, :d], weights[3 * d :, :d]))
     of_cell = (weights[: 3 * d], hidden, biases[: 3 * d], torch.cat((biases[: 2 * d], biases[3 * d :])))
     return None, None, None, None, None, d_weight, d_bias, *of_cell, None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from strategies import features, random_pairs
 
-from graphmem.ops import _dense
+from graphmem.ops._dense import DENSE
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_matmul(transpose_a: bool, transpose_b: bool, biased: bool) -> None:
     a = features(*((7, 5) if transpose_a else (5, 7)), 0, torch.float64)
     b = features(*((4, 7) if transpose_b else (7, 4)), 1, torch.float64)
     args = (a, b, features(1, 4, 2, torch.float64)[0] if biased else None, transpose_a, transpose_b)
-    torch.testing.assert_close(_dense.matmul(*args), torch.ops.graphmem.matmul(*args))
+    torch.testing.assert_close(DENSE["matmul"](*args), torch.ops.graphmem.matmul(*args))
 
 
 @pytest.mark.parametrize("num_pair_layers", [0, 1, 3])
@@ -31,9 +31,9 @@ def test_pair_head(num_pair_layers: int, branched: bool) -> None:
     rows = [features(layers, width, seed, torch.float64) for seed in (4, 5, 6)]
     out_weight, out_bias = features(1, width, 7, torch.float64)[0], torch.tensor([0.3], dtype=torch.float64)
     args = (h, pairs, branch, place, weights, *rows, out_weight, out_bias, 1e-5, num_pair_layers, 0b101, 0b110)
-    torch.testing.assert_close(_dense.pair_head(*args), torch.ops.graphmem.pair_head(*args))
+    torch.testing.assert_close(DENSE["pair_head"](*args), torch.ops.graphmem.pair_head(*args))
 
 
-@pytest.mark.parametrize("name", _dense.DENSE)
+@pytest.mark.parametrize("name", DENSE)
 def test_serves_cuda(name: str) -> None:
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"graphmem::{name}", "CUDA")

@@ -26,17 +26,44 @@ NAMED = {
     "cn_gather_sum_backward pairs 1": "grad",
     "dropout_relu_backward y 0": "grad",
     "dropout_relu_backward y 1": "grad",
+    "memory_gru memory 1": "weight_ih",
+    "memory_gru node 0": "other",
+    "memory_gru msg 1": "weight_ih",
+    "memory_gru time_weight 0": "time_bias",
+    "memory_gru_backward grad 0": "dt",
+    "memory_gru_backward grad 1": "gates",
+    "memory_gru_backward inputs 1": "weight_ih",
+    "memory_gru_backward time_weight 0": "time_bias",
     "norm_dropout_relu x 1": "weight",
     "norm_dropout_relu_backward x 0": "grad",
     "norm_dropout_relu_backward x 1": "grad",
     "pair_head pairs 1": "place",
     "pair_head h 1": "weights_t",
     "pair_head weights_t 0": "biases",
+    "pair_relu_dot dst 0": "src",
+    "pair_relu_dot weight 0": "h",
+    "pair_relu_dot_backward dst 0": "src",
+    "pair_relu_dot_backward dst 1": "grad",
+    "pair_relu_dot_backward weight 0": "h",
     "pair_product_backward pairs 1": "tptr",
     "pair_product_backward x 0": "tptr",
     "pair_product_backward x 1": "grad",
     "segment_gather_dot x 1": "grad",
     "segment_gather_sum x 0": "tptr",
+    **{
+        f"temporal_attention{way} {name}": named
+        for way in ("", "_backward")
+        for name, named in {
+            "x 1": "query",
+            "nbr 0": "query",
+            "nbr 1": "dt",
+            "time_weight 0": "query",
+            "messages 1": "query",
+        }.items()
+    },
+    "time_code weight 0": "bias",
+    "time_code_backward dt 0": "grad",
+    "time_code_backward weight 0": "bias",
 }
 # Sizes that nothing else depends on, or that only ids do, which are the caller's promise.
 FREE = {
@@ -44,17 +71,27 @@ FREE = {
     "cn_gather_sum pairs 1",
     "cn_gather_sum x 1",
     "cn_gather_sum_backward grad 2",
+    "distinct ids 0",
     "find_edges pairs 1",
     "dropout x 0",
     "dropout x 1",
+    "memory_gru memory 0",
     "norm_dropout_relu x 0",
     "pair_head h 0",
     "pair_head branch 0",
+    "pair_relu_dot h 0",
+    "pair_relu_dot dst 1",
+    "pair_relu_dot_backward h 0",
     "pair_product pairs 1",
     "pair_product x 0",
     "pair_product x 1",
     "segment_gather_dot x 0",
     "segment_gather_sum x 1",
+    "temporal_attention x 0",
+    "temporal_attention messages 0",
+    "temporal_attention_backward x 0",
+    "temporal_attention_backward messages 0",
+    "time_code dt 0",
 }
 SIZES = ("parts", "num_nodes", "num_cols", "total", "num_cn", "count", "k", "num_pair_layers")
 
@@ -125,6 +162,7 @@ def test_a_size_too_short(operator: str, arguments: tuple[Any, ...], place: int,
 def test_a_dtype_of_the_same_size(operator: str, arguments: tuple[Any, ...], place: int, name: str) -> None:
     others = {torch.bool: torch.uint8, torch.float16: torch.int16, torch.bfloat16: torch.int16}
     others |= {torch.float32: torch.int32, torch.int32: torch.float32, torch.int64: torch.float64}
+    others[torch.float64] = torch.int64
     value = arguments[place].detach()
     message = refused(operator, arguments, place, value.to(others[value.dtype]))
     assert re.match(rf"{name} of (a floating-point )?dtype( .*)?, got ", message), message

@@ -33,6 +33,13 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     leaf = x.clone().requires_grad_()
     segment = (full.rowptr, full.col)
     layers = features(10, 5, 3).view(2, 5, 5)
+    code, dt = (x[0, :3].clone().requires_grad_(), x[1, :3].contiguous()), features(10, 6, 2).double()
+    fixed = tuple(part.detach() for part in code)
+    gru_weights = (features(15, 15, 3), features(15, 5, 4), features(15, 1, 5)[:, 0], features(15, 1, 6)[:, 0])
+    cell = (x, pairs[0], pairs[1], features(6, 2, 2), dt[0], *code, *(w.contiguous() for w in gru_weights))
+    near = pairs[0, :3].repeat(10, 1) - 1  # 3 events for each of 10 nodes, some of them absent
+    query, letters = features(10, 20, 7), features(10, 2, 8)
+    event = (leaf, near, dt[:, :3].contiguous(), *code, letters, near.clamp(min=0), 0.3, 5)
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -43,12 +50,17 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (*weighted, features(18, 5, 1).view(3, 6, 5).bfloat16(), 10, True, 7),
         ],
         "csr_transpose": [(plain.rowptr, plain.col, 10), (*segment, 12)],
+        "distinct": [(pairs.flatten() - 2,)],
         "dropout": [(leaf, 0.4, -3, False), (leaf.half(), 0.4, 3, True)],
         "dropout_relu_backward": [(features(10, 5, 1), x, 0.4)],
         "find_edges": [(plain.rowptr, plain.col, pairs), (*segment, pairs)],
         "matmul": [
             (leaf, features(4, 5, 1).requires_grad_(), x[0, :4].clone().requires_grad_(), False, True),
             (leaf, features(10, 3, 1), None, True, False),
+        ],
+        "memory_gru": [(*cell, True), (*(c.detach() for c in cell), False)],
+        "memory_gru_backward": [
+            (features(6, 5, 9), features(6, 15, 1), features(6, 20, 2).sigmoid(), dt[0], *fixed, cell[7]),
         ],
         "norm_dropout_relu": [(leaf, x[0], x[1], 1e-5, 0.3, 4), (leaf.half(), x[0], x[1], 1e-5, 0.0, 0)],
         "norm_dropout_relu_backward": [(x, x.relu(), x, x[:, 0].contiguous(), x[:, 1].contiguous(), x[0], 0.3)],
@@ -58,6 +70,10 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         ],
         "pair_product": [(leaf, pairs), (leaf.half(), pairs)],
         "pair_product_backward": [(features(6, 5, 1), x, pairs, ends[0], ends[2])],
+        "pair_relu_dot": [(features(10, 10, 4).requires_grad_(), pairs[0], pairs.t().contiguous(), x[0], x[1, :1])],
+        "pair_relu_dot_backward": [
+            (features(6, 2, 1), features(10, 10, 4), pairs[0], pairs.t().contiguous(), x[0]),
+        ],
         "sample_non_edges": [(plain.rowptr, plain.col, 10, 3, 8, 5)],
         "sample_rows": [(full.rowptr, out_ptr, int(out_ptr[-1]), 2, -9, torch.arange(10), r) for r in (False, True)],
         "segment_gather_dot": [(*segment, None, x, features(10, 5, 1)), (*segment, full.keep, x, x)],
@@ -66,6 +82,15 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (*segment, None, full.weight.clone().requires_grad_(), full.keep, leaf, *transposed),
             (*segment, slot, full.weight, full.keep, leaf.half(), None, None, None),
         ],
+        "temporal_attention": [
+            (features(10, 16, 7), *event[:5], None, None, 0.0, 0),
+            (query.clone().requires_grad_(), *event),
+        ],
+        "temporal_attention_backward": [
+            (features(10, 22, 1), features(10, 6, 2).sigmoid().view(10, 2, 3), query, x, *event[1:3], *fixed, *event[5:]),
+        ],
+        "time_code": [(dt[0], *code)],
+        "time_code_backward": [(features(6, 3, 1), dt[0], *fixed)],
     }
 
 
