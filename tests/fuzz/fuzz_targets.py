@@ -211,6 +211,47 @@ def _linear(rng: random.Random) -> Arguments:
     return {"x": tensor(rng, 4, 5), "weight": tensor(rng, 3, 5), "bias": tensor(rng, 3)}
 
 
+def _gru(rng: random.Random) -> Arguments:
+    rows, d, raw, times = rng.randint(0, 9), 4, rng.randint(0, 2), 3
+    return {
+        "memory": tensor(rng, 7, d),
+        "node": ids(rng, rows, 7),
+        "other": ids(rng, rows, 7),
+        "msg": tensor(rng, rows, raw),
+        "dt": tensor(rng, rows, dtype=torch.float64),
+        "time_weight": tensor(rng, times),
+        "time_bias": tensor(rng, times),
+        "weight_ih": tensor(rng, 3 * d, 2 * d + raw + times),
+        "weight_hh": tensor(rng, 3 * d, d),
+        "bias_ih": tensor(rng, 3 * d),
+        "bias_hh": tensor(rng, 3 * d),
+    }
+
+
+def _attention(rng: random.Random) -> Arguments:
+    n, k, d, times, raw = rng.randint(0, 6), rng.randint(0, 3), 4, 3, rng.randint(0, 2)
+    found: Arguments = {
+        "query": tensor(rng, n, 2 * (d + times + raw)),
+        "x": tensor(rng, 7, d),
+        "nbr": ids(rng, n * k, 8).view(n, k) - 1,
+        "dt": tensor(rng, n, k, dtype=torch.float64),
+        "time_weight": tensor(rng, times),
+        "time_bias": tensor(rng, times),
+        "p": 0.3,
+        "seed": 7,
+    }
+    return found | ({"messages": tensor(rng, 5, raw), "eid": ids(rng, n * k, 5).view(n, k)} if raw else {})
+
+
+def _relu_dot(rng: random.Random) -> Arguments:
+    found = {"h": tensor(rng, 7, 8), "src": ids(rng, 3, 7), "dst": ids(rng, 6, 7).view(3, 2)}
+    return found | {"weight": tensor(rng, 4), "bias": tensor(rng, 1)}
+
+
+def _time_code(rng: random.Random) -> Arguments:
+    return {"dt": tensor(rng, 5, dtype=torch.float64), "weight": tensor(rng, 3), "bias": tensor(rng, 3)}
+
+
 TARGETS: dict[str, Target] = {
     "cn_count": Target(lambda r: pair_arguments(r, exclude_endpoints=False), ops.cn_count),
     "cn_sizes": Target(pair_arguments, ops.cn_sizes),
@@ -227,10 +268,15 @@ TARGETS: dict[str, Target] = {
     "sample_rows": Target(sample_arguments, ops.sample_rows),
     "segment_gather_sum": Target(segment_arguments, ops.segment_gather_sum),
     "csr_transpose": Target(_transpose, ops.csr_transpose),
+    "distinct": Target(lambda r: {"ids": ids(r, r.randint(0, 20), 9) - 1}, ops.distinct),
     "dropout": Target(lambda r: {"x": tensor(r, 3, 4), "p": 0.5, "seed": 3}, ops.dropout),
     "norm_dropout_relu": Target(norm_arguments, ops.norm_dropout_relu),
     "matmul": Target(_matmul, ops.matmul),
     "linear": Target(_linear, ops.linear),
+    "memory_gru": Target(_gru, ops.memory_gru),
+    "temporal_attention": Target(_attention, ops.temporal_attention),
+    "pair_relu_dot": Target(_relu_dot, ops.pair_relu_dot),
+    "time_code": Target(_time_code, ops.time_code),
     "pair_product": Target(lambda r: {"x": tensor(r, 9, 4), "pairs": ids(r, 12, 9).view(2, -1)}, ops.pair_product),
     "pair_head": Target(head_arguments, call_head),
     "CSRGraph": Target(csr_arguments, CSRGraph),

@@ -10,7 +10,13 @@ from test_fallback import run
 from graphmem import ops
 
 CAPABILITIES = ("base", "avx2", "avx512", "all")
-TESTS = ("test_common_neighbors.py", "test_cn_gather_sum.py", "test_matmul.py", "test_pair_head.py")
+TESTS = (
+    "test_common_neighbors.py",
+    "test_cn_gather_sum.py",
+    "test_matmul.py",
+    "test_pair_head.py",
+    "test_temporal_ops.py",
+)
 
 pytestmark = pytest.mark.skipif(not ops.NATIVE, reason="the reference has one path")
 

@@ -87,7 +87,15 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (query.clone().requires_grad_(), *event),
         ],
         "temporal_attention_backward": [
-            (features(10, 22, 1), features(10, 6, 2).sigmoid().view(10, 2, 3), query, x, *event[1:3], *fixed, *event[5:]),
+            (
+                features(10, 22, 1),
+                features(10, 6, 2).sigmoid().view(10, 2, 3),
+                query,
+                x,
+                *event[1:3],
+                *fixed,
+                *event[5:],
+            ),
         ],
         "time_code": [(dt[0], *code)],
         "time_code_backward": [(features(6, 3, 1), dt[0], *fixed)],

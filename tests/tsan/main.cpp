@@ -200,6 +200,50 @@ void dense() {
   });
 }
 
+void temporal() {
+  const int64_t rows = 700, nodes = 300, d = 40, raw = 3, times = 24, k = 6, heads = 2, features = d + times + raw;
+  using Two = std::tuple<Tensor, Tensor>;
+  using Three = std::tuple<Tensor, Tensor, Tensor>;
+  using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+  const auto steps = [](std::vector<int64_t> sizes) {
+    return tensor<double>(std::move(sizes), ScalarType::Double, [](int64_t) { return 1e6 * (1 + real()); });
+  };
+  const Tensor memory = matrix({nodes, d}), w = matrix({times}), b = matrix({times}), ids = nodes_of({rows}, nodes);
+  check("distinct", "int64", [&] { return call<Three>("distinct", ids); });
+
+  const Tensor dt = steps({rows}), code_grad = matrix({rows, times});
+  check("time_code", "float", [&] { return call<Tensor>("time_code", dt, w, b); });
+  check("time_code_backward", "float", [&] { return call<Two>("time_code_backward", code_grad, dt, w, b); });
+
+  const Tensor other = nodes_of({rows}, nodes), msg = matrix({rows, raw}), grad = matrix({rows, d});
+  const Tensor ih = matrix({3 * d, 2 * d + raw + times}), hh = matrix({3 * d, d}), bi = matrix({3 * d}),
+               bh = matrix({3 * d});
+  const auto cell = [&] { return call<Three>("memory_gru", memory, ids, other, msg, dt, w, b, ih, hh, bi, bh, true); };
+  check("memory_gru", "float", cell);
+  const Outputs saved = cell();
+  check("memory_gru_backward", "float",
+        [&] { return call<Three>("memory_gru_backward", grad, saved[1], saved[2], dt, w, b, ih); });
+
+  const Tensor query = matrix({nodes, heads * features}), ages = steps({nodes, k}), messages = matrix({50, raw});
+  const Tensor nbr = tensor<int64_t>({nodes, k}, ScalarType::Long, [&](int64_t) { return below(nodes + 100) - 100; });
+  const Maybe letters(messages), eid(nodes_of({nodes, k}, 50));
+  const auto attend = [&] {
+    return call<Two>("temporal_attention", query, memory, nbr, ages, w, b, letters, eid, 0.2, int64_t{3});
+  };
+  check("temporal_attention", "float", attend);
+  const Tensor alpha = attend()[1], mixed_grad = matrix({nodes, heads * (features + 1)});
+  check("temporal_attention_backward", "float", [&] {
+    return call<Four>("temporal_attention_backward", mixed_grad, alpha, query, memory, nbr, ages, w, b, letters, eid,
+                      0.2, int64_t{3});
+  });
+
+  const Tensor h = matrix({nodes, 2 * d}), dst = nodes_of({rows, 4}, nodes), weight = matrix({d}), bias = matrix({1});
+  const Tensor logit_grad = matrix({rows, 4});
+  check("pair_relu_dot", "float", [&] { return call<Tensor>("pair_relu_dot", h, ids, dst, weight, bias); });
+  check("pair_relu_dot_backward", "float",
+        [&] { return call<Two>("pair_relu_dot_backward", logit_grad, h, ids, dst, weight); });
+}
+
 // All threads add to one number: what the sanitizer must report.
 void race() {
   torch::stable::num_threads = 4;
@@ -224,6 +268,7 @@ int main(int argc, char** argv) {
     segments(g, type);
   }
   dense();
+  temporal();
   for (const auto& [name, entry] : torch::stable::registry()) {
     if (!ran.count(name)) {
       std::printf("%s: not run by the harness\n", name.c_str());
