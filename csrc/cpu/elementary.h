@@ -10,12 +10,15 @@
 
 namespace graphmem {
 
-// phase = (whole number) pi + rest, |rest| <= pi / 2; `flip` is the sign bit of the factor (-1)^(whole number).
-// The phase is float64, so that w dt + b keeps its digits for times of millions of seconds.
-GRAPHMEM_INLINE void half_turns(double phase, float& rest, uint32_t& flip) {
-  constexpr double kPi = 3.141592653589793, kShift = 6755399441055744.0;  // adding 1.5 * 2^52 rounds to a whole number
-  const double shifted = phase * (1 / kPi) + kShift;
-  rest = static_cast<float>(phase - (shifted - kShift) * kPi);
+// phase = turns pi + rest, |rest| <= pi / 2, turns a whole number; `flip` is the sign bit of (-1)^turns. The phase is
+// float64, so that w dt + b keeps its digits for times of millions of seconds.
+GRAPHMEM_INLINE void half_turns(double phase, float& rest, float& turns, uint32_t& flip) {
+  constexpr double kShift = 6755399441055744.0;  // adding 1.5 * 2^52 rounds to a whole number
+  // pi in two parts: the product with the first, of 21 bits, is exact for turns below 2^32.
+  constexpr double kHigh = 1647099.0 / 524288, kLow = 6.278329573009626e-07;
+  const double shifted = phase * (1 / 3.141592653589793) + kShift, whole = shifted - kShift;
+  rest = static_cast<float>((phase - whole * kHigh) - whole * kLow);
+  turns = static_cast<float>(whole);
   flip = static_cast<uint32_t>(std::bit_cast<uint64_t>(shifted)) << 31;
 }
 
@@ -46,20 +49,24 @@ GRAPHMEM_INLINE float sine(float rest, uint32_t flip) {
   return flipped(rest + rest * (p * s), flip);
 }
 
-// Calls use(f, cos(phase(f))), or with the sine, for f in [0, n). In loops over a short buffer, none of which the compiler
-// takes for one with branches: all become vector instructions. Behind 2^51 half turns a phase has no digits left, and the
-// clamp keeps what remains inside the polynomials' range.
+// Calls use(f, cos(phase(f))), or with the sine, for f in [0, n). In loops over a short buffer, none of which has a
+// branch inside, so that all become vector instructions; a block with a phase of 2^32 half turns or more is left to the
+// library.
 template <bool kSine, class Phase, class Use>
 GRAPHMEM_INLINE void harmonics(float, int64_t n, Phase&& phase, Use&& use) {
   constexpr int64_t kBlock = 64;
-  float rest[kBlock];
+  constexpr uint32_t kFar = 0x4F800000;  // the bits of 2^32 as a float
+  float rest[kBlock], turns[kBlock];
   uint32_t flip[kBlock];
   for (int64_t from = 0; from < n; from += kBlock) {
     const int64_t count = n - from < kBlock ? n - from : kBlock;
-    for (int64_t f = 0; f < count; ++f) half_turns(phase(from + f), rest[f], flip[f]);
-    for (int64_t f = 0; f < count; ++f) {
-      const float above = rest[f] < -1.6f ? -1.6f : rest[f];
-      rest[f] = above > 1.6f ? 1.6f : above;
+    for (int64_t f = 0; f < count; ++f) half_turns(phase(from + f), rest[f], turns[f], flip[f]);
+    uint32_t far = 0;
+    for (int64_t f = 0; f < count; ++f) far |= (std::bit_cast<uint32_t>(turns[f]) & 0x7FFFFFFF) >= kFar ? 1 : 0;
+    if (far != 0) {
+      for (int64_t f = from; f < from + count; ++f)
+        use(f, static_cast<float>(kSine ? std::sin(phase(f)) : std::cos(phase(f))));
+      continue;
     }
     for (int64_t f = 0; f < count; ++f) use(from + f, kSine ? sine(rest[f], flip[f]) : cosine(rest[f], flip[f]));
   }

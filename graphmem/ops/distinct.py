@@ -24,7 +24,7 @@ def distinct(ids: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ArgumentError: wrong shape or dtype.
     """
-    ids = _check.tensor("ids", ids, shape=(None,), dtypes=(torch.int64,))
+    ids = _check.valued("ids", _check.tensor("ids", ids, shape=(None,), dtypes=(torch.int64,)))
     values, place, count = torch.ops.graphmem.distinct(ids)
     return values[: int(count)], place
 
