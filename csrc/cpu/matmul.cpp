@@ -15,8 +15,8 @@ namespace {
 constexpr const char* kOp = "matmul";
 // Rows of a task: a multiple of every tile's height, small enough that two threads end together on a thousand rows.
 constexpr int64_t kRows = 48;
-// Panels that one task packs; all of them where the matrix is so small that waking a thread takes longer.
-constexpr int64_t kPanels = 4, kSmall = 1 << 17;
+// Panels that one task packs. Waking a thread takes longer than packing a small matrix, or than a small product.
+constexpr int64_t kPanels = 4, kSmall = 1 << 17, kSmallProduct = 1 << 22;
 
 template <class T>
 void run(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bool transpose_a, bool transpose_b,
@@ -31,7 +31,7 @@ void run(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bo
     pack_panels(right, transpose_b ? 1 : n, transpose_b ? k : 1, k, n, first, last, packed);
   });
   const int64_t row = transpose_a ? 1 : k, col = transpose_a ? m : 1;
-  parallel_chunks(m, kRows, [&](int64_t first, int64_t last) {
+  parallel_chunks(m, m * k * n > kSmallProduct ? kRows : std::max<int64_t>(m, 1), [&](int64_t first, int64_t last) {
     multiply_packed(left + first * row, row, col, packed, offset, last - first, k, n, result + first * n);
   });
 }

@@ -32,4 +32,13 @@ void parallel_chunks(int64_t n, int64_t chunk, const F& f) {
   });
 }
 
+// Calls f(begin, end) for one slice of [0, n) a thread, whose ends are multiples of 16: for sums into rows that are met in
+// any order, of which every thread adds up columns of its own. Wide slices, because lines that two slices share travel
+// between the caches; and one where `work` operations take less time than waking a thread.
+template <class F>
+void parallel_slices(int64_t n, int64_t work, const F& f) {
+  const int64_t threads = work < (int64_t{1} << 19) ? 1 : std::max<int64_t>(torch::stable::get_num_threads(), 1);
+  parallel_chunks(n, std::max<int64_t>((n + threads * 16 - 1) / (threads * 16), 1) * 16, f);
+}
+
 }  // namespace graphmem

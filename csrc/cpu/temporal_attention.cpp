@@ -2,7 +2,7 @@
 //
 //   f_ij = [x[nbr_ij], cos(w dt_ij + b), messages[eid_ij]]
 //   alpha_ijh = softmax over j of <query_ih, f_ij>, dropped out with probability p
-//   out_i = [sum_j alpha_ij1 f_ij, ..., sum_j alpha_ijH f_ij, sum_j alpha_ij1, ..., sum_j alpha_ijH]
+//   out_hi = [sum_j alpha_ijh f_ij, sum_j alpha_ijh]
 //
 // query [n, H F] are the nodes' queries times the key weights, and the value weights follow in a product after: the two
 // products that are left are those of n rows, not of n k. Events with nbr < 0 are absent.
@@ -27,7 +27,6 @@ namespace graphmem {
 namespace {
 
 constexpr int64_t kNodes = 16;  // of a task
-constexpr int64_t kSlice = 16;  // features of a thread that adds gradients
 
 // Mask and scale of the coefficients: those of the operator `dropout` on [n, H, k].
 struct Mask {
@@ -53,7 +52,8 @@ struct Problem {
   Mask mask;
 
   int64_t features() const { return channels + times + raw; }
-  int64_t out_width() const { return heads * (features() + 1); }
+  // Where the row of a head and a node begins in the output.
+  int64_t out_row(int64_t h, int64_t i) const { return (h * nodes + i) * (features() + 1); }
 
   // The features of event j of node i.
   void gather(int64_t i, int64_t j, T* row) const {
@@ -116,9 +116,9 @@ template <class T>
 void attend(const Problem<T>& p, int64_t i, Events<T>& events, std::vector<T>& score, T* alpha, T* out) {
   const int64_t width = p.features();
   events.gather(p, i);
-  std::fill_n(out, p.out_width(), T(0));
   for (int64_t h = 0; h < p.heads; ++h) {
     const T* query = p.query + (i * p.heads + h) * width;
+    T* row = std::fill_n(out + p.out_row(h, i), width, T(0)) - width;
     for (int64_t e = 0; e < events.count(); ++e) score[e] = dot(query, events.rows.data() + e * width, width);
     softmax_of(score.data(), events.count());
     std::fill_n(alpha + h * p.k, p.k, T(0));
@@ -127,10 +127,10 @@ void attend(const Problem<T>& p, int64_t i, Events<T>& events, std::vector<T>& s
       const int64_t j = events.slot[e];
       alpha[h * p.k + j] = score[e];
       const T kept = score[e] * static_cast<T>(p.mask.factor((i * p.heads + h) * p.k + j));
-      axpy(out + h * width, kept, events.rows.data() + e * width, width);
+      axpy(row, kept, events.rows.data() + e * width, width);
       total += kept;
     }
-    out[p.heads * width + h] = total;
+    row[width] = total;
   }
 }
 
@@ -147,8 +147,8 @@ void attend_gradient(const Problem<T>& p, int64_t i, Events<T>& events, std::vec
   T* dscore = dfeatures + p.k * wanted;
   std::fill_n(dfeatures, events.count() * wanted, T(0));
   for (int64_t h = 0; h < p.heads; ++h) {
-    const T *query = p.query + (i * p.heads + h) * width, *gh = grad + h * width;
-    const T dtotal = grad[p.heads * width + h];
+    const T *query = p.query + (i * p.heads + h) * width, *gh = grad + p.out_row(h, i);
+    const T dtotal = gh[width];
     T mean = 0;
     for (int64_t e = 0; e < events.count(); ++e) {
       const int64_t j = events.slot[e];
@@ -217,13 +217,12 @@ std::tuple<Tensor, Tensor> temporal_attention_cpu(Tensor query, Tensor x, Tensor
   return dispatch_full(kOp, "query", query, [&](auto type) {
     using T = typename decltype(type)::type;
     const Problem<T> a = problem<T>(kOp, {query, x, nbr, dt, time_weight, time_bias, messages, eid, p, seed});
-    Tensor out = fresh(query, {a.nodes, a.out_width()}), alpha = fresh(query, {a.nodes, a.heads, a.k});
+    Tensor out = fresh(query, {a.heads, a.nodes, a.features() + 1}), alpha = fresh(query, {a.nodes, a.heads, a.k});
     T *rows = static_cast<T*>(out.mutable_data_ptr()), *coefficients = static_cast<T*>(alpha.mutable_data_ptr());
     parallel_chunks(a.nodes, kNodes, [&](int64_t begin, int64_t end) {
       Events<T> events(a);
       std::vector<T> score(a.k);
-      for (int64_t i = begin; i < end; ++i)
-        attend(a, i, events, score, coefficients + i * a.heads * a.k, rows + i * a.out_width());
+      for (int64_t i = begin; i < end; ++i) attend(a, i, events, score, coefficients + i * a.heads * a.k, rows);
     });
     return std::tuple(out, alpha);
   });
@@ -236,7 +235,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> temporal_attention_backward_cpu(
   return dispatch_full(kOp, "query", query, [&](auto type) {
     using T = typename decltype(type)::type;
     const Problem<T> a = problem<T>(kOp, {query, x, nbr, dt, time_weight, time_bias, messages, eid, p, seed});
-    const T* slopes = data<T>(kOp, "grad", grad, {a.nodes, a.out_width()});
+    const T* slopes = data<T>(kOp, "grad", grad, {a.heads, a.nodes, a.features() + 1});
     const T* coefficients = data<T>(kOp, "alpha", alpha, {a.nodes, a.heads, a.k});
     Tensor dquery = fresh_like(query), dx = fresh_zeros(x, x.sizes(), x.scalar_type());
     Tensor dweight = torch::stable::new_empty(time_weight, {a.times});
@@ -249,14 +248,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> temporal_attention_backward_cpu(
       std::vector<T> scratch(a.k * (a.channels + a.times + 1));
       for (int64_t i = first * kNodes; i < std::min(a.nodes, last * kNodes); ++i) {
         T* sum = sums.of(i / kNodes);
-        attend_gradient(a, i, events, scratch, coefficients + i * a.heads * a.k, slopes + i * a.out_width(),
-                        of_query + i * query.size(1), of_rows + i * a.k * a.channels, sum, sum + a.times);
+        attend_gradient(a, i, events, scratch, coefficients + i * a.heads * a.k, slopes, of_query + i * query.size(1),
+                        of_rows + i * a.k * a.channels, sum, sum + a.times);
       }
     });
     sums.total(0, a.times, static_cast<T*>(dweight.mutable_data_ptr()));
     sums.total(a.times, a.times, static_cast<T*>(dbias.mutable_data_ptr()));
     T* of_x = static_cast<T*>(dx.mutable_data_ptr());
-    parallel_chunks(a.channels, kSlice, [&](int64_t first, int64_t last) {
+    parallel_slices(a.channels, a.nodes * a.k * a.channels, [&](int64_t first, int64_t last) {
       for (int64_t i = 0; i < a.nodes; ++i) {
         for (int64_t j = i * a.k; j < (i + 1) * a.k; ++j) {
           if (a.nbr[j] < 0) continue;

@@ -113,22 +113,19 @@ class TemporalAttention(nn.Module):
             p,
             draw_seed() if p > 0 else 0,
         )[0]
+        values = torch.cat((self.lin_value.weight, self.lin_edge.weight, self.lin_value.bias.unsqueeze(1)), 1)
+        heads = [linear(rows, weight) for rows, weight in zip(mixed, values.chunk(self.heads), strict=True)]
         skip: Tensor = self.lin_skip(x_root)
-        return skip + linear(mixed, self._value_map())
+        return skip + torch.cat(heads, 1)
 
     def _query_map(self) -> tuple[Tensor, Tensor]:
         """Weight [H F, in_channels] and bias [H F] from a node to its queries times the key weights."""
-        weight = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
-        weight = torch.block_diag(*weight.chunk(self.heads)) / math.sqrt(self.out_channels // self.heads)
         query = torch.cat((self.lin_query.weight, self.lin_query.bias.unsqueeze(1)), 1)
-        folded = matmul(weight, query, transpose_a=True)
+        query = query / math.sqrt(self.out_channels // self.heads)
+        key = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
+        heads = zip(key.chunk(self.heads), query.chunk(self.heads), strict=True)
+        folded = torch.cat([matmul(k, q, transpose_a=True) for k, q in heads])
         return folded[:, :-1], folded[:, -1]
-
-    def _value_map(self) -> Tensor:
-        """Weight [out_channels, H F + H] from mixed features and sums of coefficients to values."""
-        weight = torch.cat((self.lin_value.weight, self.lin_edge.weight), 1)
-        bias = self.lin_value.bias.unsqueeze(1)
-        return torch.cat([torch.block_diag(*part.chunk(self.heads)) for part in (weight, bias)], 1)
 
     def extra_repr(self) -> str:
         """Show the widths."""

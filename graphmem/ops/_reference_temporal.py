@@ -93,13 +93,13 @@ def temporal_attention(
     p: float,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Attention over gathered events: mixed features and sums of coefficients by head; coefficients before dropout."""
+    """Mixed features of gathered events and sums of coefficients, by head; the coefficients before dropout."""
     feature = _features(x, nbr, dt, time_weight, time_bias, messages, eid)
     absent = (nbr < 0).unsqueeze(1)
     score = query.unflatten(1, (-1, feature.size(2))) @ feature.transpose(1, 2)
     alpha = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(-1).masked_fill(absent, 0)
     kept = alpha * _mask(alpha, p, seed)
-    return torch.cat(((kept @ feature).flatten(1), kept.sum(-1)), 1), alpha
+    return torch.cat((kept @ feature, kept.sum(-1, keepdim=True)), 2).transpose(0, 1).contiguous(), alpha
 
 
 def temporal_attention_backward(
@@ -118,14 +118,15 @@ def temporal_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, x, ``w`` and ``b``."""
     feature = _features(x, nbr, dt, time_weight, time_bias, messages, eid)
-    heads = alpha.size(1)
     mask = _mask(alpha, p, seed)
-    d_mixed = grad[:, :-heads].unflatten(1, (heads, -1))
-    d_alpha = (d_mixed @ feature.transpose(1, 2) + grad[:, -heads:].unsqueeze(2)) * mask
+    d_mixed, d_total = grad.transpose(0, 1).split([feature.size(2), 1], 2)
+    d_alpha = (d_mixed @ feature.transpose(1, 2) + d_total) * mask
     d_score = alpha * (d_alpha - (alpha * d_alpha).sum(-1, keepdim=True))
     d_query = (d_score @ feature).flatten(1)
     there = nbr >= 0
-    d_feature = (alpha * mask).transpose(1, 2) @ d_mixed + d_score.transpose(1, 2) @ query.unflatten(1, (heads, -1))
+    d_feature = (alpha * mask).transpose(1, 2) @ d_mixed + d_score.transpose(1, 2) @ query.unflatten(
+        1, (-1, feature.size(2))
+    )
     d_rows, d_code, _ = d_feature[there].split(
         [x.size(1), time_weight.numel(), feature.size(2) - x.size(1) - time_weight.numel()], 1
     )

@@ -31,7 +31,7 @@ def temporal_attention(
     .. math::
         f_{ij} = [x_{nbr_{ij}}, \cos(w\,\Delta t_{ij} + b), m_{eid_{ij}}], \quad
         \alpha_{ijh} = \mathrm{dropout}_p(\mathrm{softmax}_j\, q_{ih}^\top f_{ij}), \quad
-        y_i = \big[\textstyle\sum_j \alpha_{ij1} f_{ij}, \dots, \sum_j \alpha_{ij1}, \dots\big]
+        y_{hi} = \big[\textstyle\sum_j \alpha_{ijh} f_{ij}, \sum_j \alpha_{ijh}\big]
 
     Args:
         query: float32 or float64 [n, H F], q by heads, F = d + T + D.
@@ -46,7 +46,7 @@ def temporal_attention(
         seed: of the mask, which is that of :func:`graphmem.ops.dropout` on [n, H, k].
 
     Returns:
-        [n, H F + H]: by heads the mixed features, then the sums of coefficients; zeros for a node without events.
+        [H, n, F + 1]: the mixed features, and last the sum of coefficients; zeros for a node without events.
         Differentiable, once, with respect to query, x, w and b.
 
     Raises:
@@ -97,7 +97,7 @@ def _temporal_attention_fake(
     width = x.size(1) + time_weight.size(0) + (0 if messages is None else messages.size(1))
     heads = query.size(1) // width
     n, k = nbr.shape
-    return query.new_empty(n, heads * (width + 1)), query.new_empty(n, heads, k)
+    return query.new_empty(heads, n, width + 1), query.new_empty(n, heads, k)
 
 
 @torch.library.register_fake("graphmem::temporal_attention_backward")

@@ -103,7 +103,7 @@ def test_temporal_attention(
     args = (*attention_arguments(n, k, heads, d, times, raw, seed, dtype), p, seed)
     want = reference.temporal_attention(*args)
     agree(torch.ops.graphmem.temporal_attention(*args), want, dtype)
-    grad = features(n, want[0].size(1), seed + 9, dtype)
+    grad = features(heads * n, want[0].size(2), seed + 9, dtype).view_as(want[0])
     backward = (grad, want[1], *args)
     agree(
         torch.ops.graphmem.temporal_attention_backward(*backward),

@@ -88,7 +88,7 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         ],
         "temporal_attention_backward": [
             (
-                features(10, 22, 1),
+                features(20, 11, 1).view(2, 10, 11),
                 features(10, 6, 2).sigmoid().view(10, 2, 3),
                 query,
                 x,

@@ -231,7 +231,7 @@ void temporal() {
     return call<Two>("temporal_attention", query, memory, nbr, ages, w, b, letters, eid, 0.2, int64_t{3});
   };
   check("temporal_attention", "float", attend);
-  const Tensor alpha = attend()[1], mixed_grad = matrix({nodes, heads * (features + 1)});
+  const Tensor alpha = attend()[1], mixed_grad = matrix({heads, nodes, features + 1});
   check("temporal_attention_backward", "float", [&] {
     return call<Four>("temporal_attention_backward", mixed_grad, alpha, query, memory, nbr, ages, w, b, letters, eid,
                       0.2, int64_t{3});
