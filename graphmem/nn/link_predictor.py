@@ -11,8 +11,8 @@ from graphmem.nn.functional import Linear, linear
 class LinkPredictor(nn.Module):
     r"""Logits :math:`w^\top \mathrm{ReLU}(W_s h_i + b_s + W_d h_j + b_d) + b` of source i and destination j.
 
-    Each node is projected once, whatever the number of pairs it is in, and the hidden layer of pairs is not stored. Source: PyG's ``examples/tgn.py``; the
-    parameters have the same names.
+    Each node is projected once, whatever the number of pairs it is in, and the hidden layer of pairs is not stored.
+    Source: PyG's ``examples/tgn.py``; the parameters have the same names.
 
     Args:
         in_channels: width of h and of the hidden layer.

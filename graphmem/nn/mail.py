@@ -18,7 +18,7 @@ FIELDS = ("other", "t", "msg", "is_source", "event")
 class Mail:
     """M half events, grouped by the nodes that were asked for, in event order inside a group.
 
-    Of an event (i, j), node i has the source's half and j the destination's. Fields are looked up when they are asked for.
+    Of an event (i, j), node i has the source's half and j the destination's. Fields are looked up when asked for.
     """
 
     row: Tensor
@@ -36,27 +36,27 @@ class Mail:
     @property
     def other(self) -> Tensor:
         """int64 [M], the other end."""
-        return self.columns["other"][self.at]
+        return self.columns["other"].index_select(0, self.at)
 
     @property
     def t(self) -> Tensor:
         """int64 or float64 [M], time of the event."""
-        return self.columns["t"][self.at]
+        return self.columns["t"].index_select(0, self.at)
 
     @property
     def msg(self) -> Tensor:
         """[M, D], its raw message."""
-        return self.columns["msg"][self.at]
+        return self.columns["msg"].index_select(0, self.at)
 
     @property
     def is_source(self) -> Tensor:
         """bool [M], whether the node is the event's source."""
-        return self.columns["is_source"][self.at]
+        return self.columns["is_source"].index_select(0, self.at)
 
     @property
     def event(self) -> Tensor:
         """int64 [M], number of the event; -1 where it was not given."""
-        return self.columns["event"][self.at]
+        return self.columns["event"].index_select(0, self.at)
 
     def select(self, place: Tensor) -> Mail:
         """The half events int64 [*] of these."""
@@ -93,10 +93,10 @@ def group(columns: Mapping[str, Tensor], at: Tensor, limit: int) -> tuple[Tensor
     Returns:
         The owners, int64, and their mail.
     """
-    nodes, row = distinct(columns["owner"][at])
+    nodes, row = distinct(columns["owner"].index_select(0, at))
     if limit == 1:
         last = torch.zeros_like(nodes).scatter_reduce_(0, row, torch.arange(at.numel(), device=at.device), "amax")
-        return nodes, Mail(torch.arange(nodes.numel(), device=at.device), nodes, columns, at[last])
+        return nodes, Mail(torch.arange(nodes.numel(), device=at.device), nodes, columns, at.index_select(0, last))
     row, order = row.sort(stable=True)
     age = torch.bincount(row).cumsum(0)[row] - 1 - torch.arange(row.numel(), device=at.device)  # 0 is the newest
     kept = (age < limit).nonzero().view(-1)
@@ -135,11 +135,11 @@ class MailStore(StateModule):
 
     def read(self, nodes: Tensor) -> Mail:
         """The mail of ``nodes``, int64 [n]."""
-        count = self.count[nodes]
+        count = self.count.index_select(0, nodes)
         columns = {name: self.get_buffer(name).flatten(0, 1) for name in FIELDS}
         if self.size == 1:
             row = count.nonzero().view(-1)
-            node = nodes[row]
+            node = nodes.index_select(0, row)
             return Mail(row, node, columns, node)
         row, slot = (torch.arange(self.size, device=nodes.device) < count.unsqueeze(1)).nonzero(as_tuple=True)
         node = nodes[row]

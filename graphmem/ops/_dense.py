@@ -1,4 +1,4 @@
-"""The operators that are composed of torch's for CUDA tensors: its matrix products are those of the vendor's library."""
+"""Operators that are composed of torch's for CUDA tensors: its matrix products are those of the vendor's library."""
 
 from __future__ import annotations
 

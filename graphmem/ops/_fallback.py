@@ -37,8 +37,8 @@ SCHEMAS = (
     "memory_gru(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt, Tensor time_weight, Tensor "
     "time_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, bool save) -> (Tensor, Tensor, "
     "Tensor)",
-    "memory_gru_backward(Tensor grad, Tensor inputs, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, Tensor "
-    "weight_ih) -> (Tensor, Tensor, Tensor)",
+    "memory_gru_backward(Tensor grad, Tensor inputs, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, "
+    "Tensor weight_ih) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
     "-> (Tensor, Tensor, Tensor)",

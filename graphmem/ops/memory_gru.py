@@ -27,7 +27,7 @@ def memory_gru(
     bias_ih: Tensor,
     bias_hh: Tensor,
 ) -> Tensor:
-    r"""Compute the next states of nodes: ``torch.nn.GRUCell`` of the messages :math:`[s_i, s_j, m, \cos(w\,\Delta t + b)]`.
+    r"""Compute the next states of nodes: ``torch.nn.GRUCell`` on messages :math:`[s_i, s_j, m, \cos(w\,\Delta t + b)]`.
 
     Rows go from the gather to the gates 48 at a time, in a core's cache. The states themselves have no gradient: they
     are what a memory has kept from earlier batches.
@@ -121,9 +121,8 @@ def _memory_gru_backward_fake(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     _, _, _, _, dt, time_weight, time_bias, weight_ih, *_ = inputs
-    _, inputs, gates = output
-    ctx.mark_non_differentiable(inputs, gates)
-    ctx.save_for_backward(inputs, gates, dt, time_weight, time_bias, weight_ih)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*output[1:], dt, time_weight, time_bias, weight_ih)
     ctx.set_materialize_grads(False)
 
 

@@ -13,7 +13,7 @@ _DTYPES = (torch.float32, torch.float64)
 
 
 def pair_relu_dot(h: Tensor, src: Tensor, dst: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    r"""Compute :math:`y_{bc} = w^\top \mathrm{ReLU}(a_{src_b} + b_{dst_{bc}}) + \beta`, a and b the halves of the rows of h.
+    r"""Compute :math:`y_{bc} = w^\top \mathrm{ReLU}(a_{src_b} + b_{dst_{bc}}) + \beta`, a and b the halves of h's rows.
 
     The hidden layer [B, C, F] never exists. Sums run in 16 lanes as those of :func:`graphmem.ops.norm_dropout_relu`.
 

@@ -15,9 +15,8 @@ _DTYPES = (torch.float32, torch.float64)
 def time_code(dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     r"""Compute :math:`\cos(w\,\Delta t + b)`, the phase in float64.
 
-    In float32 the phase of a difference of 10^7 seconds would be off by half a radian. The float32 cosine is within 2e-7
-    of the one of that phase, however large. Sums of the gradients run over blocks of 64 differences, in
-    order.
+    In float32 the phase of a difference of 10^7 seconds would be off by half a radian. The float32 cosine is within
+    2e-7 of the one of that phase, however large. Sums of the gradients run over blocks of 64 differences, in order.
 
     Args:
         dt: float64 [R].

@@ -128,3 +128,11 @@ def test_the_peak_is_that_of_the_work(script: Callable[[str], ModuleType]) -> No
     assert cases.peak() - before < 2**24
     torch.ones(2**24)
     assert abs(cases.peak() - before - 2**26) < 2**24  # the system counts pages in batches
+
+
+@pytest.mark.parametrize("case", ["gru", "attention", "predict"])
+def test_temporal_operators(script: Callable[[str], ModuleType], tmp_path: Path, case: str) -> None:
+    script("speed_temporal_ops").main(["--smoke", "--name", "tiny", "--cases", case, "--pairs", "1", "--threads", "1"])
+    rows = rows_of(tmp_path)
+    assert [row["stage"] for row in rows] == ["forward", "forward and gradient"]
+    assert all(row["median_ours"] > 0 for row in rows)
