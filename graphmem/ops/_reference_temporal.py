@@ -72,7 +72,7 @@ def memory_gru_backward(
     time_bias: Tensor,
     weight_ih: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the inputs of r, z, n and of the hidden part of n, side by side; of the time code's ``w`` and ``b``."""
+    """Gradients of the inputs of r, z, n and of the hidden part of n, side by side; and of ``w`` and ``b``."""
     r, z, n, h_n = gates.chunk(4, 1)
     own = inputs[:, : grad.size(1)]
     d_n = grad * (1 - z) * (1 - n * n)
