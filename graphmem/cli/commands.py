@@ -16,7 +16,7 @@ from graphmem.cli.text import percent, result_text, table
 
 def run(arguments: Sequence[str]) -> int:
     """Parse the arguments and run their command."""
-    options = make_parser().parse_args(list(arguments))
+    options = make_parser(arguments).parse_args(list(arguments))
     command = {
         "train": _train,
         "evaluate": _evaluate,
@@ -36,12 +36,14 @@ def _print(options: Any, document: Any, text: str) -> int:
 def _train(options: Any) -> int:
     from graphmem.engine import experiment
     from graphmem.engine.distributed import is_first
+    from graphmem.engine.families import config_class
     from graphmem.engine.heap import return_large_blocks
 
     return_large_blocks()
-    values = {field.name: options[field.name] for field in fields(experiment.RunConfig)}
+    kind = config_class(options.model)
+    values = {field.name: options[field.name] for field in fields(kind)}
     values["options"] = dict(options["options"] or {})
-    config = experiment.RunConfig.from_dict(values)
+    config = kind.from_dict(values)
     try:
         result = experiment.run(
             config,
@@ -63,12 +65,12 @@ def _train(options: Any) -> int:
 
 
 def _evaluate(options: Any) -> int:
-    from graphmem.engine.build import load_run
     from graphmem.engine.evaluation import evaluate
+    from graphmem.engine.families import load_any_run
     from graphmem.engine.heap import return_large_blocks
 
     return_large_blocks()
-    experiment, content = load_run(options.checkpoint, options.device)
+    experiment, content = load_any_run(options.checkpoint, options.device)
     record = evaluate(experiment.model, experiment.task)
     metrics = experiment.settings.train.metrics
     document = {

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 import graphmem
+from graphmem.engine.families import config_class
+from graphmem.engine.run_base import RunBase
 from graphmem.engine.run_config import RunConfig
 from graphmem.engine.workload import Workload
-from graphmem.presets import MODELS
+from graphmem.presets import MODELS, STREAM_MODELS
 
 
-def make_parser() -> ArgumentParser:
-    """The parser of all commands; ``doctor`` is listed but parsed without jsonargparse."""
+def make_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
+    """The parser of all commands; ``doctor`` is listed but parsed without jsonargparse.
+
+    Args:
+        arguments: of the command line; the model that ``train`` is given decides what else it takes.
+    """
+    words = [word for word in arguments if not word.startswith("-")]
+    train = _train(config_class(words[1] if words[:1] == ["train"] and len(words) > 1 else None))
     parser = ArgumentParser(prog="graphmem", description="Learning on graphs that change.")
     parser.add_argument("--version", action="version", version=f"graphmem {graphmem.__version__}")
     commands = parser.add_subcommands(dest="command", required=True)
-    commands.add_subcommand("train", _train(), help="train a model and print its result beside the published one")
+    commands.add_subcommand("train", train, help="train a model and print its result beside the published one")
     commands.add_subcommand("evaluate", _evaluate(), help="measure a trained model again")
     commands.add_subcommand("predict", _predict(), help="score pairs of nodes with a trained model")
     commands.add_subcommand("plan", _plan(), help="predict the memory that training takes")
@@ -37,10 +46,13 @@ def make_parser() -> ArgumentParser:
 
 def field_help(config: type = RunConfig) -> dict[str, str]:
     """Help of each field of :class:`RunConfig`, or of another class of settings, from its docstring."""
-    # Cleaned: Python 3.13 strips the indentation of docstrings itself, earlier ones do not.
-    text = (inspect.getdoc(config) or "").partition("Args:")[2]
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
-    return {name: " ".join(lines.split()) for name, lines in found}
+    texts: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        # Cleaned: Python 3.13 strips the indentation of docstrings itself, earlier ones do not.
+        text = inspect.cleandoc(base.__doc__ or "").partition("Args:")[2]
+        found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, flags=re.MULTILINE)
+        texts.update({name: " ".join(lines.split()) for name, lines in found})
+    return texts
 
 
 def _common(parser: ArgumentParser) -> ArgumentParser:
@@ -50,13 +62,15 @@ def _common(parser: ArgumentParser) -> ArgumentParser:
     return parser
 
 
-def _train() -> ArgumentParser:
-    parser = ArgumentParser(description=f"Train {', '.join(MODELS)}, or evaluate a heuristic.")
+def _train(config: type[RunBase]) -> ArgumentParser:
+    models = ", ".join((*MODELS, *STREAM_MODELS))
+    parser = ArgumentParser(description=f"Train {models}, or evaluate a heuristic. MODEL --help: what that model takes.")
     parser.add_argument("--config", action=ActionConfigFile, help="YAML or JSON file with any of these arguments")
-    hints, texts = get_type_hints(RunConfig), field_help()
+    hints, texts = get_type_hints(config), field_help(config)
     # argparse knows tuples of a fixed length only
-    hints["metrics"], hints["options"] = list[str] | None, dict[str, Any]
-    for field in fields(RunConfig):
+    hints = {name: list[str] | None if hint == tuple[str, ...] | None else hint for name, hint in hints.items()}
+    hints["options"] = dict[str, Any]
+    for field in fields(config):
         if field.name == "model":
             parser.add_argument("model", type=str, help=texts["model"])
         elif field.name == "options":

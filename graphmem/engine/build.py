@@ -16,13 +16,17 @@ from graphmem.data.dataset import GraphDataset, LinkSplit
 from graphmem.data.registry import load_dataset
 from graphmem.data.splits import split_edges
 from graphmem.engine.checkpoint import load_checkpoint
+from graphmem.engine.device import usable_device
 from graphmem.engine.distributed import Group, local_device
 from graphmem.engine.evaluation import evaluating
 from graphmem.engine.link_task import LinkPredictionTask
-from graphmem.engine.run_config import HEURISTICS, RunConfig, Settings, resolve
+from graphmem.engine.restore import read_run
+from graphmem.engine.run_base import Settings
+from graphmem.engine.run_config import HEURISTICS, RunConfig, resolve
 from graphmem.engine.seeding import seed_everything
 from graphmem.errors import ArgumentError, CheckpointError
 from graphmem.models import GAE, NCN, NCN2, NCNC, LinkModel, NCNDiff
+from graphmem.presets import TrainSettings
 
 logger = logging.getLogger("graphmem.engine")
 
@@ -50,6 +54,7 @@ def build(config: RunConfig, seed: int, dataset: GraphDataset | None = None, gro
     """
     settings = resolve(config)
     train = settings.train
+    assert isinstance(train, TrainSettings)
     dataset = load_dataset(settings.data) if dataset is None else dataset
     split = _split(dataset, train.split, seed)
     x = None if "num_embeddings" in settings.options and _has_features(dataset) else dataset.x
@@ -77,7 +82,7 @@ def build(config: RunConfig, seed: int, dataset: GraphDataset | None = None, gro
     model = _model(settings, x, dataset.num_nodes)
     if settings.start is not None and settings.start.take == "weights":
         _load_start(model, _start_checkpoint(config, settings, seed))
-    device = _device(local_device(config.device))
+    device = usable_device(local_device(config.device))
     model, task = model.to(device), task.to(device)
     optimizer = None if settings.model in HEURISTICS else _adam(model, train.encoder_lr, train.decoder_lr)
     return Experiment(model, task, optimizer, settings, dataset)
@@ -135,18 +140,6 @@ def _adam(model: LinkModel, encoder_lr: float, decoder_lr: float) -> torch.optim
         return torch.optim.Adam(groups)
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ArgumentError(f"device: expected cpu, cuda or auto, got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"device: {name!r} is not usable here; `graphmem doctor` says what torch sees")
-    return device
-
-
 def _start_checkpoint(config: RunConfig, settings: Settings, seed: int) -> Path:
     assert settings.start is not None
     if config.start_from is None:
@@ -188,28 +181,16 @@ def load_run(path: str | os.PathLike[str], device: str | None = None) -> tuple[E
         The experiment and the checkpoint's content.
 
     Raises:
-        CheckpointError: missing, damaged, not written by :func:`run`, or its weights do not fit.
+        CheckpointError: missing, damaged, not written by :func:`run` for a model of links, or its weights do not fit.
     """
-    target = Path(path)
-    if target.is_dir():
-        target = target / "best.pt"
-    content = load_checkpoint(target)
-    seed = content.get("seed", content.get("identity", {}).get("seed"))
-    if not isinstance(content.get("config"), dict) or "model" not in content.get("config", {}) or seed is None:
-        raise CheckpointError(f"checkpoint {target} was not written by `graphmem train`: it has no configuration")
-    config = RunConfig.from_dict(content["config"])
-    if device is None and config.device != "cpu" and not torch.cuda.is_available():
-        logger.warning("%s was trained on %s, which is not usable here; using the CPU", target, config.device)
-        device = "cpu"
-    if device is not None:
-        config = replace(config, device=device)
+    stored = read_run(path, device)
+    model = stored.config["model"]
+    if model not in _CLASSES and model not in HEURISTICS:
+        raise CheckpointError(f"checkpoint {stored.path}: expected a model of links, found {model!r}")
+    config = RunConfig.from_dict(stored.config)
     start = resolve(config).start
     if start is not None and start.take == "weights":  # they are overwritten below
         config = replace(config, start_from="none")
-    experiment = build(config, seed)
-    weights = content.get("best_state") or content["model"]
-    try:
-        experiment.model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"checkpoint {target} does not fit its own configuration: {error}") from error
-    return experiment, content
+    experiment = build(config, stored.seed)
+    stored.load_into(experiment.model)
+    return experiment, stored.content

@@ -1,4 +1,4 @@
-"""From a :class:`RunConfig` to trained models and a result that explains itself.
+"""From a configuration to trained models and a result that explains itself.
 
 ``run`` trains one model a seed. The folder of a run holds ``config.json`` and, at the end, ``result.json``; the folder
 ``seed_<k>`` of each seed ``config.json``, ``last.pt`` (to resume), ``best.pt`` (to use), ``metrics.jsonl``,
@@ -22,19 +22,18 @@ import numpy as np
 import torch
 
 from graphmem import info
-from graphmem.data.dataset import GraphDataset
-from graphmem.data.registry import load_dataset
-from graphmem.engine.build import Experiment, build, load_run
 from graphmem.engine.callbacks import Callback, CSVLogger, JSONLLogger, LearningCurve, TensorBoardLogger
 from graphmem.engine.checkpoint import save_checkpoint
 from graphmem.engine.distributed import DistributedTrainer, Group, connected, local_device, num_processes
 from graphmem.engine.evaluation import evaluate
+from graphmem.engine.families import AnyExperiment, Data, build, config_from_dict, load_data, resolve_any
 from graphmem.engine.result import FitResult
-from graphmem.engine.run_config import RunConfig, Settings, resolve
+from graphmem.engine.run_base import RunBase, Settings
+from graphmem.engine.run_config import RunConfig
 from graphmem.engine.trainer import Trainer
 from graphmem.errors import ArgumentError, CheckpointError, MissingExtraError
 
-__all__ = ["Experiment", "RunConfig", "build", "load_run", "run", "write_json"]
+__all__ = ["RunBase", "RunConfig", "build", "run", "write_json"]
 
 logger = logging.getLogger("graphmem.engine")
 
@@ -45,7 +44,7 @@ _FREE = ("seeds", "first_seed", "out", "threads", "device", "checkpoint_every_ep
 
 
 def run(
-    config: RunConfig,
+    config: RunBase,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -77,16 +76,16 @@ def run(
 
 
 def _run(
-    config: RunConfig, resume: bool, overwrite: bool, progress: bool | None, tensorboard: bool, group: Group | None
+    config: RunBase, resume: bool, overwrite: bool, progress: bool | None, tensorboard: bool, group: Group | None
 ) -> dict[str, Any]:
-    settings = resolve(config)
+    settings = resolve_any(config)
     folder = Path(config.folder)
     _first(group, lambda: _open_folder(folder, config, settings, resume, overwrite))
     threads = torch.get_num_threads()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     try:
-        load = partial(load_dataset, settings.data)
+        load = partial(load_data, config)
         dataset = load() if group is None else group.first_alone(load)  # it may fetch and cache files
         documents: list[dict[str, Any]] = []
         for seed in range(config.first_seed, config.first_seed + config.seeds):
@@ -108,7 +107,7 @@ def _first(group: Group | None, function: Callable[[], T]) -> T:
     return function() if group is None else group.first(function)
 
 
-def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bool, overwrite: bool) -> None:
+def _open_folder(folder: Path, config: RunBase, settings: Settings, resume: bool, overwrite: bool) -> None:
     """Keep runs apart: a folder belongs to one configuration."""
     path = folder / "config.json"
     # Without a checkpoint or a result, the earlier run failed before its first epoch.
@@ -119,8 +118,8 @@ def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bo
             "folder with --out"
         )
     if used and resume:
-        # Through RunConfig, so that a setting that is newer than the run has its default.
-        stored = RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+        # Through the class, so that a setting that is newer than the run has its default.
+        stored = config_from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
         earlier, now = (json.loads(json.dumps(one.to_dict())) for one in (stored, config))
         changed = [key for key in now if key not in _FREE and now[key] != earlier.get(key)]
         if changed:
@@ -134,7 +133,7 @@ def _open_folder(folder: Path, config: RunConfig, settings: Settings, resume: bo
     write_json(path, _description(config, settings))
 
 
-def _description(config: RunConfig, settings: Settings) -> dict[str, Any]:
+def _description(config: RunBase, settings: Settings) -> dict[str, Any]:
     return {
         "command": config.command(),
         "config": config.to_dict(),
@@ -146,9 +145,9 @@ def _description(config: RunConfig, settings: Settings) -> dict[str, Any]:
 
 
 def _run_seed(
-    config: RunConfig,
+    config: RunBase,
     seed: int,
-    dataset: GraphDataset,
+    dataset: Data,
     resume: bool,
     progress: bool | None,
     tensorboard: bool,
@@ -165,8 +164,8 @@ def _run_seed(
     _first(group, lambda: write_json(folder / "config.json", {"seed": seed, **_description(config, settings)}))
     start = time.perf_counter()
     if experiment.optimizer is None:
-        record = evaluate(experiment.model, experiment.task)
-        best = {name: {"epoch": 0, **_pair(record, name)} for name in settings.train.metrics}
+        selected = evaluate(experiment.model, experiment.task)
+        best = {name: {"epoch": 0, **_pair(selected, name)} for name in settings.train.metrics}
         facts: dict[str, Any] = {"epochs": 0, "seconds": time.perf_counter() - start}
         weights: Mapping[str, Any] = experiment.model.state_dict()
     else:
@@ -175,11 +174,13 @@ def _run_seed(
         if fit.interrupted:
             return None
         best = {name: _best(fit, name) for name in settings.train.metrics}
+        selected = dict(fit.best[f"valid/{settings.train.metrics[0]}"].metrics)
         facts = _times(fit)
         weights = trainer.best_state or experiment.model.state_dict()
     document = {
         "seed": seed,
         "best": best,
+        "selected": selected,
         **facts,
         "parameters": sum(p.numel() for p in experiment.model.parameters()),
         "protocol": dict(experiment.task.protocol),
@@ -200,9 +201,9 @@ def _write_result(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trainer(
-    config: RunConfig,
+    config: RunBase,
     seed: int,
-    experiment: Experiment,
+    experiment: AnyExperiment,
     folder: Path,
     progress: bool | None,
     tensorboard: bool,
@@ -225,7 +226,7 @@ def _trainer(
         epochs=train.epochs,
         monitor=[("valid", name) for name in train.metrics],
         eval_every=config.eval_every,
-        clip_norm=None if train.clip_norm is None else (train.clip_norm, train.clip_norm),
+        clip_norm=None if train.clip_norm is None else (train.clip_norm,) * len(experiment.optimizer.param_groups),
         patience=config.patience,
         average=train.average,
         callbacks=callbacks,
@@ -257,13 +258,15 @@ def _times(fit: FitResult) -> dict[str, Any]:
     }
 
 
-def _result(config: RunConfig, settings: Settings, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _result(config: RunBase, settings: Settings, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What all seeds say together."""
     summary = {
         metric: {split: _mean_std([d["best"][metric][split] for d in documents]) for split in ("valid", "test")}
         for metric in settings.train.metrics
     }
     protocol = {key: value for key, value in documents[0]["protocol"].items() if key != "split_seed"}
+    found = [d.get("selected", {}) for d in documents]  # seeds of an earlier version may lack it
+    selected = {name: _mean_std([one[name] for one in found]) for name in found[0] if all(name in d for d in found)}
     published = settings.published
     return {
         "model": settings.model,
@@ -271,6 +274,7 @@ def _result(config: RunConfig, settings: Settings, documents: Sequence[Mapping[s
         "compat": settings.compat,
         "metric": settings.train.metrics[0],
         "summary": summary,
+        "selected": selected,
         "published": None
         if published is None
         else {

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-import shlex
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from graphmem.data.registry import dataset_card
 from graphmem.engine.metrics import check_metrics
-from graphmem.engine.options import check_count
+from graphmem.engine.run_base import RunBase, Settings, check_choice
 from graphmem.errors import ArgumentError, PresetError
 from graphmem.presets import (
     MODELS,
     OPTION_TYPES,
     SPLITS,
     Preset,
-    Published,
-    Start,
     TrainSettings,
     close_presets,
     has_preset,
@@ -34,22 +28,16 @@ _NEEDED = ("batch_size", "epochs", "encoder_lr", "decoder_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """A run: one model, one data set, several seeds. ``None`` means: as the preset has it.
+class RunConfig(RunBase):
+    """A link prediction run: one model, one data set, several seeds. ``None`` means: as the preset has it.
 
     Args:
         model: gae, ncn, ncnc, ncn-diff or ncn2; or a heuristic, evaluated only: cn, aa, ra, jaccard, katz, ppr.
         data: name of a data set (see `graphmem data list`), path of an edge list, or generated:KIND?SETTING=VALUE&...
-        preset: data set whose hyperparameters are used; the run's own by default.
         tuned: use the settings that our own search found for the clean mode instead of the published ones.
-        seeds: number of runs; the seed decides split, negatives, weights and dropout.
-        first_seed: seed of the first run; the others count up from it.
-        compat: "clean", or "reference" for what the released code computes.
-        epochs: number of epochs.
         batch_size: links in a batch; below 1, a share of the training links.
         encoder_lr: learning rate of the encoder.
         decoder_lr: learning rate of the decoder.
-        metrics: what is measured; the first one chooses the epoch whose weights are kept.
         split: publisher, ncn (70/10/20 as the paper's code) or random (70/10/20 by counters); auto takes the
             publisher's where there is one, else ncn.
         remove_targets: take a batch's links out of the graph of its step.
@@ -60,30 +48,14 @@ class RunConfig:
         joint: decode links and negatives in one call; follows compat by default.
         multi_edges: all or reference, which copies of a link are taken out; follows compat by default.
         drop_last: leave out the last, smaller batch.
-        options: constructor options of the model over the preset's, e.g. --options.dropout 0.1.
-        device: cpu, cuda, or auto for cuda where it is usable.
-        threads: CPU threads; torch's default otherwise.
-        eval_every: evaluate after every so many epochs.
-        patience: stop after so many evaluations without improvement on validation.
-        checkpoint_every_epochs: write last.pt after every so many epochs.
-        checkpoint_every_steps: write it after every so many steps too.
         start_from: folder of a finished run whose weights or embeddings training starts from, where the published
             settings do so; "none" starts from random weights.
-        out: folder of the run; runs/MODEL-DATA-COMPAT by default.
     """
 
-    model: str
-    data: str
-    preset: str | None = None
     tuned: bool = False
-    seeds: int = 1
-    first_seed: int = 0
-    compat: str = "clean"
-    epochs: int | None = None
     batch_size: int | float | None = None
     encoder_lr: float | None = None
     decoder_lr: float | None = None
-    metrics: tuple[str, ...] | None = None
     split: str | None = None
     remove_targets: bool | None = None
     valid_edges_at_test: bool | None = None
@@ -93,105 +65,25 @@ class RunConfig:
     joint: bool | None = None
     multi_edges: str | None = None
     drop_last: bool | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
-    threads: int | None = None
-    eval_every: int = 1
-    patience: int | None = None
-    checkpoint_every_epochs: int = 1
-    checkpoint_every_steps: int | None = None
     start_from: str | None = None
-    out: str | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without data; call data sets by the names on their cards."""
         for name in ("data", "preset"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, canonical_name(getattr(self, name)))
-        _choice("model", self.model, (*MODELS, *HEURISTICS))
-        _choice("compat", self.compat, ("clean", "reference"))
+        check_choice("model", self.model, (*MODELS, *HEURISTICS))
+        super().__post_init__()
         for name, allowed in (("split", SPLITS), ("negatives", ("uniform", "target"))):
-            _choice(name, getattr(self, name), (None, *allowed))
-        _choice("multi_edges", self.multi_edges, (None, "all", "reference"))
-        for name in ("seeds", "epochs", "threads", "eval_every", "patience", "checkpoint_every_epochs"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
-        if self.first_seed < 0:
-            raise ArgumentError(f"first_seed must not be negative, got {self.first_seed}")
+            check_choice(name, getattr(self, name), (None, *allowed))
+        check_choice("multi_edges", self.multi_edges, (None, "all", "reference"))
         if self.batch_size is not None and not (0 < self.batch_size < 1 or self.batch_size == int(self.batch_size) > 0):
             raise ArgumentError(f"batch_size must be a positive integer or a share below 1, got {self.batch_size!r}")
         if self.metrics is not None:
             check_metrics(self.metrics)
         for name, value in self.options.items():
-            _choice("options", name, options_of(self.model))
+            check_choice("options", name, options_of(self.model))
             _check_option(name, value)
-
-    @property
-    def folder(self) -> str:
-        """Where the run's files go."""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.data.rpartition("/")[2]).strip("-")
-        return self.out if self.out is not None else f"runs/{self.model}-{name}-{self.compat}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for checkpoints and JSON."""
-        values = {**asdict(self), "options": dict(self.options)}
-        return {**values, "metrics": None if self.metrics is None else list(self.metrics)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """The configuration that :meth:`to_dict` wrote.
-
-        Raises:
-            ArgumentError: a field that this version does not have.
-        """
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ArgumentError(f"config: unknown fields {unknown}; it was written by another version of graphmem")
-        metrics = values.get("metrics")
-        return cls(**{**values, "metrics": None if metrics is None else tuple(metrics)})
-
-    def command(self) -> str:
-        """The command line that repeats the run."""
-        words = ["graphmem", "train", self.model, "--data", self.data]
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name in ("model", "data", "options") or (f.default is not MISSING and value == f.default):
-                continue
-            words += [f"--{f.name}", _word(value)]
-        for name, value in self.options.items():
-            words += [f"--options.{name}", _word(value)]
-        return shlex.join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A run with every choice made.
-
-    Args:
-        model: its name.
-        data: name of the data set as the loader takes it.
-        compat: "clean" or "reference".
-        options: constructor options of the model.
-        train: how it is trained; ``joint`` and ``multi_edges`` are set.
-        preset: name of the preset that was used.
-        borrowed: whether that preset is another data set's.
-        published: the published result for this model and data set.
-        start: what training starts from.
-    """
-
-    model: str
-    data: str
-    compat: str
-    options: Mapping[str, Any]
-    train: TrainSettings
-    preset: str | None = None
-    borrowed: bool = False
-    published: Published | None = None
-    start: Start | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "options": dict(self.options)}
 
 
 def options_of(model: str) -> tuple[str, ...]:
@@ -278,15 +170,6 @@ def _heuristic_preset(config: RunConfig, data: str) -> Preset | None:
     return replace(load_preset("ncn", source), model=config.model, options={}, published=None)
 
 
-def _choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value in allowed:
-        return
-    shown = [str(one) for one in allowed if one is not None]
-    close = difflib.get_close_matches(str(value), shown, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ArgumentError(f"{name}: expected one of {', '.join(shown)}; got {value!r}{hint}")
-
-
 def _check_option(name: str, value: Any) -> None:
     kind = OPTION_TYPES.get(name)
     if kind is None or type(value) is kind or (kind is float and type(value) is int):
@@ -295,9 +178,3 @@ def _check_option(name: str, value: Any) -> None:
         return
     words = {float: "a number", int: "a whole number", bool: "true or false", str: "a name"}
     raise ArgumentError(f"options: {name} must be {words[kind]}, got {value!r}")
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)

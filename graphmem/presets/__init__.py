@@ -29,6 +29,8 @@ __all__ = [
     "Preset",
     "Published",
     "Start",
+    "StreamTrainSettings",
+    "TrainBase",
     "TrainSettings",
     "close_presets",
     "has_preset",
@@ -49,35 +51,53 @@ OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("pair_dropout", "pair_edge_dropout", "beta", "alpha", "scale", "offset", "pt"), float),
     **dict.fromkeys(("depth", "train_degree", "test_degree"), int),
 }
+STREAM_OPTION_TYPES: dict[str, type] = {
+    **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "num_heads", "mailbox"), int),
+    **dict.fromkeys(("updater", "commit", "relative_to"), str),
+    **dict.fromkeys(("dropout", "window"), float),
+}
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
+STREAM_MODELS = ("tgn", "dyrep", "jodie", "apan", "tncn")
 SPLITS = ("auto", "ncn", "random", "publisher")
 _KEYS = ("extends", "model", "data", "notes", "options", "train", "published", "start")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """How a model is trained and judged.
+class TrainBase:
+    """What every way of training has.
 
     Args:
-        batch_size: links in a batch; below 1, a share of the training links.
+        batch_size: items in a batch; below 1, a share of the training items.
         epochs: number of epochs.
+        metrics: what is measured; the first one chooses the epoch whose weights are kept.
+        clip_norm: largest gradient norm of each group of parameters.
+        average: decay per step of an average of the weights, which is then what is evaluated and kept.
+    """
+
+    batch_size: int | float
+    epochs: int
+    metrics: tuple[str, ...]
+    clip_norm: float | None = None
+    average: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(TrainBase):
+    """How a model of links is trained and judged; the groups of parameters are encoder and decoder.
+
+    Args:
         encoder_lr: Adam's learning rate of the encoder.
         decoder_lr: Adam's learning rate of the decoder.
-        metrics: what is measured; the first one chooses the epoch whose weights are kept.
         split: "publisher" for the data set's own, or a protocol of :func:`graphmem.data.splits.split_edges`; "auto" is
             the publisher's where there is one, else "ncn".
-        remove_targets: take a batch's links out of the graph of its step.
+        remove_targets: take the links of a batch out of the graph of its step.
         valid_edges_at_test: add the validation links to the graph that scores the test links.
         negatives: "uniform" non-edges, or "target" to keep the source of a link and draw any target.
-        clip_norm: largest gradient norm of encoder and decoder, each.
-        average: decay per step of an average of the weights, which is then what is evaluated and kept.
         joint: decode links and negatives in one call; None leaves it to ``compat``.
         multi_edges: "all" or "reference", see :meth:`graphmem.data.graph.CSRGraph.without_edges`; None likewise.
         drop_last: leave out the last, smaller batch.
     """
 
-    batch_size: int | float
-    epochs: int
     encoder_lr: float
     decoder_lr: float
     metrics: tuple[str, ...] = ("hits@100", "mrr")
@@ -85,11 +105,39 @@ class TrainSettings:
     remove_targets: bool = True
     valid_edges_at_test: bool = False
     negatives: str = "uniform"
-    clip_norm: float | None = None
-    average: float | None = None
     joint: bool | None = None
     multi_edges: str | None = None
     drop_last: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTrainSettings(TrainBase):
+    """How a model of streams is trained and judged. The defaults are those of PyG's example of TGN.
+
+    Args:
+        lr: Adam's learning rate.
+        split: a protocol of :func:`graphmem.data.stream_splits.split_stream`.
+        negatives: kind of the training negatives, see :class:`graphmem.data.event_negatives.EventNegatives`.
+        num_negatives: of them for each event.
+        eval_negatives: kinds of the negatives of AP and AUC.
+        ranking_negatives: kind of those of MRR and Hits@K; None for none.
+        num_ranking_negatives: how many.
+        visibility: "batch" or "event", what a prediction of the evaluation sees.
+        groups: of events reported apart.
+    """
+
+    batch_size: int | float = 200
+    epochs: int = 50
+    lr: float = 1e-4
+    metrics: tuple[str, ...] = ("ap", "auc")
+    split: str = "time"
+    negatives: str = "random"
+    num_negatives: int = 1
+    eval_negatives: tuple[str, ...] = ("random",)
+    ranking_negatives: str | None = None
+    num_ranking_negatives: int = 100
+    visibility: str = "batch"
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +165,9 @@ class Preset:
 
     Args:
         name: the file's name without its ending.
-        model: one of :data:`MODELS`.
+        model: one of :data:`MODELS` or :data:`STREAM_MODELS`.
         data: name of the data set.
-        options: constructor options of the model, all but ``in_channels`` and ``compat``.
+        options: constructor options of the model, all but ``compat`` and what the data decide.
         train: how it is trained.
         published: the paper's result.
         start: what training starts from, if not from random weights.
@@ -130,7 +178,7 @@ class Preset:
     model: str
     data: str
     options: Mapping[str, Any]
-    train: TrainSettings
+    train: TrainBase
     published: Published | None = None
     start: Start | None = None
     notes: str = ""
@@ -192,14 +240,16 @@ def _load(name: str, folder: Path) -> Preset:
     for key in ("model", "data", "options", "train"):
         if key not in raw:
             raise PresetError(f"{path}: key {key!r} is missing")
-    _one_of(path, "model", raw["model"], MODELS)
+    _one_of(path, "model", raw["model"], (*MODELS, *STREAM_MODELS))
+    stream = raw["model"] in STREAM_MODELS
+    option_types = STREAM_OPTION_TYPES if stream else OPTION_TYPES
     published, start = raw.get("published"), raw.get("start")
     preset = Preset(
         name=name,
         model=raw["model"],
         data=raw["data"],
-        options={key: _typed(path, f"options.{key}", raw["options"], key, OPTION_TYPES) for key in raw["options"]},
-        train=_train(path, raw["train"]),
+        options={key: _typed(path, f"options.{key}", raw["options"], key, option_types) for key in raw["options"]},
+        train=_train(path, StreamTrainSettings if stream else TrainSettings, raw["train"]),
         published=None if published is None else _record(path, "published", Published, published),
         start=None if start is None else _record(path, "start", Start, start),
         notes=str(raw.get("notes", "")).strip(),
@@ -237,32 +287,35 @@ def _merged(name: str, folder: Path, chain: tuple[str, ...]) -> dict[str, Any]:
     return {**{key: value for key, value in base.items() if key in ("model", "data")}, **raw}
 
 
-def _train(path: Path, raw: Mapping[str, Any]) -> TrainSettings:
-    metrics = raw.get("metrics", TrainSettings.metrics)
-    if not isinstance(metrics, list | tuple) or not metrics or not all(isinstance(name, str) for name in metrics):
-        raise PresetError(f"{path}: key 'train.metrics' must be an array of names, found {metrics!r}")
-    settings = _record(path, "train", TrainSettings, {**raw, "metrics": tuple(metrics)})
-    _one_of(path, "train.split", settings.split, SPLITS)
-    _one_of(path, "train.negatives", settings.negatives, ("uniform", "target"))
-    _one_of(path, "train.multi_edges", settings.multi_edges, (None, "all", "reference"))
+def _train(path: Path, kind: type[TrainSettings] | type[StreamTrainSettings], raw: Mapping[str, Any]) -> TrainBase:
+    for key, value in raw.items():
+        if _FIELD_TYPES.get(key) is tuple and not (value and isinstance(value, list) and {*map(type, value)} == {str}):
+            raise PresetError(f"{path}: key 'train.{key}' must be an array of names, found {value!r}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    settings: TrainSettings | StreamTrainSettings = _record(path, "train", kind, values)
     for key in ("batch_size", "epochs"):
         if not getattr(settings, key) > 0:
             raise PresetError(f"{path}: key 'train.{key}' must be positive, found {getattr(settings, key)!r}")
-    for key in ("encoder_lr", "decoder_lr"):
-        if not getattr(settings, key) >= 0:
+    for key in ("encoder_lr", "decoder_lr", "lr"):
+        if not getattr(settings, key, 0) >= 0:
             raise PresetError(f"{path}: key 'train.{key}' must not be negative, found {getattr(settings, key)!r}")
+    if isinstance(settings, TrainSettings):
+        _one_of(path, "train.split", settings.split, SPLITS)
+        _one_of(path, "train.negatives", settings.negatives, ("uniform", "target"))
+        _one_of(path, "train.multi_edges", settings.multi_edges, (None, "all", "reference"))
     return settings
 
 
 _FIELD_TYPES: dict[str, type] = {
-    **dict.fromkeys(("batch_size", "encoder_lr", "decoder_lr", "clip_norm", "average", "mean", "std"), float),
+    **dict.fromkeys(("batch_size", "encoder_lr", "decoder_lr", "lr", "clip_norm", "average", "mean", "std"), float),
     **dict.fromkeys(("remove_targets", "valid_edges_at_test", "joint", "drop_last", "verified"), bool),
     **dict.fromkeys(("split", "negatives", "multi_edges", "metric", "source", "model", "take"), str),
-    "epochs": int,
-    "metrics": tuple,
+    **dict.fromkeys(("ranking_negatives", "visibility"), str),
+    **dict.fromkeys(("epochs", "num_negatives", "num_ranking_negatives"), int),
+    **dict.fromkeys(("metrics", "eval_negatives", "groups"), tuple),
 }
 
-Record = TypeVar("Record", TrainSettings, Published, Start)
+Record = TypeVar("Record", TrainSettings, StreamTrainSettings, Published, Start)
 
 
 def _record(path: Path, table: str, kind: type[Record], raw: Mapping[str, Any]) -> Record:

@@ -1,0 +1,201 @@
+"""Temporal link prediction as a Task: predict the next events of a stream, then let the model see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graphmem.data.event_batches import batch_bounds
+from graphmem.data.event_negatives import EventNegatives
+from graphmem.data.stream import EventStream
+from graphmem.data.stream_splits import StreamSplit
+from graphmem.engine.event_scores import EventMetrics
+from graphmem.engine.options import check_count
+from graphmem.engine.task import Task
+from graphmem.errors import ArgumentError, ArgumentTypeError
+from graphmem.models.temporal import TemporalLinkModel
+from graphmem.ops import _check
+
+VISIBILITY = ("batch", "event")
+
+
+class EventBatch(NamedTuple):
+    """Events and their negatives: sources [B, k] (``None``: the events' own) and destinations [B, k]."""
+
+    events: EventStream
+    src: Tensor | None
+    dst: Tensor
+
+
+class TemporalLinkTask(Task):
+    r"""Link prediction on a stream of events: which destination does the source of the next event meet?
+
+    One epoch passes over the training events in the order of time, in batches of ``batch_size``. A batch is predicted
+    from the state before it, loss :math:`\overline{\mathrm{softplus}(-s^+)} + \overline{\mathrm{softplus}(s^-)}`, and
+    only then shown to the model. Evaluation does the same without learning, goes on from the state that it finds, and
+    scores all kinds of negatives in one pass, so that every number of a period comes from the same history.
+
+    Args:
+        split: the stream and its three periods.
+        batch_size: events that are predicted from the same state.
+        seed: of the negatives.
+        negatives: kind of the training negatives, see :class:`~graphmem.data.event_negatives.EventNegatives`.
+        num_negatives: of them for each event.
+        eval_negatives: kinds of the negatives of AP and AUC, one for each event; the first gives the plain names.
+        ranking_negatives: kind of those of MRR and Hits@K; ``None`` leaves these metrics out.
+        num_ranking_negatives: how many of them.
+        visibility: what a prediction of the evaluation sees. "batch": every event before its batch of ``batch_size``;
+            "event": every event before its own time, the strictest.
+        groups: of events that are also reported apart: "transductive" (both ends in a training event), "inductive" (at
+            least one new end), "new_old" and "new_new".
+        metrics: of "ap", "auc", "ap_batch" (mean of the batches' own, as several releases report it), "mrr", "hits@K".
+        name: of the stream, for the records.
+
+    Raises:
+        ArgumentError: an unknown name, or an empty period.
+    """
+
+    def __init__(
+        self,
+        split: StreamSplit,
+        *,
+        batch_size: int = 200,
+        seed: int = 0,
+        negatives: str = "random",
+        num_negatives: int = 1,
+        eval_negatives: Sequence[str] = ("random",),
+        ranking_negatives: str | None = None,
+        num_ranking_negatives: int = 100,
+        visibility: str = "batch",
+        groups: Sequence[str] = (),
+        metrics: Sequence[str] = ("ap", "auc"),
+        name: str | None = None,
+    ) -> None:
+        self.split, self.seed = split, seed
+        self.batch_size = check_count("batch_size", batch_size)
+        self.visibility = _check.choice("visibility", visibility, VISIBILITY)
+        self.name = split.stream.name if name is None else name
+        for period in ("train", "valid", "test"):
+            if len(getattr(split, period)) == 0:
+                raise ArgumentError(f"split: expected events in every period, got none for {period!r}")
+        self.negatives = EventNegatives(split, negatives, seed=seed, k=num_negatives)
+        self.eval_negatives = {kind: EventNegatives(split, kind, seed=seed, k=1) for kind in eval_negatives}
+        self.ranking_negatives = None
+        if ranking_negatives is not None:
+            self.ranking_negatives = EventNegatives(split, ranking_negatives, seed=seed, k=num_ranking_negatives)
+        self._metrics = EventMetrics(metrics, tuple(eval_negatives), ranking_negatives, tuple(groups))
+
+    @property
+    def protocol(self) -> Mapping[str, str | int | float | bool]:
+        """What travels with every number."""
+        ranking = self.ranking_negatives
+        return {
+            "data": self.name,
+            "split": self.split.protocol,
+            "split_seed": -1 if self.split.seed is None else self.split.seed,
+            "batch_size": self.batch_size,
+            "training_negatives": self.negatives.kind,
+            "negatives": ", ".join(self.eval_negatives),
+            "ranking_negatives": "none" if ranking is None else f"{ranking.k} {ranking.kind}",
+            "negatives_seed": self.seed,
+            "visibility": self.visibility,
+        }
+
+    def num_batches(self, split: str, epoch: int) -> int:
+        """Number of batches of an epoch."""
+        return -(-len(self._train(split)) // self.batch_size)
+
+    def _train(self, split: str) -> EventStream:
+        if split != "train":
+            raise ArgumentError(f"split: this task trains on 'train', got {split!r}")
+        return self.split.train
+
+    def batches(self, split: str, epoch: int, start: int = 0) -> Iterator[EventBatch]:
+        """Yield the training events in the order of time, with the negatives of this epoch."""
+        events = self._train(split)
+        for low in range(start * self.batch_size, len(events), self.batch_size):
+            batch = events[low : low + self.batch_size]
+            yield EventBatch(batch, *self.negatives.draw(batch, epoch))
+
+    def num_items(self, batch: EventBatch) -> int:
+        """Events of a batch."""
+        return len(batch.events)
+
+    def loss(self, model: nn.Module, batch: EventBatch) -> Tensor:
+        """Logistic loss of a batch."""
+        pos, neg = _logits(_temporal_model(model), batch.events, [(batch.src, batch.dst)])
+        return F.softplus(-pos).mean() + F.softplus(neg[0]).mean()
+
+    def update(self, model: nn.Module, batch: EventBatch) -> None:
+        """Show the model the events that it has predicted."""
+        _temporal_model(model).update(batch.events)
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Metrics of the validation or test period.
+
+        The model goes on from the state that it has; events between that state and the period are shown to it first.
+        """
+        _check.choice("split", split, ("valid", "test"))
+        model = _temporal_model(model)
+        events: EventStream = getattr(self.split, split)
+        self._catch_up(model, events.first)
+        samplers = [*self.eval_negatives.values()]
+        if self.ranking_negatives is not None:
+            samplers.append(self.ranking_negatives)
+        scores = self._metrics.start(self.split, events)
+        for batch in self._windows(events):
+            pos, neg = _logits(model, batch, [sampler.draw(batch, epoch=0) for sampler in samplers])
+            ranking = neg.pop() if self.ranking_negatives is not None else None
+            scores.add(pos, dict(zip(self.eval_negatives, neg, strict=True)), ranking)
+            model.update(batch)
+        return scores.metrics()
+
+    def _windows(self, events: EventStream) -> Iterator[EventStream]:
+        """Events that are predicted from one state."""
+        size = None if self.visibility == "event" else self.batch_size
+        bounds = batch_bounds(events, size=size).tolist()
+        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+            yield events[low:high]
+
+    def _catch_up(self, model: TemporalLinkModel, first: int) -> None:
+        """Show the model the events up to number ``first`` that it has not seen."""
+        seen = int(model.position)
+        if seen > first:
+            raise ArgumentError(
+                f"model: its state is that behind event {seen - 1}; events from {first} on cannot be predicted from it. "
+                "Restore an earlier state, or reset it."
+            )
+        between = self.split.stream[seen:first]
+        for low in range(0, len(between), self.batch_size):
+            model.update(between[low : low + self.batch_size])
+
+
+def _logits(
+    model: TemporalLinkModel, events: EventStream, negatives: Sequence[tuple[Tensor | None, Tensor]]
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits of events [B] and of their negatives [B, k] each; those that keep the source share one call."""
+    kept = [dst for src, dst in negatives if src is None]
+    candidates = torch.cat([events.dst.unsqueeze(1), *kept], dim=1)
+    pos, *scored = model.score(events.src, candidates, events.t).split([1, *(dst.size(1) for dst in kept)], dim=1)
+    shared = iter(scored)
+    out = []
+    for src, dst in negatives:
+        if src is None:
+            out.append(next(shared))
+        else:
+            t = events.t.repeat_interleave(dst.size(1))
+            out.append(model.score(src.flatten(), dst.reshape(-1, 1), t).view(dst.shape))
+    return pos.squeeze(1), out
+
+
+def _temporal_model(model: nn.Module) -> TemporalLinkModel:
+    if not isinstance(model, TemporalLinkModel):
+        raise ArgumentTypeError(f"model: expected a TemporalLinkModel (score, update), got {type(model).__name__}")
+    return model
+
+
+__all__ = ["EventBatch", "TemporalLinkTask"]

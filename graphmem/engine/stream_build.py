@@ -1,0 +1,75 @@
+"""From a :class:`StreamRunConfig` to model, task and optimizer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from graphmem.data.stream import EventStream
+from graphmem.data.stream_splits import split_stream
+from graphmem.engine.device import usable_device
+from graphmem.engine.distributed import Group
+from graphmem.engine.event_task import TemporalLinkTask
+from graphmem.engine.run_base import Settings
+from graphmem.engine.seeding import seed_everything
+from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
+from graphmem.errors import ArgumentError
+from graphmem.models.temporal import TemporalLinkModel
+from graphmem.presets import StreamTrainSettings
+
+
+class StreamExperiment(NamedTuple):
+    """What is trained: ``optimizer`` is None for a heuristic, which has nothing to learn."""
+
+    model: TemporalLinkModel
+    task: TemporalLinkTask
+    optimizer: torch.optim.Optimizer | None
+    settings: Settings
+    dataset: EventStream
+
+
+def build_stream(
+    config: StreamRunConfig, seed: int, stream: EventStream | None = None, group: Group | None = None
+) -> StreamExperiment:
+    """Build everything that one seed needs. Seeds the global generators.
+
+    Args:
+        config: the run.
+        seed: of negatives, weights, dropout and, where it is random, the split.
+        stream: the run's data, where they are loaded already.
+        group: the processes that share the work.
+    """
+    if group is not None:
+        raise ArgumentError("torchrun: runs on streams use one process, got a group of several")
+    settings = resolve_stream(config)
+    train = settings.train
+    assert isinstance(train, StreamTrainSettings)
+    stream = load(settings) if stream is None else stream
+    split = split_stream(stream, protocol=train.split, seed=seed)
+    task = TemporalLinkTask(
+        split,
+        batch_size=int(train.batch_size),
+        seed=seed,
+        negatives=train.negatives,
+        num_negatives=train.num_negatives,
+        eval_negatives=train.eval_negatives,
+        ranking_negatives=train.ranking_negatives,
+        num_ranking_negatives=train.num_ranking_negatives,
+        visibility=train.visibility,
+        groups=train.groups,
+        metrics=train.metrics,
+    )
+    seed_everything(seed)
+    model = make_model(settings, stream).to(usable_device(config.device))
+    optimizer = None
+    if settings.model not in STREAM_HEURISTICS:
+        optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)
+    return StreamExperiment(model, task, optimizer, settings, stream)
+
+
+def load(settings: Settings) -> EventStream:
+    """The stream of a run."""
+    from graphmem.data.registry import load_stream
+
+    return load_stream(settings.data)

@@ -1,0 +1,91 @@
+"""A run on a stream of events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from graphmem.engine.options import check_count
+from graphmem.engine.run_base import RunBase, Settings, check_choice
+from graphmem.errors import ArgumentError
+from graphmem.presets import STREAM_MODELS, STREAM_OPTION_TYPES, StreamTrainSettings, has_preset, load_preset
+
+# Nothing to learn: evaluated only.
+STREAM_HEURISTICS = ("edgebank", "recency", "popularity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRunConfig(RunBase):
+    """A run on a stream: one model, one data set, several seeds. ``None``: as the preset, or PyG's example of TGN, has it.
+
+    Args:
+        model: tgn, dyrep, jodie, apan or tncn; or a heuristic, evaluated only: edgebank, recency, popularity.
+        data: name of a stream (see `graphmem data list`), or path of a file of events.
+        batch_size: events that are predicted from the same state.
+        lr: learning rate.
+        split: time (70/15/15 by quantiles of the time), tgb, dyglib or masked.
+        negatives: kind of the training negatives, random, historical, inductive or hist_rnd.
+        eval_negatives: kinds of the negatives of AP and AUC; the first gives the plain names.
+        ranking_negatives: kind of those of MRR and Hits@K.
+        num_ranking_negatives: how many of them an event has.
+        visibility: what a prediction of the evaluation sees, batch (all events before its batch) or event (all events
+            before its own time).
+        groups: of events reported apart, transductive, inductive, new_old, new_new.
+        clip_norm: largest norm of the gradient.
+        average: decay per step of an average of the weights, which is then what is evaluated and kept.
+    """
+
+    batch_size: int | None = None
+    lr: float | None = None
+    split: str | None = None
+    negatives: str | None = None
+    eval_negatives: tuple[str, ...] | None = None
+    ranking_negatives: str | None = None
+    num_ranking_negatives: int | None = None
+    visibility: str | None = None
+    groups: tuple[str, ...] | None = None
+    clip_norm: float | None = None
+    average: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data."""
+        from graphmem.data.registry import canonical_stream_name
+
+        for name in ("data", "preset"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, canonical_stream_name(getattr(self, name)))
+        check_choice("model", self.model, (*STREAM_MODELS, *STREAM_HEURISTICS))
+        super().__post_init__()
+        for name in ("batch_size", "num_ranking_negatives"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        if self.lr is not None and not self.lr > 0:
+            raise ArgumentError(f"lr must be positive, got {self.lr!r}")
+        for name in self.options:
+            check_choice("options", name, tuple(STREAM_OPTION_TYPES))
+
+
+def resolve_stream(config: StreamRunConfig) -> Settings:
+    """Combine a run's own values with its preset's, or with the defaults where there is none.
+
+    Raises:
+        PresetError: ``preset`` names a data set without one.
+    """
+    source = config.data if config.preset is None else config.preset
+    preset = None
+    if config.model in STREAM_MODELS and (config.preset is not None or has_preset(config.model, source)):
+        preset = load_preset(config.model, source)
+    given: dict[str, Any] = {f.name: getattr(config, f.name, None) for f in fields(StreamTrainSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    train = StreamTrainSettings() if preset is None else preset.train
+    borrowed = preset is not None and preset.data != config.data
+    return Settings(
+        model=config.model,
+        data=config.data,
+        compat=config.compat,
+        options={**({} if preset is None else preset.options), **config.options},
+        train=replace(train, **given),
+        preset=None if preset is None else preset.name,
+        borrowed=borrowed,
+        published=None if preset is None or borrowed else preset.published,
+    )

@@ -1,0 +1,111 @@
+"""Temporal link prediction without parameters: what any trained model has to beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphmem.data.stream import EventStream
+from graphmem.errors import ArgumentError
+from graphmem.models.temporal import TemporalLinkModel
+from graphmem.nn.pair_memory import PairMemory
+from graphmem.nn.state import StateModule
+from graphmem.ops import _check
+
+
+class EdgeBank(TemporalLinkModel):
+    r"""1 for a pair that has met, 0 for any other.
+
+    .. math::
+        s_{uv}(t) = [\,(u, v) \in E(t^-)\,] \quad\text{or}\quad s_{uv}(t) = [\,t - t_{uv} \le \text{window}\,]
+
+    with :math:`t_{uv}` the last time of the pair. Source: Poursafaei, Huang, Pelrine, Rabbany, "Towards Better
+    Evaluation for Dynamic Link Prediction", NeurIPS 2022 (its window is as long as the test period).
+
+    Args:
+        window: in units of time; ``None`` for an unlimited memory.
+        directed: whether (u, v) says nothing of (v, u).
+        dtype: of times.
+
+    Raises:
+        ArgumentError: a negative window.
+    """
+
+    def __init__(
+        self, window: float | None = None, *, directed: bool = True, dtype: torch.dtype = torch.int64
+    ) -> None:
+        super().__init__()
+        if window is not None and not window >= 0:
+            raise ArgumentError(f"window: expected a length of time from 0 on, or None, got {window!r}")
+        self.window = window
+        self.pairs = PairMemory(directed=directed, dtype=dtype)
+
+    def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        """0 or 1 for every candidate, float64 [B, C]."""
+        known = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
+        seen = known.count > 0
+        if self.window is not None:
+            seen &= known.last >= (t - self.window).unsqueeze(1)
+        return seen.double()
+
+    def _update(self, events: EventStream) -> None:
+        self.pairs.insert(events.src, events.dst, events.t)
+
+
+class _NodeActivity(StateModule):
+    """When a node was last met as a destination, and how often."""
+
+    last: Tensor
+    count: Tensor
+
+    def __init__(self, num_nodes: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_state("last", (num_nodes,), dtype=dtype)
+        self.register_state("count", (num_nodes,), dtype=torch.int64)
+
+    def insert(self, nodes: Tensor, t: Tensor) -> None:
+        """Remember events in the order of time."""
+        self.count = self.count.index_add(0, nodes, torch.ones_like(nodes))
+        # Times ascend: the maximum is the last, whatever the order of writes.
+        self.last = self.last.scatter_reduce(0, nodes, t.to(self.last.dtype), "amax")
+
+
+class Recency(TemporalLinkModel):
+    r"""Ranks candidates by when they were last met, by the source itself first.
+
+    .. math::
+        s_{uv}(t) = \begin{cases} 2 - \rho(t - t_{uv}) & \text{if u has met v} \\
+                                  1 - \rho(t - t_v)    & \text{if anybody has met v} \\ 0 & \text{else} \end{cases},
+        \qquad \rho(d) = \frac{d}{d + 1}
+
+    with :math:`t_{uv}` and :math:`t_v` the last times of pair and destination. With ``kind="popularity"`` the second case
+    ranks by the number of events of v, :math:`1 - 1 / (1 + n_v)`, and the first is left out.
+
+    Heuristics of this kind lead several tables of TGB (see docs/temporal_models.md); the formula is ours.
+
+    Args:
+        num_nodes: nodes.
+        kind: "recency" or "popularity".
+        dtype: of times.
+    """
+
+    def __init__(self, num_nodes: int, kind: str = "recency", *, dtype: torch.dtype = torch.int64) -> None:
+        super().__init__()
+        self.kind = _check.choice("kind", kind, ("recency", "popularity"))
+        self.nodes = _NodeActivity(num_nodes, dtype)
+        self.pairs = PairMemory(dtype=dtype) if kind == "recency" else None
+
+    def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        """A rank in [0, 2] for every candidate, float64 [B, C]."""
+        count = self.nodes.count[dst]
+        if self.pairs is None:
+            return 1 - 1 / (1 + count.double())
+        now = t.unsqueeze(1)
+        met = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
+        anybody = torch.where(count > 0, 1 / (1 + (now - self.nodes.last[dst]).double()), 0.0)
+        return torch.where(met.count > 0, 1 + 1 / (1 + (now - met.last).double()), anybody)
+
+    def _update(self, events: EventStream) -> None:
+        self.nodes.insert(events.dst, events.t)
+        if self.pairs is not None:
+            self.pairs.insert(events.src, events.dst, events.t)
