@@ -1,0 +1,263 @@
+"""`EventStream`: what happened between nodes, in the order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphmem.errors import ArgumentError, ArgumentTypeError
+from graphmem.ops import _check
+
+TIME_DTYPES = (torch.int64, torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class EventStream:
+    r"""Events (src, dst, t), ascending in time; equal times keep the order in which they are given.
+
+    A slice shares memory with the whole: ``stream[a:b]`` holds events a to b - 1 as views, and ``first`` says that its
+    event i is event ``first + i`` of the whole. Event numbers are what samplers, negatives and memories refer to.
+
+    Args:
+        src: int64 [E].
+        dst: int64 [E].
+        t: int64 or float64 [E], ascending. Float32 resolves 128 s at today's Unix time and is refused.
+        num_nodes: N; ids are in [0, N).
+        msg: float32 [E, D], features of the events.
+        weight: float32 [E]; its sign is the sign of the event.
+        edge_type: int64 [E].
+        y: labels [E].
+        first: number of the first event in the whole stream.
+        dst_range: (low, high), destinations come from [low, high); ``None``: from all nodes.
+        node_names: the publisher's ids; entry k names node k.
+        name: of the stream.
+
+    Raises:
+        ArgumentTypeError: a field that is no tensor.
+        ArgumentError: wrong shapes, dtypes or devices, ids out of range, times that descend or are not finite, features
+            or weights that are not finite.
+
+    Example:
+        >>> stream = EventStream(torch.tensor([0, 1]), torch.tensor([2, 2]), torch.tensor([10, 20]), num_nodes=3)
+        >>> stream[1:].eid.tolist()
+        [1]
+    """
+
+    src: Tensor
+    dst: Tensor
+    t: Tensor
+    num_nodes: int
+    msg: Tensor | None = None
+    weight: Tensor | None = None
+    edge_type: Tensor | None = None
+    y: Tensor | None = None
+    first: int = 0
+    dst_range: tuple[int, int] | None = None
+    node_names: Sequence[Any] | None = None
+    name: str = "stream"
+
+    def __post_init__(self) -> None:
+        """Check everything once; slices are not checked again."""
+        _check.integer("num_nodes", self.num_nodes)
+        _check.integer("first", self.first)
+        device, count = _check.tensor("src", self.src, shape=(None,), dtypes=(torch.int64,)).device, self.src.numel()
+        for name in ("src", "dst"):
+            ends = _check.tensor(name, getattr(self, name), shape=(count,), dtypes=(torch.int64,), device=device)
+            _check.in_range(name, ends, self.num_nodes)
+        _check.tensor("t", self.t, shape=(count,), dtypes=TIME_DTYPES, device=device)
+        if self.msg is not None:
+            _check.tensor("msg", self.msg, shape=(count, None), dtypes=(torch.float32,), device=device)
+        if self.weight is not None:
+            _check.tensor("weight", self.weight, shape=(count,), dtypes=(torch.float32,), device=device)
+        if self.edge_type is not None:
+            _check.tensor("edge_type", self.edge_type, shape=(count,), dtypes=(torch.int64,), device=device)
+        if self.y is not None and (not isinstance(self.y, Tensor) or self.y.size(0) != count):
+            raise ArgumentError(f"y: expected a tensor with {count} rows, one for each event")
+        for name in ("t", "msg", "weight"):
+            _check_finite(name, getattr(self, name))
+        later = self.t[1:] < self.t[:-1]
+        if bool(later.any()):
+            at = int(later.nonzero()[0]) + 1
+            raise ArgumentError(
+                f"t: expected ascending times, got {self.t[at].item()} behind {self.t[at - 1].item()} (event {at}, "
+                f"{int(later.sum())} such places); sort the events by time with a stable sort"
+            )
+        if self.dst_range is not None:
+            low, high = self.dst_range
+            if not 0 <= low < high <= self.num_nodes:
+                raise ArgumentError(f"dst_range: expected 0 <= low < high <= {self.num_nodes}, got {self.dst_range}")
+            if count and not (low <= int(self.dst.min()) and int(self.dst.max()) < high):
+                raise ArgumentError(
+                    f"dst: expected destinations in [{low}, {high}), got {int(self.dst.min())}..{int(self.dst.max())}"
+                )
+        if self.node_names is not None and len(self.node_names) != self.num_nodes:
+            raise ArgumentError(f"node_names: expected {self.num_nodes} names, got {len(self.node_names)}")
+
+    def __len__(self) -> int:
+        return self.src.numel()
+
+    def __getitem__(self, index: slice) -> EventStream:
+        """Events of a slice without a step, as views."""
+        if not isinstance(index, slice) or index.step not in (None, 1):
+            raise ArgumentTypeError(f"index: expected a slice of consecutive events, got {index!r}")
+        low, high, _ = index.indices(len(self))
+        return self._part(slice(low, max(low, high)))
+
+    def _part(self, part: slice) -> EventStream:
+        """A slice, made without the checks, which it passes as the whole did."""
+        out = object.__new__(EventStream)
+        out.__dict__.update(self.__dict__)
+        for name in _COLUMNS:
+            value = getattr(self, name)
+            if value is not None:
+                out.__dict__[name] = value[part]
+        out.__dict__["first"] = self.first + part.start
+        return out
+
+    @property
+    def num_events(self) -> int:
+        """E."""
+        return len(self)
+
+    @property
+    def msg_dim(self) -> int:
+        """D; 0 without features."""
+        return 0 if self.msg is None else self.msg.size(1)
+
+    @property
+    def eid(self) -> Tensor:
+        """Numbers of the events in the whole stream, int64 [E]."""
+        return torch.arange(self.first, self.first + len(self), device=self.device)
+
+    @property
+    def sign(self) -> Tensor | None:
+        """Sign of the weights, int64 [E]: -1, 0 or 1."""
+        return None if self.weight is None else self.weight.sign().long()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        return self.src.device
+
+    @property
+    def is_bipartite(self) -> bool:
+        """Whether no node is both a source and a destination, by ``dst_range``."""
+        if self.dst_range is None or len(self) == 0:
+            return False
+        low, high = self.dst_range
+        return not bool(((self.src >= low) & (self.src < high)).any())
+
+    def between(self, low: float, high: float) -> EventStream:
+        """Events with ``low <= t < high``, as views."""
+        bounds = torch.tensor([low, high], dtype=self.t.dtype, device=self.device)
+        start, stop = torch.searchsorted(self.t, bounds).tolist()
+        return self[start:stop]
+
+    def to(self, device: torch.device | str) -> EventStream:
+        """The same stream on another device."""
+        moved = {name: v.to(device) for name in _COLUMNS if (v := getattr(self, name)) is not None}
+        return replace(self, **moved)
+
+    def extend(self, later: EventStream) -> EventStream:
+        """This stream and events that come after it.
+
+        Raises:
+            ArgumentError: the later events begin before this stream ends, or have other columns.
+        """
+        if len(self) and len(later) and later.t[0] < self.t[-1]:
+            raise ArgumentError(f"later: expected events from time {self.t[-1].item()} on, got {later.t[0].item()}")
+        columns: dict[str, Any] = {}
+        for name in _COLUMNS:
+            parts = getattr(self, name), getattr(later, name)
+            if (parts[0] is None) != (parts[1] is None):
+                raise ArgumentError(f"later: {name} is in one of the streams only")
+            columns[name] = None if parts[0] is None else torch.cat(parts)
+        names = max((self.node_names, later.node_names), key=lambda one: 0 if one is None else len(one))
+        return replace(self, **columns, num_nodes=max(self.num_nodes, later.num_nodes), node_names=names)
+
+    def to_temporal_data(self) -> Any:
+        """PyG's ``TemporalData``: src, dst, t, msg ([E, 0] without features) and what else is there."""
+        from torch_geometric.data import TemporalData
+
+        columns = {name: value for name in _COLUMNS if (value := getattr(self, name)) is not None}
+        columns.setdefault("msg", torch.empty(len(self), 0, device=self.device))
+        return TemporalData(**columns)
+
+    @classmethod
+    def from_temporal_data(cls, data: Any, num_nodes: int | None = None, **options: Any) -> EventStream:
+        """Read PyG's ``TemporalData``; columns that it does not have by name stay out.
+
+        Args:
+            data: with src, dst, t and perhaps msg, weight, edge_type, y.
+            num_nodes: N; one more than the largest id by default.
+            **options: other fields of the stream.
+
+        Raises:
+            ArgumentError: times of another dtype than int64 or float64, or anything that the stream refuses.
+        """
+        columns = {name: getattr(data, name) for name in _COLUMNS if getattr(data, name, None) is not None}
+        for name in ("src", "dst", "t"):
+            if name not in columns:
+                raise ArgumentError(f"data: expected a TemporalData with {name!r}, found {sorted(columns)}")
+        return cls(num_nodes=_num_nodes(columns, num_nodes), **_as_columns(columns), **options)
+
+    @classmethod
+    def from_tgb(cls, data: dict[str, Any], num_nodes: int | None = None, **options: Any) -> EventStream:
+        """Read the dictionary of numpy arrays of TGB's ``LinkPropPredDataset.full_data``.
+
+        ``edge_feat`` becomes msg, ``w`` the weight, ``edge_label`` y.
+        """
+        names = {"sources": "src", "destinations": "dst", "timestamps": "t", "edge_feat": "msg", "w": "weight"}
+        names["edge_label"] = "y"
+        missing = [name for name in ("sources", "destinations", "timestamps") if name not in data]
+        if missing:
+            raise ArgumentError(f"data: expected TGB's dictionary, {missing} are missing")
+        columns = {ours: torch.as_tensor(data[name]) for name, ours in names.items() if data.get(name) is not None}
+        return cls(num_nodes=_num_nodes(columns, num_nodes), **_as_columns(columns), **options)
+
+    def __repr__(self) -> str:
+        parts = [f"{self.name!r}", f"num_events={len(self)}", f"num_nodes={self.num_nodes}"]
+        if len(self):
+            parts.append(f"t={self.t[0].item()}..{self.t[-1].item()}")
+        parts += [f"{name}={list(v.shape)}" for name in _COLUMNS[3:] if (v := getattr(self, name)) is not None]
+        return f"EventStream({', '.join(parts)})"
+
+
+_COLUMNS = ("src", "dst", "t", "msg", "weight", "edge_type", "y")
+assert set(_COLUMNS) <= {field.name for field in fields(EventStream)}
+
+
+def _num_nodes(columns: dict[str, Tensor], num_nodes: int | None) -> int:
+    if num_nodes is not None:
+        return num_nodes
+    ends: Iterable[Tensor] = (columns["src"], columns["dst"])
+    return max((int(end.max()) + 1 for end in ends if end.numel()), default=0)
+
+
+def _as_columns(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Columns in the dtypes of a stream, where that loses nothing; others are left for the checks to refuse."""
+    wanted = {"src": torch.int64, "dst": torch.int64, "msg": torch.float32, "weight": torch.float32}
+    wanted["edge_type"] = torch.int64
+    out = dict(columns)
+    for name, value in columns.items():
+        whole = not value.is_floating_point()
+        if name == "t":
+            out[name] = value.long() if whole else value
+        elif name in wanted and (whole or wanted[name] == torch.float32):
+            out[name] = value.to(wanted[name])
+    if "msg" in out and out["msg"].dim() == 1:
+        out["msg"] = out["msg"].unsqueeze(1)
+    return out
+
+
+def _check_finite(name: str, value: Tensor | None) -> None:
+    if value is None or not value.is_floating_point():
+        return
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        raise ArgumentError(f"{name}: expected finite numbers, got {int(bad.sum())} others, the first in event {row}")
