@@ -64,7 +64,9 @@ def _common(parser: ArgumentParser) -> ArgumentParser:
 
 def _train(config: type[RunBase]) -> ArgumentParser:
     models = ", ".join((*MODELS, *STREAM_MODELS))
-    parser = ArgumentParser(description=f"Train {models}, or evaluate a heuristic. MODEL --help: what that model takes.")
+    parser = ArgumentParser(
+        description=f"Train {models}, or evaluate a heuristic. MODEL --help: what that model takes."
+    )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML or JSON file with any of these arguments")
     hints, texts = get_type_hints(config), field_help(config)
     # argparse knows tuples of a fixed length only

@@ -163,7 +163,7 @@ class EventStream:
         return replace(self, **moved)
 
     def extend(self, later: EventStream) -> EventStream:
-        """This stream and events that come after it.
+        """Append events that come later.
 
         Raises:
             ArgumentError: the later events begin before this stream ends, or have other columns.

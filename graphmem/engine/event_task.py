@@ -32,7 +32,7 @@ class EventBatch(NamedTuple):
 
 
 class TemporalLinkTask(Task):
-    r"""Link prediction on a stream of events: which destination does the source of the next event meet?
+    r"""Link prediction on a stream of events: the links that happen next against links that do not.
 
     One epoch passes over the training events in the order of time, in batches of ``batch_size``. A batch is predicted
     from the state before it, loss :math:`\overline{\mathrm{softplus}(-s^+)} + \overline{\mathrm{softplus}(s^-)}`, and
@@ -121,6 +121,11 @@ class TemporalLinkTask(Task):
             batch = events[low : low + self.batch_size]
             yield EventBatch(batch, *self.negatives.draw(batch, epoch))
 
+    def reset(self, model: nn.Module) -> None:
+        """Forget everything, and begin with the first event."""
+        super().reset(model)
+        _temporal_model(model).prepare(self.split.stream)
+
     def num_items(self, batch: EventBatch) -> int:
         """Events of a batch."""
         return len(batch.events)
@@ -141,6 +146,7 @@ class TemporalLinkTask(Task):
         """
         _check.choice("split", split, ("valid", "test"))
         model = _temporal_model(model)
+        model.prepare(self.split.stream)
         events: EventStream = getattr(self.split, split)
         self._catch_up(model, events.first)
         samplers = [*self.eval_negatives.values()]
@@ -166,8 +172,8 @@ class TemporalLinkTask(Task):
         seen = int(model.position)
         if seen > first:
             raise ArgumentError(
-                f"model: its state is that behind event {seen - 1}; events from {first} on cannot be predicted from it. "
-                "Restore an earlier state, or reset it."
+                f"model: its state is that behind event {seen - 1}, from which event {first} cannot be predicted; "
+                "restore an earlier state, or reset it"
             )
         between = self.split.stream[seen:first]
         for low in range(0, len(between), self.batch_size):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from graphmem.data.registry import load_stream
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import split_stream
 from graphmem.engine.device import usable_device
@@ -15,8 +16,10 @@ from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
 from graphmem.errors import ArgumentError
-from graphmem.models.temporal import TemporalLinkModel
+from graphmem.models import APAN, JODIE, TGN, EdgeBank, Recency, TemporalLinkModel
 from graphmem.presets import StreamTrainSettings
+
+_CLASSES: dict[str, type[TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
 
 
 class StreamExperiment(NamedTuple):
@@ -41,11 +44,11 @@ def build_stream(
         group: the processes that share the work.
     """
     if group is not None:
-        raise ArgumentError("torchrun: runs on streams use one process, got a group of several")
+        raise ArgumentError("torchrun: a run on a stream uses one process, got several")
     settings = resolve_stream(config)
     train = settings.train
     assert isinstance(train, StreamTrainSettings)
-    stream = load(settings) if stream is None else stream
+    stream = load_stream(settings.data) if stream is None else stream
     split = split_stream(stream, protocol=train.split, seed=seed)
     task = TemporalLinkTask(
         split,
@@ -68,8 +71,15 @@ def build_stream(
     return StreamExperiment(model, task, optimizer, settings, stream)
 
 
-def load(settings: Settings) -> EventStream:
-    """The stream of a run."""
-    from graphmem.data.registry import load_stream
-
-    return load_stream(settings.data)
+def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
+    """The model of a run; what it has to know of the stream is its nodes, width of messages and kind of times."""
+    options = dict(settings.options)
+    dtype = stream.t.dtype
+    if settings.model == "edgebank":
+        return EdgeBank(**options, dtype=dtype)
+    if settings.model in STREAM_HEURISTICS:
+        return Recency(stream.num_nodes, settings.model, **options, dtype=dtype)
+    if settings.model != "apan":
+        options["compat"] = settings.compat
+    model: TemporalLinkModel = _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)
+    return model

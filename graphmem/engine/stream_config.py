@@ -16,10 +16,10 @@ STREAM_HEURISTICS = ("edgebank", "recency", "popularity")
 
 @dataclass(frozen=True, kw_only=True)
 class StreamRunConfig(RunBase):
-    """A run on a stream: one model, one data set, several seeds. ``None``: as the preset, or PyG's example of TGN, has it.
+    """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
     Args:
-        model: tgn, dyrep, jodie, apan or tncn; or a heuristic, evaluated only: edgebank, recency, popularity.
+        model: tgn, jodie or apan; or a heuristic, evaluated only: edgebank, recency, popularity.
         data: name of a stream (see `graphmem data list`), or path of a file of events.
         batch_size: events that are predicted from the same state.
         lr: learning rate.

@@ -2,6 +2,7 @@
 
 from graphmem.models.apan import APAN
 from graphmem.models.base import LinkModel
+from graphmem.models.edgebank import EdgeBank, Recency
 from graphmem.models.heuristics import Heuristic
 from graphmem.models.jodie import JODIE
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
@@ -16,8 +17,10 @@ __all__ = [
     "NCN2",
     "NCNC",
     "TGN",
+    "EdgeBank",
     "Heuristic",
     "LinkModel",
     "NCNDiff",
+    "Recency",
     "TemporalLinkModel",
 ]

@@ -18,7 +18,7 @@ from graphmem.nn.mailbox import MailAttention, Mailbox
 from graphmem.ops import _check
 
 if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    from graphmem.data.stream import EventStream
 
 
 class APAN(EmbeddingLinkModel):

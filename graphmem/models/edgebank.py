@@ -31,9 +31,7 @@ class EdgeBank(TemporalLinkModel):
         ArgumentError: a negative window.
     """
 
-    def __init__(
-        self, window: float | None = None, *, directed: bool = True, dtype: torch.dtype = torch.int64
-    ) -> None:
+    def __init__(self, window: float | None = None, *, directed: bool = True, dtype: torch.dtype = torch.int64) -> None:
         super().__init__()
         if window is not None and not window >= 0:
             raise ArgumentError(f"window: expected a length of time from 0 on, or None, got {window!r}")
@@ -48,8 +46,10 @@ class EdgeBank(TemporalLinkModel):
             seen &= known.last >= (t - self.window).unsqueeze(1)
         return seen.double()
 
-    def _update(self, events: EventStream) -> None:
+    def update(self, events: EventStream) -> None:
+        """Remember the pairs."""
         self.pairs.insert(events.src, events.dst, events.t)
+        self._advance(events)
 
 
 class _NodeActivity(StateModule):
@@ -78,8 +78,8 @@ class Recency(TemporalLinkModel):
                                   1 - \rho(t - t_v)    & \text{if anybody has met v} \\ 0 & \text{else} \end{cases},
         \qquad \rho(d) = \frac{d}{d + 1}
 
-    with :math:`t_{uv}` and :math:`t_v` the last times of pair and destination. With ``kind="popularity"`` the second case
-    ranks by the number of events of v, :math:`1 - 1 / (1 + n_v)`, and the first is left out.
+    with :math:`t_{uv}` and :math:`t_v` the last times of pair and destination. With ``kind="popularity"``
+    :math:`s_{uv} = 1 - 1 / (1 + n_v)`, :math:`n_v` the number of events of v.
 
     Heuristics of this kind lead several tables of TGB (see docs/temporal_models.md); the formula is ours.
 
@@ -105,7 +105,9 @@ class Recency(TemporalLinkModel):
         anybody = torch.where(count > 0, 1 / (1 + (now - self.nodes.last[dst]).double()), 0.0)
         return torch.where(met.count > 0, 1 + 1 / (1 + (now - met.last).double()), anybody)
 
-    def _update(self, events: EventStream) -> None:
+    def update(self, events: EventStream) -> None:
+        """Remember destinations and pairs."""
         self.nodes.insert(events.dst, events.t)
         if self.pairs is not None:
             self.pairs.insert(events.src, events.dst, events.t)
+        self._advance(events)

@@ -13,7 +13,7 @@ from graphmem.nn.state import StateModule
 from graphmem.ops import _check, distinct
 
 if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    from graphmem.data.stream import EventStream
 
 
 def recent_neighbors(num_nodes: int, size: int, time_dtype: torch.dtype) -> nn.Module:
@@ -59,6 +59,9 @@ class TemporalLinkModel(StateModule):
     def update(self, events: EventStream) -> None:
         """Take in events that happened, in order."""
         raise NotImplementedError
+
+    def _advance(self, events: EventStream) -> None:
+        self.position = torch.full_like(self.position, events.first + len(events))
 
 
 class EmbeddingLinkModel(TemporalLinkModel):
@@ -116,9 +119,6 @@ class EmbeddingLinkModel(TemporalLinkModel):
         source, destination = place.split([src.numel(), dst.numel()])
         out: Tensor = self.predictor(self.embed(nodes, when), source, destination.view(dst.shape))
         return out
-
-    def _advance(self, events: EventStream) -> None:
-        self.position = torch.full_like(self.position, events.first + len(events))
 
 
 class MemoryLinkModel(EmbeddingLinkModel):

@@ -18,7 +18,7 @@ from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.ops import _check, distinct
 
 if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    from graphmem.data.stream import EventStream
 
 
 class TGN(MemoryLinkModel):

@@ -26,10 +26,10 @@ class Meetings(NamedTuple):
 
 
 class PairMemory(StateModule):
-    """Last time and number of the events of every pair ``(src, dst)``, in the order of the ends.
+    """Last time and number of the events of every pair ``(src, dst)``.
 
-    Memory is 24 bytes a distinct pair. A lookup is two binary searches, an insertion of n events O(n log n) and, once in
-    a while, a sort of all pairs. Pairs are kept as sorted keys ``src * 2^31 + dst``, so that the result depends on
+    Memory is 24 bytes a distinct pair. A lookup is two binary searches, an insertion of n events O(n log n) and, now and
+    then, a sort of all pairs. Pairs are kept as sorted keys ``src * 2^31 + dst``, so that the result depends on
     nothing but the events.
 
     Args:
@@ -66,7 +66,8 @@ class PairMemory(StateModule):
         """Remember events, in the order of time.
 
         Args:
-            src, dst: int64 [n].
+            src: int64 [n].
+            dst: int64 [n].
             t: [n], ascending, not before what is known.
         """
         self.new_keys, self.new_last, self.new_count = _merged(
@@ -85,7 +86,8 @@ class PairMemory(StateModule):
         """What is known of pairs.
 
         Args:
-            src, dst: int64 of one shape, or of shapes that broadcast.
+            src: int64.
+            dst: int64, of a shape that broadcasts with that of ``src``.
         """
         keys = self._keys(src, dst)
         never = torch.finfo(torch.float64).min if self.last.is_floating_point() else NEVER

@@ -52,12 +52,13 @@ OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("depth", "train_degree", "test_degree"), int),
 }
 STREAM_OPTION_TYPES: dict[str, type] = {
-    **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "num_heads", "mailbox"), int),
-    **dict.fromkeys(("updater", "commit", "relative_to"), str),
-    **dict.fromkeys(("dropout", "window"), float),
+    **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "heads", "mailbox"), int),
+    **dict.fromkeys(("updater", "commit", "aggregator_module", "time_init", "delta"), str),
+    **dict.fromkeys(("dropout", "time_scale", "window"), float),
+    "directed": bool,
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
-STREAM_MODELS = ("tgn", "dyrep", "jodie", "apan", "tncn")
+STREAM_MODELS = ("tgn", "jodie", "apan")
 SPLITS = ("auto", "ncn", "random", "publisher")
 _KEYS = ("extends", "model", "data", "notes", "options", "train", "published", "start")
 
