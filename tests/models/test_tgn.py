@@ -67,7 +67,7 @@ def test_is_pygs_example(monkeypatch: pytest.MonkeyPatch) -> None:
     original = pyg.scatter_argmax
 
     def scatter_argmax(src: Tensor, index: Tensor, dim: int, dim_size: int) -> Tensor:
-        """As torch-scatter: nodes without mail have no last message (see test_memory_pyg.py)."""
+        """As torch-scatter: nodes without mail have no last message (see test_node_memory_pyg.py)."""
         has = torch.zeros(dim_size, dtype=torch.bool)
         has[index] = True
         return torch.where(has, original(src, index, dim, dim_size), src.numel())
