@@ -22,12 +22,18 @@ def clock(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def paired(ours: Callable[[], None], theirs: Callable[[], None], pairs: int) -> dict[str, Any]:
-    """A/B/A/B after two warm-ups of each; stalled pairs are dropped and counted."""
-    for _ in range(2):
-        ours()
-        theirs()
-    samples = [(clock(ours), clock(theirs)) for _ in range(pairs)]
+def paired(
+    ours: Callable[[], None], theirs: Callable[[], None], pairs: int, before: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """A/B/A/B after two warm-ups of each; stalled pairs are dropped and counted.
+
+    `before` is called before every pair, outside the clock, e.g. to put state back.
+    """
+    samples = []
+    for _ in range(pairs + 2):
+        before()
+        samples.append((clock(ours), clock(theirs)))
+    del samples[:2]
     medians = [statistics.median(side) for side in zip(*samples, strict=True)]
     kept = [s for s in samples if all(value < STALL * m for value, m in zip(s, medians, strict=True))]
     return {

@@ -28,9 +28,9 @@ class Meetings(NamedTuple):
 class PairMemory(StateModule):
     """Last time and number of the events of every pair ``(src, dst)``.
 
-    Memory is 24 bytes a distinct pair. A lookup is two binary searches, an insertion of n events O(n log n) and, now and
-    then, a sort of all pairs. Pairs are kept as sorted keys ``src * 2^31 + dst``, so that the result depends on
-    nothing but the events.
+    Memory is 24 bytes a distinct pair. A lookup is two binary searches, an insertion of n events O(n log n) and, now
+    and then, a sort of all pairs. The keys ``src * 2^31 + dst`` are sorted, so that the state depends on nothing but the
+    events.
 
     Args:
         directed: ``False`` to treat (u, v) and (v, u) as one pair.
