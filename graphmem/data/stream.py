@@ -157,6 +157,16 @@ class EventStream:
         start, stop = torch.searchsorted(self.t, bounds).tolist()
         return self[start:stop]
 
+    def select(self, keep: Tensor) -> EventStream:
+        """A stream of some of the events, numbered anew from 0.
+
+        Args:
+            keep: bool [E].
+        """
+        keep = _check.tensor("keep", keep, shape=(len(self),), dtypes=(torch.bool,), device=self.device)
+        columns = {name: v[keep] for name in _COLUMNS if (v := getattr(self, name)) is not None}
+        return replace(self, **columns, first=0)
+
     def to(self, device: torch.device | str) -> EventStream:
         """The same stream on another device."""
         moved = {name: v.to(device) for name in _COLUMNS if (v := getattr(self, name)) is not None}

@@ -29,8 +29,8 @@ class PairMemory(StateModule):
     """Last time and number of the events of every pair ``(src, dst)``.
 
     Memory is 24 bytes a distinct pair. A lookup is two binary searches, an insertion of n events O(n log n) and, now
-    and then, a sort of all pairs. The keys ``src * 2^31 + dst`` are sorted, so that the state depends on nothing but the
-    events.
+    and then, a sort of all pairs. The keys ``src * 2^31 + dst`` are sorted, so that the state depends on the events
+    alone.
 
     Args:
         directed: ``False`` to treat (u, v) and (v, u) as one pair.

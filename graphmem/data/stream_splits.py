@@ -1,0 +1,123 @@
+r"""Chronological splits of a stream.
+
+Protocols, all by quantiles of the time, with the default ratios :math:`t \le q_{0.70}` for training and
+:math:`t \le q_{0.85}` for validation:
+
+- `"time"`: PyG's `TemporalData.train_val_test_split`, which is also TGB's split.
+- `"masked"`: also takes a tenth of the nodes out of training, chosen by counters among those that are active later:
+  their events of the training period are left out of the stream, so that they are new when they are evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphmem.data._random import permutation
+from graphmem.data.stream import EventStream
+from graphmem.errors import ArgumentError
+from graphmem.ops import _check
+
+PROTOCOLS = ("time", "masked")
+
+# Share of all nodes that "masked" hides, as in the inductive protocols of TGN, NAT and DyGLib.
+MASKED_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class StreamSplit:
+    """A stream in three periods.
+
+    Args:
+        stream: all events.
+        train: its first events.
+        valid: those that follow.
+        test: the rest.
+        new_nodes: bool [N], nodes that are no end of a training event.
+        protocol: how it was made; travels with every result.
+        seed: of a random protocol, ``None`` for others.
+    """
+
+    stream: EventStream
+    train: EventStream
+    valid: EventStream
+    test: EventStream
+    new_nodes: Tensor
+    protocol: str
+    seed: int | None = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={len(getattr(self, name))}" for name in ("train", "valid", "test"))
+        return f"StreamSplit({self.protocol!r}, {sizes}, new_nodes={int(self.new_nodes.sum())}, seed={self.seed})"
+
+
+def split_stream(
+    stream: EventStream,
+    *,
+    protocol: str = "time",
+    val_ratio: float = 0.15,
+    test_ratio: float = 0.15,
+    seed: int = 0,
+) -> StreamSplit:
+    """Split a stream by time.
+
+    Args:
+        stream: events from the first on.
+        protocol: "time" or "masked".
+        val_ratio: share of the validation period, of the events.
+        test_ratio: share of the test period.
+        seed: of the nodes that "masked" hides.
+
+    Raises:
+        ArgumentError: an unknown protocol, ratios that leave a period empty, or a stream that begins after event 0.
+    """
+    _check.choice("protocol", protocol, PROTOCOLS)
+    if stream.first != 0:
+        raise ArgumentError(f"stream: expected one from its first event on, got one from {stream.first} on")
+    for name, ratio in (("val_ratio", val_ratio), ("test_ratio", test_ratio)):
+        if not 0 < _check.real(name, ratio) < 1:
+            raise ArgumentError(f"{name}: expected a number between 0 and 1, got {ratio}")
+    if val_ratio + test_ratio >= 1:
+        raise ArgumentError(f"val_ratio + test_ratio: expected less than 1, got {val_ratio + test_ratio}")
+    first_valid, first_test = _bounds(stream, val_ratio, test_ratio)
+    if protocol == "masked":
+        whole = len(stream)
+        stream = _without_masked(stream, first_valid, seed)
+        first_valid, first_test = (bound - whole + len(stream) for bound in (first_valid, first_test))
+        if first_valid == 0:
+            raise ArgumentError("stream: the nodes that 'masked' hides leave no event for 'train'")
+    train, valid, test = stream[:first_valid], stream[first_valid:first_test], stream[first_test:]
+    new_nodes = torch.ones(stream.num_nodes, dtype=torch.bool, device=stream.device)
+    new_nodes[train.src] = new_nodes[train.dst] = False
+    return StreamSplit(stream, train, valid, test, new_nodes, protocol, seed if protocol == "masked" else None)
+
+
+def _bounds(stream: EventStream, val_ratio: float, test_ratio: float) -> tuple[int, int]:
+    """Numbers of the first validation event and of the first test event."""
+    t = stream.t.cpu().numpy()
+    if t.size == 0:
+        raise ArgumentError("stream: expected events to split, got none")
+    quantiles = np.quantile(t, [1.0 - val_ratio - test_ratio, 1.0 - test_ratio])
+    first_valid, first_test = (int((t <= q).sum()) for q in quantiles)
+    sizes = {"train": first_valid, "valid": first_test - first_valid, "test": t.size - first_test}
+    empty = [name for name, size in sizes.items() if size == 0]
+    if empty:
+        stamps = np.unique(t).size
+        raise ArgumentError(
+            f"stream: {t.size} events at {stamps} times leave no event for {empty[0]!r}; choose other ratios"
+        )
+    return first_valid, first_test
+
+
+def _without_masked(stream: EventStream, first_valid: int, seed: int) -> EventStream:
+    """The stream without the training events of some nodes."""
+    later = torch.unique(torch.cat((stream.src[first_valid:], stream.dst[first_valid:])))
+    count = min(int(MASKED_SHARE * stream.num_nodes), later.numel())
+    masked = torch.zeros(stream.num_nodes, dtype=torch.bool)
+    masked[later[torch.from_numpy(permutation(seed, 0, later.numel())[:count])]] = True
+    keep = ~(masked[stream.src] | masked[stream.dst])
+    keep[first_valid:] = True
+    return stream.select(keep)
