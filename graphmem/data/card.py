@@ -48,7 +48,8 @@ class DatasetCard:
     Args:
         name: canonical name, as `load_dataset` takes it.
         title: name in prose.
-        format: reader family (`planetoid`, `npz_graph`, `seal_mat`, `musae`, `ogb`, `edge_list`, `generated`).
+        format: reader family: `planetoid`, `npz_graph`, `seal_mat`, `musae`, `ogb`, `edge_list` or `generated`; for
+            streams `events`.
         folder: where the files lie, relative to `$GRAPHMEM_DATA` and to the cache.
         aliases: other names `load_dataset` accepts.
         publisher: who published the data.
@@ -57,8 +58,9 @@ class DatasetCard:
         licence: the terms, or the plain statement that none are given.
         metric: metric and protocol of published link-prediction results.
         notes: what a user should know.
-        num_nodes: number of nodes, None where the card does not state it; likewise the next three.
+        num_nodes: number of nodes, None where the card does not state it; likewise the next four.
         num_edges: number of entries of `GraphDataset.edge_index` (each undirected edge once).
+        num_events: number of events of a stream; None for a graph.
         num_features: width of `x`; 0 means no features.
         num_classes: number of distinct labels; 0 means no labels.
         split_sizes: edges of the fixed split: `train`, `valid`, `valid_neg`, `test`, `test_neg`.
@@ -80,6 +82,7 @@ class DatasetCard:
     notes: str = ""
     num_nodes: int | None = None
     num_edges: int | None = None
+    num_events: int | None = None
     num_features: int | None = None
     num_classes: int | None = None
     split_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -87,11 +90,16 @@ class DatasetCard:
     files: tuple[FileSpec, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream of events, not a graph."""
+        return self.format == "events"
+
 
 _TEXT = (
     "name title format folder publisher citation homepage licence metric notes array_sha256"  # all optional but name
 ).split()
-_STATISTICS = ("num_nodes", "num_edges", "num_features", "num_classes")
+_STATISTICS = ("num_nodes", "num_edges", "num_events", "num_features", "num_classes")
 _TABLES = ("aliases", "statistics", "split_sizes", "files", "options")
 
 

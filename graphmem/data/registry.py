@@ -13,11 +13,20 @@ from urllib.parse import parse_qsl
 from graphmem.data.cache import LocatedFiles, array_sha256, locate
 from graphmem.data.card import DatasetCard, read_cards
 from graphmem.data.dataset import GraphDataset
+from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError, DatasetError, DatasetIntegrityError
 
-__all__ = ["dataset_card", "dataset_sha256", "list_datasets", "load_dataset", "prepare_dataset"]
+__all__ = [
+    "canonical_stream_name",
+    "dataset_card",
+    "dataset_sha256",
+    "list_datasets",
+    "load_dataset",
+    "load_stream",
+    "prepare_dataset",
+]
 
-_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb"}
+_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb", "events"}
 _GENERATORS = {
     "dcsbm": ("generators", "dcsbm"),
     "power-law": ("generators", "power_law"),
@@ -91,10 +100,59 @@ def load_dataset(
     if text.lower().endswith(SUFFIXES):
         return read_edges(text)
     card = dataset_card(text)
+    if card.is_stream:
+        raise DatasetError(f"name: {card.name!r} is a stream of events, not a graph; use load_stream({card.name!r})")
     files = locate(card, root, download)
-    dataset = _read(card, files)
-    verify(dataset, files)
+    dataset: GraphDataset = _read(card, files)
+    verify(card, dataset, files)
     return dataset
+
+
+def load_stream(
+    name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, download: bool = True
+) -> EventStream:
+    """Load a stream of events by name or, with the columns source, destination, time, by path.
+
+    Searched, downloaded and verified as by :func:`load_dataset`, whose arguments and errors it has.
+
+    Args:
+        name: a name of `list_datasets()`, or the path of a file (see `read_events` for its options).
+        root: folder searched first.
+        download: False: never use the network.
+
+    Raises:
+        DatasetError: also for the name of a graph.
+    """
+    from graphmem.data.formats.events import read_events
+
+    text = canonical_stream_name(os.fspath(name))
+    if _is_events_path(text):
+        return read_events(text)
+    card = dataset_card(text)
+    files = locate(card, root, download)
+    stream: EventStream = _read(card, files)
+    verify(card, stream, files)
+    return stream
+
+
+def canonical_stream_name(name: str) -> str:
+    """The name on a stream's card; the path of a file stays as it is.
+
+    Raises:
+        DatasetError: an unknown name, or that of a graph.
+    """
+    if _is_events_path(name):
+        return name
+    card = dataset_card(name)
+    if not card.is_stream:
+        raise DatasetError(f"name: {card.name!r} is a graph, not a stream of events; use load_dataset({card.name!r})")
+    return card.name
+
+
+def _is_events_path(name: str) -> bool:
+    from graphmem.data.formats.events import SUFFIXES
+
+    return name.lower().endswith(SUFFIXES)
 
 
 def prepare_dataset(name: str, root: str | os.PathLike[str] | None = None, download: bool = True) -> Path:
@@ -116,47 +174,49 @@ def prepare_dataset(name: str, root: str | os.PathLike[str] | None = None, downl
         raise DatasetError(f"name: {card.name!r} is generated and has no files")
     files = locate(card, root, download)
     if not files.verified and card.array_sha256:
-        verify(_read(card, files), files)
+        verify(card, _read(card, files), files)
     first, path = next(iter(files.paths.items()))
     return path.parents[len(Path(first).parts) - 1]
 
 
-def _read(card: DatasetCard, files: LocatedFiles) -> GraphDataset:
+def _read(card: DatasetCard, files: LocatedFiles) -> Any:
     if card.format not in _READERS:
         raise DatasetError(f"card {card.name!r}: format {card.format!r} has no reader; known: {sorted(_READERS)}")
     reader = importlib.import_module(f"graphmem.data.formats.{card.format}")
-    dataset: GraphDataset = reader.load(card, files)
-    return dataset
+    return reader.load(card, files)
 
 
-def dataset_sha256(dataset: GraphDataset) -> str:
-    """`array_sha256` of `edge_index`, `x` and `y`, and of the sets of the fixed split."""
+def dataset_sha256(dataset: GraphDataset | EventStream) -> str:
+    """`array_sha256` of `edge_index`, `x` and `y`, and of the sets of the fixed split; of a stream's ends and times."""
+    if isinstance(dataset, EventStream):
+        return array_sha256(src=dataset.src, dst=dataset.dst, t=dataset.t)
     split = dataset.split
     names = ("train", "valid", "valid_neg", "test", "test_neg")
     sets = {} if split is None else {f"split.{name}": getattr(split, name) for name in names}
     return array_sha256(edge_index=dataset.edge_index, x=dataset.x, y=dataset.y, **sets)
 
 
-def verify(dataset: GraphDataset, files: LocatedFiles | None) -> None:
+def verify(card: DatasetCard, dataset: GraphDataset | EventStream, files: LocatedFiles | None) -> None:
     """Compare a decoded data set with its card.
 
     Args:
+        card: what it should be.
         dataset: what was read.
         files: where it was read from; None for a generated graph, of which only the counts are compared.
 
     Raises:
         DatasetIntegrityError: a count differs, or the files were not verified and the arrays have another sha256.
     """
-    card = dataset.card
     where = "the generator" if files is None else ", ".join(str(path) for path in list(files.paths.values())[:2])
-    for name in ("num_nodes", "num_edges", "num_features", "num_classes"):
+    stream = isinstance(dataset, EventStream)
+    for name in ("num_nodes", "num_events") if stream else ("num_nodes", "num_edges", "num_features", "num_classes"):
         expected, found = getattr(card, name), getattr(dataset, name)
         if expected is not None and expected != found:
             raise DatasetIntegrityError(
                 f"data set {card.name!r}: {name} is {found}, the card says {expected}. The file ({where}) holds "
                 "another data set or another version; replace it."
             )
-    sizes = {} if dataset.split is None else dataset.split.sizes
+    sizes = {} if isinstance(dataset, EventStream) or dataset.split is None else dataset.split.sizes
     for name, expected in card.split_sizes.items():
         if sizes.get(name) != expected:
             raise DatasetIntegrityError(
@@ -191,5 +251,5 @@ def _generate(text: str) -> GraphDataset:
     dataset: GraphDataset = function(**settings)
     dataset = replace(dataset, card=replace(card, options={**dataset.card.options, **settings}))
     if not query:
-        verify(dataset, None)
+        verify(card, dataset, None)
     return dataset

@@ -67,7 +67,7 @@ def test_every_name_has_a_complete_card() -> None:
 def test_names_and_aliases() -> None:
     aliases = {
         "Cora": "cora",
-        "wikipedia": "wikipedia_words",
+        "wikipedia": "wikipedia",
         "OGBL_DDI": "ogbl-ddi",
         "musae": "github",
         "ddi": "ogbl-ddi",
@@ -135,10 +135,10 @@ def test_split_sizes_are_compared_with_the_card() -> None:
     split = split_edges(dataset, protocol="random")
     found = LocatedFiles({"raw": Path("raw")}, verified=True)
     good = replace(dataset.card, split_sizes={"train": split.num_train, "test_neg": split.num_test})
-    verify(replace(dataset, split=split, card=good), found)
+    verify(good, replace(dataset, split=split), found)
     bad = replace(good, split_sizes={**good.split_sizes, "test_neg": 3})
     with pytest.raises(DatasetIntegrityError, match=rf"'test_neg' has {split.num_test} pairs, the card says 3"):
-        verify(replace(dataset, split=split, card=bad), found)
+        verify(bad, replace(dataset, split=split), found)
 
 
 def test_path_is_an_edge_list(tmp_path: Path) -> None:
