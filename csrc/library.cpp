@@ -44,6 +44,12 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def("pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor");
   m.def("pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor");
   m.def("pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)");
+  m.def(
+      "ring_insert(Tensor(a!) nbr, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) count, Tensor src, Tensor dst, Tensor t, "
+      "Tensor event) -> ()");
+  m.def(
+      "ring_query(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor ids, Tensor? before, int k) "
+      "-> (Tensor, Tensor, Tensor)");
   m.def("sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor");
   m.def(
       "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "

@@ -49,6 +49,10 @@ SCHEMAS = (
     "pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor",
     "pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor",
     "pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)",
+    "ring_insert(Tensor(a!) nbr, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) count, Tensor src, Tensor dst, Tensor t, "
+    "Tensor event) -> ()",
+    "ring_query(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor ids, Tensor? before, int k) "
+    "-> (Tensor, Tensor, Tensor)",
     "sample_non_edges(Tensor rowptr, Tensor col, SymInt num_nodes, int start, SymInt count, int seed) -> Tensor",
     "sample_rows(Tensor ptr, Tensor out_ptr, SymInt total, int k, int seed, Tensor row_key, bool replace) "
     "-> (Tensor, Tensor)",
@@ -99,7 +103,12 @@ def _through_cpu(name: str) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         _warn_once(name)
         device = next(a.device for a in args if isinstance(a, Tensor))
-        results = getattr(torch.ops.graphmem, name)(*tree_map(lambda a: a.cpu() if isinstance(a, Tensor) else a, args))
+        operator = getattr(torch.ops.graphmem, name)
+        copies = tree_map(lambda a: a.cpu() if isinstance(a, Tensor) else a, args)
+        results = operator(*copies)
+        for given, copy, argument in zip(args, copies, operator.default._schema.arguments, strict=True):
+            if argument.is_write:
+                given.copy_(copy)
         return tree_map(lambda r: r.to(device), results)
 
     return run

@@ -328,3 +328,46 @@ def sample_non_edges(rowptr: Array, col: Array, num_nodes: int, start: np.uint64
             if u != v and _find(rowptr, col, u, v) < 0 and _find(rowptr, col, v, u) < 0:
                 out[0, c], out[1, c] = u, v
                 break
+
+
+# ------------------------------------------------------------------------------------------------------ latest events
+
+
+@_loop
+def ring_insert(
+    nbr: Array, eid: Array, time: Array, count: Array, src: Array, dst: Array, t: Array, event: Array
+) -> None:
+    size = np.uint64(nbr.shape[1])
+    for e in range(src.shape[0]):
+        for owner, other in ((src[e], dst[e]), (dst[e], src[e])):
+            column = np.int64(np.uint64(count[owner]) % size)
+            nbr[owner, column], eid[owner, column], time[owner, column] = other, event[e], t[e]
+            count[owner] += 1
+
+
+@_loop
+def ring_query(
+    nbr: Array,
+    eid: Array,
+    time: Array,
+    count: Array,
+    ids: Array,
+    before: Array,
+    out_nbr: Array,
+    out_eid: Array,
+    out_time: Array,
+    limited: bool,
+) -> None:
+    size, one = np.uint64(nbr.shape[1]), np.uint64(1)
+    for n in range(ids.shape[0]):
+        row, end = ids[n], np.uint64(count[ids[n]])
+        found = 0
+        for age in range(min(end, size)):
+            column = np.int64((end - one - np.uint64(age)) % size)
+            if found == out_nbr.shape[1]:
+                break
+            if limited and not time[row, column] < before[n]:
+                continue
+            out_nbr[n, found], out_eid[n, found] = nbr[row, column], eid[row, column]
+            out_time[n, found] = time[row, column]
+            found += 1

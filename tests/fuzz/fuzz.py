@@ -249,10 +249,11 @@ def run_direct(seed: int, number: int) -> str:
     operator, arguments = rng.choice(calls)
     run = getattr(torch.ops.graphmem, operator)
     named = [argument.name for argument in run.default._schema.arguments]
-    places = [k for k, a in enumerate(arguments) if isinstance(a, torch.Tensor) or named[k] in SIZES]
+    tensors = [isinstance(a, torch.Tensor) for a in arguments]
+    places = [k for k, is_tensor in enumerate(tensors) if is_tensor or named[k] in SIZES]
     for k in rng.sample(places, min(len(places), rng.choice((1, 1, 2)))):
         value = arguments[k]
-        spoilt = rng.choice(SIZES[named[k]]) if named[k] in SIZES else spoil_tensor(rng, value, values=False)
+        spoilt = spoil_tensor(rng, value, values=False) if tensors[k] else rng.choice(SIZES[named[k]])
         if named[k] in TABLES and spoilt.dim() == value.dim() and 0 < spoilt.size(0) < value.size(0):
             continue
         arguments[k] = spoilt

@@ -252,6 +252,32 @@ def _time_code(rng: random.Random) -> Arguments:
     return {"dt": tensor(rng, 5, dtype=torch.float64), "weight": tensor(rng, 3), "bias": tensor(rng, 3)}
 
 
+def _ring(rng: random.Random) -> Arguments:
+    nodes, size, dtype = rng.randint(1, 5), rng.randint(1, 4), rng.choice((torch.int64, torch.float64))
+    table = lambda: ids(rng, nodes * size, 9).view(nodes, size)  # noqa: E731
+    return {"nbr": table(), "eid": table(), "time": table().to(dtype), "count": ids(rng, nodes, 9)}
+
+
+def _ring_insert(rng: random.Random) -> Arguments:
+    state, n = _ring(rng), rng.randint(0, 9)
+    nodes, t = state["count"].numel(), ids(rng, n, 9).to(state["time"].dtype)
+    return {**state, "src": ids(rng, n, nodes), "dst": ids(rng, n, nodes), "t": t, "event": ids(rng, n, 99)}
+
+
+def call_ring_insert(nbr: Any, eid: Any, time: Any, count: Any, **events: Any) -> tuple[Any, ...]:
+    """The state behind the events, in copies: a case is run twice."""
+    state = tuple(x.clone() if isinstance(x, Tensor) else x for x in (nbr, eid, time, count))
+    ops.ring_insert(*state, **events)
+    return state
+
+
+def _ring_query(rng: random.Random) -> Arguments:
+    state, n = _ring(rng), rng.randint(0, 9)
+    before = ids(rng, n, 9).to(state["time"].dtype) if rng.random() < 0.5 else None
+    asked = ids(rng, n, state["count"].numel())
+    return {**state, "ids": asked, "k": rng.randint(1, state["nbr"].size(1)), "before": before}
+
+
 TARGETS: dict[str, Target] = {
     "cn_count": Target(lambda r: pair_arguments(r, exclude_endpoints=False), ops.cn_count),
     "cn_sizes": Target(pair_arguments, ops.cn_sizes),
@@ -275,6 +301,8 @@ TARGETS: dict[str, Target] = {
     "linear": Target(_linear, ops.linear),
     "memory_gru": Target(_gru, ops.memory_gru),
     "temporal_attention": Target(_attention, ops.temporal_attention),
+    "ring_insert": Target(_ring_insert, call_ring_insert),
+    "ring_query": Target(_ring_query, ops.ring_query),
     "pair_relu_dot": Target(_relu_dot, ops.pair_relu_dot),
     "time_code": Target(_time_code, ops.time_code),
     "pair_product": Target(lambda r: {"x": tensor(r, 9, 4), "pairs": ids(r, 12, 9).view(2, -1)}, ops.pair_product),

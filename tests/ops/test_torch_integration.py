@@ -40,6 +40,9 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     near = pairs[0, :3].repeat(10, 1) - 1  # 3 events for each of 10 nodes, some of them absent
     query, letters = features(10, 20, 7), features(10, 2, 8)
     event = (leaf, near, dt[:, :3].contiguous(), *code, letters, near.clamp(min=0), 0.3, 5)
+    ring = (near.clone(), near.clone(), near.clone(), torch.arange(10))
+    timed = (*ring[:2], near.double(), ring[3])
+    happened = (pairs[0], pairs[1], torch.arange(6), torch.arange(6) + 50)
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -74,6 +77,8 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "pair_relu_dot_backward": [
             (features(6, 2, 1), features(10, 10, 4), pairs[0], pairs.t().contiguous(), x[0]),
         ],
+        "ring_insert": [(*ring, *happened), (*timed, *happened[:2], happened[2].double(), happened[3])],
+        "ring_query": [(*ring, pairs[0], None, 2), (*timed, pairs[0], torch.arange(6).double(), 3)],
         "sample_non_edges": [(plain.rowptr, plain.col, 10, 3, 8, 5)],
         "sample_rows": [(full.rowptr, out_ptr, int(out_ptr[-1]), 2, -9, torch.arange(10), r) for r in (False, True)],
         "segment_gather_dot": [(*segment, None, x, features(10, 5, 1)), (*segment, full.keep, x, x)],

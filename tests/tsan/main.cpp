@@ -244,6 +244,30 @@ void temporal() {
         [&] { return call<Two>("pair_relu_dot_backward", logit_grad, h, ids, dst, weight); });
 }
 
+void rings() {
+  const int64_t nodes = 300, size = 7, events = 5000;
+  const Tensor src = nodes_of({events}, nodes), dst = nodes_of({events}, nodes), ids = nodes_of({9000}, nodes);
+  const Tensor t = tensor<int64_t>({events}, ScalarType::Long, [](int64_t n) { return n / 3; });
+  const Maybe none, before(nodes_of({9000}, events / 3));
+  const auto filled = [&] {
+    const auto zero = [](int64_t) { return int64_t{0}; };
+    Outputs state;
+    for (int k = 0; k < 3; ++k) state.push_back(tensor<int64_t>({nodes, size}, ScalarType::Long, zero));
+    state.push_back(tensor<int64_t>({nodes}, ScalarType::Long, zero));
+    using Insert = void(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor);
+    torch::stable::find<Insert>("ring_insert")(state[0], state[1], state[2], state[3], src, dst, t, t);
+    return state;
+  };
+  check("ring_insert", "int64", filled);
+  const Outputs state = filled();
+  for (const Maybe& limit : {none, before}) {
+    check("ring_query", limit.has_value() ? "before" : "all", [&] {
+      return call<std::tuple<Tensor, Tensor, Tensor>>("ring_query", state[0], state[1], state[2], state[3], ids, limit,
+                                                      int64_t{5});
+    });
+  }
+}
+
 // All threads add to one number: what the sanitizer must report.
 void race() {
   torch::stable::num_threads = 4;
@@ -269,6 +293,7 @@ int main(int argc, char** argv) {
   }
   dense();
   temporal();
+  rings();
   for (const auto& [name, entry] : torch::stable::registry()) {
     if (!ran.count(name)) {
       std::printf("%s: not run by the harness\n", name.c_str());

@@ -1,0 +1,60 @@
+// ring_insert: the entries of a batch of events, written one after the other. The work of an event is a few stores, less
+// than telling threads apart by their rows would take. ring_query: the latest entries of each id; a row belongs to a thread.
+#include "common/ring.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "common/dispatch.h"
+#include "cpu/parallel.h"
+
+namespace graphmem {
+namespace {
+
+void ring_insert_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor src, Tensor dst, Tensor t,
+                     Tensor event) {
+  constexpr const char* kOp = "ring_insert";
+  dispatch_time(kOp, "time", time, [&](auto type) {
+    using Time = typename decltype(type)::type;
+    const auto events = make_ring_events<Time>(kOp, src, dst, t, event);
+    const auto ring = make_ring<Time>(kOp, events.count, nbr, eid, time, count);
+    for (int64_t half = 0; half < 2 * events.count; ++half) {
+      const int64_t owner = events.owner(half);
+      ring.put(owner, ring.count[owner]++, events.entry(half));
+    }
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> ring_query_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor ids,
+                                                  std::optional<Tensor> before, int64_t k) {
+  constexpr const char* kOp = "ring_query";
+  return dispatch_time(kOp, "time", time, [&](auto type) {
+    using Time = typename decltype(type)::type;
+    const int64_t* nodes = data<int64_t>(kOp, "ids", ids, {kAny});
+    const int64_t rows = ids.size(0);
+    const auto ring = make_ring<Time>(kOp, rows, nbr, eid, time, count);
+    const Time* limits = data<Time>(kOp, "before", before, {rows});
+    expect_number(kOp, "k", k, 1, ring.size);
+    Tensor found_nbr = torch::stable::new_empty(nbr, {rows, k}), found_eid = torch::stable::new_empty(eid, {rows, k});
+    Tensor found_time = torch::stable::new_empty(time, {rows, k});
+    int64_t *nbr_out = static_cast<int64_t*>(found_nbr.mutable_data_ptr()),
+            *eid_out = static_cast<int64_t*>(found_eid.mutable_data_ptr());
+    Time* time_out = static_cast<Time*>(found_time.mutable_data_ptr());
+    parallel_chunks(rows, 1024, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        ring.latest(nodes[n], limits == nullptr ? nullptr : limits + n, k, nbr_out + n * k, eid_out + n * k,
+                    time_out + n * k);
+      }
+    });
+    return std::tuple(found_nbr, found_eid, found_time);
+  });
+}
+
+}  // namespace
+}  // namespace graphmem
+
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) {
+  m.impl("ring_insert", TORCH_BOX(&graphmem::ring_insert_cpu));
+  m.impl("ring_query", TORCH_BOX(&graphmem::ring_query_cpu));
+}

@@ -1,0 +1,94 @@
+// ring_insert: half events are sorted by owner, stably; each then knows how many of its owner's come before and after it,
+// and those that the row keeps write themselves. Counts are raised by a second kernel, when nobody reads them any more.
+// ring_query: a thread an id.
+#include <bit>
+#include <tuple>
+
+#include "common/ring.h"
+#include "cuda/algorithm.h"
+
+namespace graphmem {
+namespace {
+
+template <class Time>
+__global__ void list_owners(RingEvents<Time> events, int64_t* owners, int64_t* halves) {
+  const int64_t half = global_thread();
+  if (half >= 2 * events.count) return;
+  owners[half] = events.owner(half);
+  halves[half] = half;
+}
+
+template <class Time>
+__global__ void put_entries(Ring<Time> ring, RingEvents<Time> events, const int64_t* owners, const int64_t* halves) {
+  const int64_t total = 2 * events.count, n = global_thread();
+  if (n >= total) return;
+  const int64_t owner = owners[n];
+  const int64_t first = lower_bound(owners, 0, total, owner), end = lower_bound(owners, n, total, owner + 1);
+  if (end - n <= ring.size) ring.put(owner, ring.count[owner] + (n - first), events.entry(halves[n]));
+}
+
+// One thread an owner: that of its last half event.
+__global__ void raise_counts(const int64_t* owners, int64_t total, uint64_t* count) {
+  const int64_t n = global_thread();
+  if (n >= total || (n + 1 < total && owners[n + 1] == owners[n])) return;
+  count[owners[n]] += n + 1 - lower_bound(owners, 0, total, owners[n]);
+}
+
+void ring_insert_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor src, Tensor dst, Tensor t,
+                      Tensor event) {
+  constexpr const char* kOp = "ring_insert";
+  const Device device(nbr);
+  dispatch_time(kOp, "time", time, [&](auto type) {
+    using Time = typename decltype(type)::type;
+    const auto events = make_ring_events<Time>(kOp, src, dst, t, event);
+    const auto ring = make_ring<Time>(kOp, events.count, nbr, eid, time, count);
+    const int64_t total = 2 * events.count;
+    if (total == 0) return;
+    Tensor scratch = torch::stable::new_empty(nbr, {4, total});
+    int64_t* owners = static_cast<int64_t*>(scratch.mutable_data_ptr());
+    int64_t *halves = owners + total, *sorted = halves + total, *order = sorted + total;
+    const Grid grid{blocks_for(total, kThreads)};
+    launch(kOp, device, list_owners<Time>, grid, kThreads, 0, events, owners, halves);
+    // A bit at least, or nothing would be copied.
+    const int bits = std::max<int>(std::bit_width(static_cast<uint64_t>(count.size(0) - 1)), 1);
+    sort_by_key(kOp, device, nbr, owners, sorted, halves, order, total, bits);
+    launch(kOp, device, put_entries<Time>, grid, kThreads, 0, ring, events, sorted, order);
+    launch(kOp, device, raise_counts, grid, kThreads, 0, sorted, total, ring.count);
+  });
+}
+
+template <class Time>
+__global__ void latest_entries(Ring<Time> ring, const int64_t* ids, int64_t rows, const Time* before, int64_t k,
+                               int64_t* nbr, int64_t* eid, Time* time) {
+  const int64_t n = global_thread();
+  if (n >= rows) return;
+  ring.latest(ids[n], before == nullptr ? nullptr : before + n, k, nbr + n * k, eid + n * k, time + n * k);
+}
+
+std::tuple<Tensor, Tensor, Tensor> ring_query_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor ids,
+                                                   std::optional<Tensor> before, int64_t k) {
+  constexpr const char* kOp = "ring_query";
+  const Device device(nbr);
+  return dispatch_time(kOp, "time", time, [&](auto type) {
+    using Time = typename decltype(type)::type;
+    const int64_t* nodes = data<int64_t>(kOp, "ids", ids, {kAny});
+    const int64_t rows = ids.size(0);
+    const auto ring = make_ring<Time>(kOp, rows, nbr, eid, time, count);
+    const Time* limits = data<Time>(kOp, "before", before, {rows});
+    expect_number(kOp, "k", k, 1, ring.size);
+    Tensor found_nbr = torch::stable::new_empty(nbr, {rows, k}), found_eid = torch::stable::new_empty(eid, {rows, k});
+    Tensor found_time = torch::stable::new_empty(time, {rows, k});
+    launch(kOp, device, latest_entries<Time>, {blocks_for(rows, kThreads)}, kThreads, 0, ring, nodes, rows, limits, k,
+           static_cast<int64_t*>(found_nbr.mutable_data_ptr()), static_cast<int64_t*>(found_eid.mutable_data_ptr()),
+           static_cast<Time*>(found_time.mutable_data_ptr()));
+    return std::tuple(found_nbr, found_eid, found_time);
+  });
+}
+
+}  // namespace
+}  // namespace graphmem
+
+GRAPHMEM_KERNELS(m) {
+  m.impl("ring_insert", TORCH_BOX(&graphmem::ring_insert_cuda));
+  m.impl("ring_query", TORCH_BOX(&graphmem::ring_query_cuda));
+}
