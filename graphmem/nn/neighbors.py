@@ -32,7 +32,7 @@ class RecentNeighbors(StateModule):
     Where PyG 2.8.1 differs:
 
     * Its state is no part of a ``state_dict``, and it knows no times.
-    * Where a node has more than K events in a batch, it writes several of them, in the order of an unstable sort, to one
+    * Of a node with more than K events in a batch it writes several, in the order of an unstable sort, to the same
       place: which ones stay is not defined. Here the last K stay, and batches of any size leave the same state.
 
     Args:
