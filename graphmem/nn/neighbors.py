@@ -95,10 +95,14 @@ class RecentNeighbors(StateModule):
         src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=self.nbr.device)
         if eid is None:
             eid = self.next_event + torch.arange(src.numel(), device=src.device)
+            next_event = self.next_event + src.numel()
+        else:
+            eid = _check.tensor("eid", eid, shape=(src.numel(),), dtypes=(torch.int64,), device=src.device)
+            next_event = torch.cat((self.next_event.view(1), eid + 1)).max()
         t = self._check_times(eid.to(self.time.dtype) if t is None else t)
         ring_insert(self.nbr, self.eid, self.time, self.count, src, dst, t, eid)
+        self.next_event = next_event
         if src.numel():
-            self.next_event = torch.maximum(self.next_event, eid.max() + 1)
             self.latest = t[-1].clone()
 
     def _check_times(self, t: Tensor) -> Tensor:
@@ -183,9 +187,9 @@ class RecentNeighbors(StateModule):
         nodes, order = nodes.sort()
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         there = (nbr.view(-1) >= 0).nonzero().view(-1)
-        n = n_id.numel()
-        ends = torch.stack((place.index_select(0, there + n), place.index_select(0, there // self.size)))
-        return nodes, rank[ends], eid.view(-1).index_select(0, there)
+        n, held = n_id.numel(), self.count.index_select(0, n_id).clamp(max=self.size)
+        ends = torch.cat((place.index_select(0, there + n), place[:n].repeat_interleave(held)))
+        return nodes, rank.index_select(0, ends).view(2, -1), eid.view(-1).index_select(0, there)
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
         """Remove events: all of ``nodes``, from their rows and those of others, and ``events`` by their numbers.

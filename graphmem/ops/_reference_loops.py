@@ -347,6 +347,7 @@ def ring_insert(
 
 @_loop
 def ring_query(
+    limited: bool,
     nbr: Array,
     eid: Array,
     time: Array,
@@ -356,7 +357,6 @@ def ring_query(
     out_nbr: Array,
     out_eid: Array,
     out_time: Array,
-    limited: bool,
 ) -> None:
     size, one = np.uint64(nbr.shape[1]), np.uint64(1)
     for n in range(ids.shape[0]):

@@ -23,5 +23,5 @@ def ring_query(
     found = nbr.new_full((ids.size(0), k), -1), eid.new_full((ids.size(0), k), -1), time.new_zeros(ids.size(0), k)
     limits = time.new_empty(0) if before is None else before
     arrays = (x.detach().numpy() for x in (nbr, eid, time, count, ids, limits, *found))
-    _reference_loops.ring_query(*arrays, before is not None)
+    _reference_loops.ring_query(before is not None, *arrays)
     return found

@@ -295,7 +295,7 @@ def test_bad_arguments_are_named() -> None:
         "t": lambda: ours.insert(one, one, t=float_time),
         "t: expected times from 5 on, the latest so far, got 1": lambda: ours.insert(one, one, t=one),
         "t: expected ascending times": lambda: ours.insert(one.repeat(2), one.repeat(2), t=torch.tensor([9, 8])),
-        "event": lambda: ours.insert(one, one, t=one + 5, eid=float_time),
+        "eid": lambda: ours.insert(one, one, t=one + 5, eid=float_time),
         "ids": lambda: ours.query(one + 9),
         "k: expected at most 3, got 4": lambda: ours.query(one, 4),
         "k: expected at least 1, got 0": lambda: ours.exact_from(one, 0),
