@@ -1,21 +1,31 @@
-"""Graphs, data sets, splits, negatives and transforms."""
+"""Graphs, streams of events, data sets, splits, negatives and transforms."""
 
 from graphmem.data.convert import to_csr
 from graphmem.data.dataset import GraphDataset, LinkSplit
+from graphmem.data.event_batches import batch_bounds
+from graphmem.data.event_negatives import EventNegatives
 from graphmem.data.graph import CSRGraph
-from graphmem.data.registry import dataset_card, list_datasets, load_dataset, prepare_dataset
+from graphmem.data.registry import dataset_card, list_datasets, load_dataset, load_stream, prepare_dataset
 from graphmem.data.splits import split_edges
+from graphmem.data.stream import EventStream
+from graphmem.data.stream_splits import StreamSplit, split_stream
 from graphmem.data.transforms import AddPairScores
 
 __all__ = [
     "AddPairScores",
     "CSRGraph",
+    "EventNegatives",
+    "EventStream",
     "GraphDataset",
     "LinkSplit",
+    "StreamSplit",
+    "batch_bounds",
     "dataset_card",
     "list_datasets",
     "load_dataset",
+    "load_stream",
     "prepare_dataset",
     "split_edges",
+    "split_stream",
     "to_csr",
 ]

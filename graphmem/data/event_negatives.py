@@ -216,7 +216,8 @@ def _mixed(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[
     z = a ^ (b * np.uint64(0x9E3779B97F4A7C15))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    out: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return out
 
 
 def _rank_in_rows(row: I64, key: npt.NDArray[np.uint64], count: int) -> I64:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -57,7 +58,7 @@ class EventStream:
     y: Tensor | None = None
     first: int = 0
     dst_range: tuple[int, int] | None = None
-    node_names: Sequence[Any] | None = None
+    node_names: Sequence[Any] | npt.NDArray[Any] | None = None
     name: str = "stream"
 
     def __post_init__(self) -> None:
@@ -248,7 +249,7 @@ def _num_nodes(columns: dict[str, Tensor], num_nodes: int | None) -> int:
     return max((int(end.max()) + 1 for end in ends if end.numel()), default=0)
 
 
-def _as_columns(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+def _as_columns(columns: dict[str, Tensor]) -> dict[str, Any]:
     """Columns in the dtypes of a stream, where that loses nothing; others are left for the checks to refuse."""
     wanted = {"src": torch.int64, "dst": torch.int64, "msg": torch.float32, "weight": torch.float32}
     wanted["edge_type"] = torch.int64

@@ -86,7 +86,8 @@ class RunBase:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ArgumentError(f"config: unknown fields {unknown}; it was written by another version of graphmem")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
     def command(self) -> str:
         """The command line that repeats the run."""

@@ -114,6 +114,7 @@ def resolve(config: RunConfig) -> Settings:
     else:
         # Another data set's preset says nothing about this one's split.
         split = {"split": "auto", "valid_edges_at_test": False} if borrowed else {}
+        assert isinstance(preset.train, TrainSettings)
         train = replace(preset.train, **{**split, **given})
         options = {k: v for k, v in preset.options.items() if not (borrowed and k == "num_embeddings")}
     reference = config.compat == "reference"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from graphmem.errors import ArgumentError
 from graphmem.models import APAN, JODIE, TGN, EdgeBank, Recency, TemporalLinkModel
 from graphmem.presets import StreamTrainSettings
 
-_CLASSES: dict[str, type[TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
+_CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
 
 
 class StreamExperiment(NamedTuple):
@@ -81,5 +82,4 @@ def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
         return Recency(stream.num_nodes, settings.model, **options, dtype=dtype)
     if settings.model != "apan":
         options["compat"] = settings.compat
-    model: TemporalLinkModel = _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)
-    return model
+    return _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)

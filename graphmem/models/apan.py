@@ -7,18 +7,17 @@ neighbours, a mail that concatenates what the paper adds up, and codes of time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from graphmem.models.temporal import EmbeddingLinkModel, recent_neighbors
+from graphmem.data.stream import EventStream
+from graphmem.models.temporal import EmbeddingLinkModel
 from graphmem.nn.heads import evaluating
 from graphmem.nn.mailbox import MailAttention, Mailbox
+from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.ops import _check
-
-if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream
 
 
 class APAN(EmbeddingLinkModel):
@@ -70,7 +69,7 @@ class APAN(EmbeddingLinkModel):
         self.mailbox = Mailbox(num_nodes, mailbox, mail_dim, time_dtype)
         self.encoder = MailAttention(embedding_dim, mail_dim, time_dim, heads=heads, dropout=dropout)
         if neighbors is None:
-            neighbors = recent_neighbors(num_nodes, max(num_neighbors, 1), time_dtype)
+            neighbors = RecentNeighbors(num_nodes, max(num_neighbors, 1), dtype=time_dtype)
         self.neighbors: Any = neighbors
 
     @property
@@ -104,7 +103,7 @@ class APAN(EmbeddingLinkModel):
         twice = t.repeat_interleave(2)
         with evaluating(self):
             z = self.embed(ends, twice)
-        msg = [] if self.msg_dim == 0 else [events.msg.repeat_interleave(2, 0)]
+        msg = [] if events.msg is None or self.msg_dim == 0 else [events.msg.repeat_interleave(2, 0)]
         letters = torch.cat((z, z.view(-1, 2, z.size(1)).flip(1).flatten(0, 1), *msg), 1)
         self.mailbox.deliver(*self._receivers(ends), letters, twice)
         nodes, place = ends.unique(return_inverse=True)

@@ -41,7 +41,7 @@ class EdgeBank(TemporalLinkModel):
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """0 or 1 for every candidate, float64 [B, C]."""
         known = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
-        seen = known.count > 0
+        seen = known.times > 0
         if self.window is not None:
             seen &= known.last >= (t - self.window).unsqueeze(1)
         return seen.double()
@@ -103,7 +103,7 @@ class Recency(TemporalLinkModel):
         now = t.unsqueeze(1)
         met = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
         anybody = torch.where(count > 0, 1 / (1 + (now - self.nodes.last[dst]).double()), 0.0)
-        return torch.where(met.count > 0, 1 + 1 / (1 + (now - met.last).double()), anybody)
+        return torch.where(met.times > 0, 1 + 1 / (1 + (now - met.last).double()), anybody)
 
     def update(self, events: EventStream) -> None:
         """Remember destinations and pairs."""

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from graphmem.data.stream import EventStream
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check, distinct
-
-if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream
-
-
-def recent_neighbors(num_nodes: int, size: int, time_dtype: torch.dtype) -> nn.Module:
-    """What knows the ``size`` latest events of each node, where a model is not given another structure."""
-    from graphmem.nn.neighbors import RecentNeighbors  # type: ignore[import-untyped, import-not-found, unused-ignore]
-
-    found: nn.Module = RecentNeighbors(num_nodes, size, dtype=time_dtype)
-    return found
 
 
 class TemporalLinkModel(StateModule):

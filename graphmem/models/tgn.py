@@ -6,19 +6,18 @@ Learning on Dynamic Graphs", 2020 (arXiv 2006.10637), in the form of PyG's ``exa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
-from graphmem.models.temporal import MemoryLinkModel, recent_neighbors
+from graphmem.models.temporal import MemoryLinkModel
 from graphmem.nn.memory import NodeMemory
+from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.ops import _check, distinct
-
-if TYPE_CHECKING:
-    from graphmem.data.stream import EventStream
 
 
 class TGN(MemoryLinkModel):
@@ -74,7 +73,7 @@ class TGN(MemoryLinkModel):
             memory_dim, embedding_dim, msg_dim, memory.time_enc, heads=heads, dropout=dropout
         )
         if neighbors is None:
-            neighbors = recent_neighbors(num_nodes, num_neighbors, time_dtype)
+            neighbors = RecentNeighbors(num_nodes, num_neighbors, dtype=time_dtype)
         self.neighbors: Any = neighbors
         self._messages: Tensor | None = None
 

@@ -19,10 +19,12 @@ _MERGE_EVENTS, _MERGE_SHARE = 4096, 64
 
 
 class Meetings(NamedTuple):
-    """What is known of pairs: ``last`` time [n] (:data:`NEVER` for none) and ``count`` int64 [n] of their events."""
+    """What is known of pairs."""
 
     last: Tensor
-    count: Tensor
+    """[n], time of the last event; :data:`NEVER` for none."""
+    times: Tensor
+    """int64 [n], number of events."""
 
 
 class PairMemory(StateModule):

@@ -250,7 +250,7 @@ def _load(name: str, folder: Path) -> Preset:
         model=raw["model"],
         data=raw["data"],
         options={key: _typed(path, f"options.{key}", raw["options"], key, option_types) for key in raw["options"]},
-        train=_train(path, StreamTrainSettings if stream else TrainSettings, raw["train"]),
+        train=_train(path, StreamTrainSettings, raw["train"]) if stream else _train(path, TrainSettings, raw["train"]),
         published=None if published is None else _record(path, "published", Published, published),
         start=None if start is None else _record(path, "start", Start, start),
         notes=str(raw.get("notes", "")).strip(),
@@ -288,12 +288,12 @@ def _merged(name: str, folder: Path, chain: tuple[str, ...]) -> dict[str, Any]:
     return {**{key: value for key, value in base.items() if key in ("model", "data")}, **raw}
 
 
-def _train(path: Path, kind: type[TrainSettings] | type[StreamTrainSettings], raw: Mapping[str, Any]) -> TrainBase:
-    for key, value in raw.items():
-        if _FIELD_TYPES.get(key) is tuple and not (value and isinstance(value, list) and {*map(type, value)} == {str}):
-            raise PresetError(f"{path}: key 'train.{key}' must be an array of names, found {value!r}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-    settings: TrainSettings | StreamTrainSettings = _record(path, "train", kind, values)
+def _train(path: Path, kind: type[Train], raw: Mapping[str, Any]) -> Train:
+    for key, found in raw.items():
+        if _FIELD_TYPES.get(key) is tuple and not (found and isinstance(found, list) and {*map(type, found)} == {str}):
+            raise PresetError(f"{path}: key 'train.{key}' must be an array of names, found {found!r}")
+    values = {key: tuple(found) if isinstance(found, list) else found for key, found in raw.items()}
+    settings = _record(path, "train", kind, values)
     for key in ("batch_size", "epochs"):
         if not getattr(settings, key) > 0:
             raise PresetError(f"{path}: key 'train.{key}' must be positive, found {getattr(settings, key)!r}")
@@ -316,6 +316,7 @@ _FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("metrics", "eval_negatives", "groups"), tuple),
 }
 
+Train = TypeVar("Train", TrainSettings, StreamTrainSettings)
 Record = TypeVar("Record", TrainSettings, StreamTrainSettings, Published, Start)
 
 

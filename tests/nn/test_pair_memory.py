@@ -43,12 +43,12 @@ def test_state() -> None:
     other = PairMemory(dtype=torch.float64)
     other.load_state_dict(memory.state_dict())
     memory.reset()
-    assert memory.find(torch.tensor([1]), torch.tensor([3])).count.item() == 0
+    assert memory.find(torch.tensor([1]), torch.tensor([3])).times.item() == 0
     memory.restore(saved)
     for one in (memory, other):
         found = one.find(torch.tensor([2, 4]), torch.tensor([4, 2]))
         assert found.last[0] == 1.5
-        assert found.count.tolist() == [1, 0]
+        assert found.times.tolist() == [1, 0]
 
 
 def test_other_dtypes_are_refused() -> None:
