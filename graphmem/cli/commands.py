@@ -135,14 +135,13 @@ def _data(options: Any) -> int:
     action, options = options.action, options[options.action]
     if action == "list":
         cards = list_datasets()
-        columns = ["num_nodes", "num_edges", "num_features"]
+        columns = ["num_nodes", "num_edges", "num_events", "num_features"]
         rows = [
             [card.name, *("" if (n := getattr(card, c)) is None else f"{n:,}" for c in columns), card.title]
             for card in cards
         ]
-        return _print(
-            options, [asdict(card) for card in cards], table(["name", "nodes", "edges", "features", ""], rows)
-        )
+        header = ["name", "nodes", "edges", "events", "features", ""]
+        return _print(options, [asdict(card) for card in cards], table(header, rows))
     if action == "info":
         card = asdict(dataset_card(options.name))
         shown = {key: value for key, value in card.items() if key != "files" and value not in ("", None, (), {})}

@@ -20,6 +20,7 @@ __all__ = [
     "canonical_stream_name",
     "dataset_card",
     "dataset_sha256",
+    "graph_card",
     "list_datasets",
     "load_dataset",
     "load_stream",
@@ -61,6 +62,18 @@ def dataset_card(name: str) -> DatasetCard:
     )
 
 
+def graph_card(name: str) -> DatasetCard:
+    """The card of a graph.
+
+    Raises:
+        DatasetError: an unknown name, or that of a stream.
+    """
+    card = dataset_card(name)
+    if card.is_stream:
+        raise DatasetError(f"name: {card.name!r} is a stream of events, not a graph; use load_stream({card.name!r})")
+    return card
+
+
 def _key(name: str) -> str:
     return name.strip().lower().replace("-", "_")
 
@@ -99,9 +112,7 @@ def load_dataset(
 
     if text.lower().endswith(SUFFIXES):
         return read_edges(text)
-    card = dataset_card(text)
-    if card.is_stream:
-        raise DatasetError(f"name: {card.name!r} is a stream of events, not a graph; use load_stream({card.name!r})")
+    card = graph_card(text)
     files = locate(card, root, download)
     dataset: GraphDataset = _read(card, files)
     verify(card, dataset, files)

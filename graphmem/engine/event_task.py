@@ -116,10 +116,12 @@ class TemporalLinkTask(Task):
 
     def batches(self, split: str, epoch: int, start: int = 0) -> Iterator[EventBatch]:
         """Yield the training events in the order of time, with the negatives of this epoch."""
-        events = self._train(split)
-        for low in range(start * self.batch_size, len(events), self.batch_size):
-            batch = events[low : low + self.batch_size]
+        for batch in self._batches(self._train(split), start):
             yield EventBatch(batch, *self.negatives.draw(batch, epoch))
+
+    def _batches(self, events: EventStream, start: int = 0) -> Iterator[EventStream]:
+        for low in range(start * self.batch_size, len(events), self.batch_size):
+            yield events[low : low + self.batch_size]
 
     def reset(self, model: nn.Module) -> None:
         """Forget everything, and begin with the first event."""
@@ -175,9 +177,13 @@ class TemporalLinkTask(Task):
                 f"model: its state is that behind event {seen - 1}, from which event {first} cannot be predicted; "
                 "restore an earlier state, or reset it"
             )
-        between = self.split.stream[seen:first]
-        for low in range(0, len(between), self.batch_size):
-            model.update(between[low : low + self.batch_size])
+        # Cut as in training and evaluation: what a memory holds depends on it.
+        for events, windows in ((self.split.train, self._batches), (self.split.valid, self._windows)):
+            if events.first < first:
+                for batch in windows(events):
+                    unseen = batch[max(seen - batch.first, 0) :]
+                    if len(unseen):
+                        model.update(unseen)
 
 
 def _logits(

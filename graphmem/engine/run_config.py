@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from graphmem.data.registry import dataset_card
+from graphmem.data.registry import graph_card
 from graphmem.engine.metrics import check_metrics
 from graphmem.engine.run_base import RunBase, Settings, check_choice
 from graphmem.errors import ArgumentError, PresetError
@@ -141,7 +141,7 @@ def canonical_name(data: str) -> str:
     """The name on a data set's card; paths and generated graphs stay as they are."""
     from graphmem.data.formats.edge_list import SUFFIXES
 
-    return data if data.startswith("generated:") or data.lower().endswith(SUFFIXES) else dataset_card(data).name
+    return data if data.startswith("generated:") or data.lower().endswith(SUFFIXES) else graph_card(data).name
 
 
 def _find_preset(config: RunConfig, data: str) -> Preset | None:

@@ -290,9 +290,9 @@ def _merged(name: str, folder: Path, chain: tuple[str, ...]) -> dict[str, Any]:
 
 def _train(path: Path, kind: type[Train], raw: Mapping[str, Any]) -> Train:
     for key, found in raw.items():
-        if _FIELD_TYPES.get(key) is tuple and not (found and isinstance(found, list) and {*map(type, found)} == {str}):
+        if _FIELD_TYPES.get(key) is tuple and not _is_names(found):
             raise PresetError(f"{path}: key 'train.{key}' must be an array of names, found {found!r}")
-    values = {key: tuple(found) if isinstance(found, list) else found for key, found in raw.items()}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
     settings = _record(path, "train", kind, values)
     for key in ("batch_size", "epochs"):
         if not getattr(settings, key) > 0:
@@ -305,6 +305,10 @@ def _train(path: Path, kind: type[Train], raw: Mapping[str, Any]) -> Train:
         _one_of(path, "train.negatives", settings.negatives, ("uniform", "target"))
         _one_of(path, "train.multi_edges", settings.multi_edges, (None, "all", "reference"))
     return settings
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
 
 
 _FIELD_TYPES: dict[str, type] = {

@@ -146,14 +146,16 @@ def _read_text(
     path: Path, places: dict[str, Column], msg_from: int | None, delimiter: str | None, header: bool | None
 ) -> Cells:
     with decoding(path):
-        skipped, first = _first_line(path)
+        skipped, first, second = _first_lines(path)
     names = [cell.strip() for cell in first.split(delimiter)]
     by_name = any(isinstance(column, str) for column in places.values())
     at = {role: _place(column, names, str(path)) for role, column in places.items()}
     if header is None:
         header = by_name or not _is_number(names[at["t"]])
     skipped += header
-    usecols = [*at.values(), *(range(msg_from, len(names)) if msg_from is not None else ())]
+    # A header may have one name for all features.
+    width = len((second if header else first).split(delimiter))
+    usecols = [*at.values(), *(range(msg_from, width) if msg_from is not None else ())]
     kinds = {"src": "i8", "dst": "i8"}
 
     def load(ids: str) -> Array:
@@ -178,15 +180,14 @@ def _read_text(
     return cells
 
 
-def _first_line(path: Path) -> tuple[int, str]:
-    """How many comment lines come first, and the line behind them."""
-    opened: Any = (
-        gzip.open(path, "rt", encoding="utf-8") if path.name.lower().endswith(".gz") else path.open(encoding="utf-8")
-    )
+def _first_lines(path: Path) -> tuple[int, str, str]:
+    """How many comment lines come first, and the two lines behind them."""
+    zipped = path.name.lower().endswith(".gz")
+    opened: Any = gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8")
     with opened as lines:
         for number, line in enumerate(lines):
             if line.strip() and not line.startswith(_COMMENTS):
-                return number, line
+                return number, line, next(lines, "")
     raise DatasetIntegrityError(f"{path}: the file has no events")
 
 

@@ -1,0 +1,89 @@
+"""Runs on streams from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from cli_command import Command
+
+from graphmem.engine.checkpoint import load_checkpoint
+
+SMALL = ("--options.memory_dim", 8, "--options.time_dim", 8, "--batch_size", 20, "--threads", 1)
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> str:
+    g = torch.Generator().manual_seed(0)
+    src, dst = (20 * torch.rand(2, 400, generator=g) ** 2).long()
+    t = torch.randint(4, (400,), generator=g).cumsum(0)
+    path = tmp_path / "events.csv"
+    path.write_text(
+        "\n".join(f"{u},{20 + v},{w}" for u, v, w in zip(src.tolist(), dst.tolist(), t.tolist(), strict=True))
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("model", ["tgn", "jodie", "apan", "edgebank", "recency", "popularity"])
+def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
+    small = () if model in ("edgebank", "recency", "popularity") else ("--epochs", 2, "--batch_size", 20)
+    words = ("--ranking_negatives", "random", "--num_ranking_negatives", 5, "--metrics", "[ap,auc,mrr]")
+    extra = ("--eval_negatives", "[random,historical]", "--groups", "[inductive]", "--visibility", "event")
+    out = command("train", model, "--data", events, *small, *words, *extra, "--out", "run", "--lr", 0.01)
+    assert "mrr" in out
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["protocol"]["visibility"] == "event"
+    assert result["protocol"]["ranking_negatives"] == "5 random"
+    assert {"valid/ap", "test/historical.ap", "test/inductive.ap", "test/mrr"} <= set(result["selected"])
+    again = command.json("evaluate", "run/seed_0")
+    assert again["metrics"] == pytest.approx({k: v["mean"] for k, v in result["selected"].items()}, nan_ok=True)
+    assert model not in ("tgn",) or Path("run/seed_0/curve.png").exists()
+
+
+def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None:
+    assert "--visibility" in command("train", "tgn", "--help")
+    assert "--visibility" not in command("train", "ncn", "--help")
+    assert "heads" in command.error("train", "tgn", "--data", events, "--options.haeds", 2)
+    assert "is a graph, not a stream" in command.error("train", "tgn", "--data", "cora")
+    assert "use load_stream" in command.error("train", "ncn", "--data", "collegemsg")
+    assert "visibility" in command.error("train", "tgn", "--data", events, "--visibility", "all")
+
+
+def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path) -> None:
+    words = ["train", "tgn", "--data", events, "--epochs", "3", *map(str, SMALL), "--options.embedding_dim", "8"]
+    words += ["--checkpoint_every_steps", "3", "--quiet"]
+
+    def run(out: str, *more: str) -> subprocess.Popen[bytes]:
+        script = "import sys; from graphmem.cli import main; sys.exit(main(sys.argv[1:]))"
+        return subprocess.Popen([sys.executable, "-c", script, *words, "--out", str(tmp_path / out), *more])
+
+    assert run("whole").wait() == 0
+    process = run("killed")
+    checkpoint = tmp_path / "killed/seed_0/last.pt"
+    kills = 0
+    for _ in range(20):
+        deadline, before = time.monotonic() + 60, checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while time.monotonic() < deadline and process.poll() is None:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if (tmp_path / "killed/result.json").exists():
+            break
+        process = run("killed", "--resume")
+    assert process.wait() == 0
+    assert kills > 1
+    one, other = (load_checkpoint(tmp_path / name / "seed_0/best.pt") for name in ("whole", "killed"))
+    assert one["best"] == other["best"]
+    assert one["model"].keys() == other["model"].keys()
+    assert all(torch.equal(value, other["model"][key]) for key, value in one["model"].items())
