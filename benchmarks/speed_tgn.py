@@ -13,6 +13,7 @@ many events in one pass.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -150,7 +151,8 @@ def run_case(case: str, threads: int, args: argparse.Namespace) -> Rows:
     negatives = torch.randint(low, high, (len(stream),))
     first = len(split.train) // 2 if case == "train" else split.valid.first
     part = stream[first : first + args.events]
-    batches = [(part[at : at + BATCH], negatives[part.first :][at : at + BATCH]) for at in range(0, len(part), BATCH)]
+    cut = [part[at : at + BATCH] for at in range(0, len(part), BATCH)]
+    batches = [(batch, negatives[batch.eid]) for batch in cut]
 
     def work(side: Ours | PyGExample) -> Any:
         def train() -> None:
@@ -181,7 +183,7 @@ def run_case(case: str, threads: int, args: argparse.Namespace) -> Rows:
     return [{"events": len(part), **rates, **row}]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="wikipedia")
     parser.add_argument("--events", type=int, default=20_000)
@@ -189,7 +191,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     add_arguments(parser, "speed_tgn")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     keys = [f"{case} {threads}" for case in args.cases for threads in args.threads]
 
     def measure(key: str) -> Rows:

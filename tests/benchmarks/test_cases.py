@@ -136,3 +136,19 @@ def test_temporal_operators(script: Callable[[str], ModuleType], tmp_path: Path,
     rows = rows_of(tmp_path)
     assert [row["stage"] for row in rows] == ["forward", "forward and gradient"]
     assert all(row["median_ours"] > 0 for row in rows)
+
+
+def test_tgn(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    lines = [f"{k % 7},{10 + k * k % 11},{k // 2}" for k in range(200)]
+    (tmp_path / "tiny.csv").write_text("\n".join(lines))
+    words = ["--smoke", "--name", "tiny", "--data", str(tmp_path / "tiny.csv"), "--events", "20", "--pairs", "1"]
+    script("speed_tgn").main([*words, "--threads", "1"])
+    assert [row["case"] for row in rows_of(tmp_path)] == ["train", "evaluate"]
+
+
+def test_sampler(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    script("speed_sampler").main("--smoke --name tiny --batches 100 --pairs 1 --threads 1".split())
+    *stages, growth = rows_of(tmp_path)
+    assert [row["stage"] for row in stages] == ["insert", "query", "both"]
+    assert all(row["median_ours"] > 0 for row in stages)
+    assert len(growth["ours_ns_an_event"]) == len(growth["peer_ns_an_event"]) == 10
