@@ -109,7 +109,8 @@ def speed() -> str:
     rows = []
     for document in load("speed_ncn_*.json"):
         for row in document["rows"]:
-            what = "training epoch" if row["stage"] == "train_epoch" else "evaluation"
+            epoch = "training step" if "--steps 1" in document["command"] else "training epoch"
+            what = epoch if row["stage"] == "train_epoch" else "evaluation"
             rows.append(
                 [
                     f"{document['data']}, {name_of(row['model'])}, {row['compat']}",
@@ -193,6 +194,25 @@ def wheels() -> str:
     ]
     failed = [f"{row['wanted']}: {row['failed']}" for row in rows_of("wheel_check") if "failed" in row]
     return table(["Python", "torch", "its CUDA", "CUDA operators"], rows) + "".join(f"\n\nFailed: {f}" for f in failed)
+
+
+def streams() -> list[str]:
+    rows = []
+    for row in rows_of("speed_tgn"):
+        rates = [f"{row[f'events_per_second_{who}']:,.0f}" for who in ("ours", "peer")]
+        rows.append([f"TGN, {row['case']}", str(row["threads"]), *rates, *ratio_cells(row)[2:]])
+    head = ["what", "threads", "ours, events/s", "PyG's, events/s", "median paired ratio", "their best / our median"]
+    parts = rows_of("speed_sampler") + rows_of("speed_temporal_ops")
+    cells = [[row["key"], row.get("stage", ""), *ratio_cells(row)] for row in parts if "median_ours" in row]
+    small = ["what, threads", "stage", "ours, ms", "PyG's, ms", *head[-2:]]
+    return [
+        "## Streams of events against PyG's TGN example",
+        "`benchmarks/speed_tgn.py`: Wikipedia edits, batches of 200, the same events and negatives; metrics are outside "
+        "the clock.",
+        table(head, rows),
+        "Parts (`speed_sampler.py`: latest neighbours against `LastNeighborLoader`; `speed_temporal_ops.py`: operators):",
+        table(small, cells),
+    ]
 
 
 def machine(pattern: str) -> str:
@@ -294,6 +314,7 @@ def speeds() -> list[str]:
         common_neighbors(),
         *other_peers(),
         *scale(),
+        *streams(),
         "## Memory that `graphmem plan` predicts",
         "`benchmarks/plan.py`, fresh processes:",
         plan(),
@@ -326,7 +347,7 @@ def readme_section() -> str:
     ]
     if load("paired_*.json"):
         parts.append(f"NCNC in clean mode with `--tuned`: {beyond_words()}.")
-    fast = [row for document in load("speed_ncn_*.json") for row in document["rows"] if row["threads"] == 2]
+    fast = [row for row in rows_of("speed_ncn_cora") if row["threads"] == 2]
     if fast:
         words = [
             f"{name_of(r['model'])} {r['compat']} {'training' if r['stage'] == 'train_epoch' else 'evaluation'} "

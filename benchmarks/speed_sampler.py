@@ -3,7 +3,7 @@
 OMP_WAIT_POLICY=passive python benchmarks/speed_sampler.py [--batches 200 5000] [--pairs 7] [--threads 1 2]
 
 Wikipedia (JODIE), ten events a node, the whole stream a sample. Stages: "insert", every batch in order; "query", the
-graph of the latest events of each batch's ends and of one random destination an event, from the state behind the stream;
+graph of the latest events of each batch's ends and of a random destination an event, from the state behind the stream;
 "both", as training does. Ours stores times as well, PyG's loader has none. Both are checked to agree first, on events
 that come one by one: of a node with more than ten events in a batch, which ones PyG's loader keeps is not defined.
 
