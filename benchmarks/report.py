@@ -207,10 +207,10 @@ def streams() -> list[str]:
     small = ["what, threads", "stage", "ours, ms", "PyG's, ms", *head[-2:]]
     return [
         "## Streams of events against PyG's TGN example",
-        "`benchmarks/speed_tgn.py`: Wikipedia edits, batches of 200, the same events and negatives; metrics are outside "
-        "the clock.",
+        "`benchmarks/speed_tgn.py`: Wikipedia edits, batches of 200, the same events and negatives, no metrics in the "
+        "clock.",
         table(head, rows),
-        "Parts (`speed_sampler.py`: latest neighbours against `LastNeighborLoader`; `speed_temporal_ops.py`: operators):",
+        "Parts (`speed_sampler.py`: against `LastNeighborLoader`; `speed_temporal_ops.py`: operators):",
         table(small, cells),
     ]
 
