@@ -17,7 +17,9 @@ from graphmem import info
 from graphmem.cli import main
 from graphmem.cli.parser import field_help
 from graphmem.engine.build import load_run
+from graphmem.engine.run_base import RunBase
 from graphmem.engine.run_config import RunConfig
+from graphmem.engine.stream_config import StreamRunConfig
 
 
 def trained(command: Command, *more: object) -> dict:
@@ -137,10 +139,12 @@ def test_usage(command: Command) -> None:
     command("train", "ncn", code=2)
     command(code=2)
     command("fly", code=2)
-    assert set(field_help()) == {field for field in RunConfig.__dataclass_fields__}
-    # Python 3.13 takes the indentation out of docstrings, earlier versions leave it.
-    stripped = type("Stripped", (), {"__doc__": inspect.cleandoc(RunConfig.__doc__ or "")})
-    assert field_help(stripped) == field_help()
+    for config in (RunConfig, StreamRunConfig):
+        assert set(field_help(config)) == set(config.__dataclass_fields__)
+        # Python 3.13 takes the indentation out of docstrings, earlier versions leave it.
+        own, base = (inspect.cleandoc(one.__doc__ or "") for one in (config, RunBase))
+        stripped = type("Stripped", (type("Base", (), {"__doc__": base}),), {"__doc__": own})
+        assert field_help(stripped) == field_help(config)
     text = command("train", "--help")
     assert "where there is one, else ncn" in " ".join(text.split())
 
