@@ -6,55 +6,20 @@ in these is typed by hand.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS
+from report_streams import stream_speeds, streams
+from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "docs" / "figures"
 ORDER = ("cn", "aa", "ra", "jaccard", "katz", "ppr", "gae", "ncn", "ncn-diff", "ncn2", "ncnc")
-NAMES = {
-    "gae": "GAE",
-    "ncn": "NCN",
-    "ncnc": "NCNC",
-    "ncn-diff": "NCN-diff",
-    "ncn2": "NCN2",
-    "ppr": "PPR",
-    "katz": "Katz",
-}
 START, END = "<!-- results -->", "<!-- /results -->"
-
-
-def load(pattern: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
-
-
-def spread(value: dict[str, Any] | None, digits: int = 2) -> str:
-    """Mean ± deviation in percent, from shares."""
-    if value is None:
-        return "–"
-    deviation = value.get("std")
-    text = f"{100 * value['mean']:.{digits}f}"
-    return text if deviation is None else f"{text} ± {100 * deviation:.{digits}f}"
-
-
-def name_of(model: str) -> str:
-    return NAMES.get(model, model.upper() if len(model) == 2 else model.capitalize())
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def mode(run: dict[str, Any]) -> str:
     return f"{run['compat']}, tuned" if "--tuned" in run["command"] else str(run["compat"])
-
-
-def runs(pattern: str) -> list[dict[str, Any]]:
-    return [run for document in load(pattern) for run in document["runs"]]
 
 
 def planetoid() -> str:
@@ -127,18 +92,6 @@ def speed() -> str:
     return table([*head, "share of the product floor"], rows)
 
 
-def rows_of(name: str) -> list[dict[str, Any]]:
-    """Rows of one file, those of cases that failed included; none where it does not exist."""
-    return [row for document in load(f"{name}.json") for row in document["rows"]]
-
-
-def ratio_cells(row: dict[str, Any]) -> list[str]:
-    """Ours, theirs (milliseconds) and both ratios of an interleaved comparison."""
-    milliseconds = [1e3 * row[name] for name in ("median_ours", "median_peer")]
-    times = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in milliseconds]
-    return [*times, *(f"{row[name]:.1f}" for name in ("median_paired_ratio", "peer_best_over_our_median"))]
-
-
 def common_neighbors() -> str:
     rows = []
     for row in rows_of("speed_cn"):
@@ -194,25 +147,6 @@ def wheels() -> str:
     ]
     failed = [f"{row['wanted']}: {row['failed']}" for row in rows_of("wheel_check") if "failed" in row]
     return table(["Python", "torch", "its CUDA", "CUDA operators"], rows) + "".join(f"\n\nFailed: {f}" for f in failed)
-
-
-def streams() -> list[str]:
-    rows = []
-    for row in rows_of("speed_tgn"):
-        rates = [f"{row[f'events_per_second_{who}']:,.0f}" for who in ("ours", "peer")]
-        rows.append([f"TGN, {row['case']}", str(row["threads"]), *rates, *ratio_cells(row)[2:]])
-    head = ["what", "threads", "ours, events/s", "PyG's, events/s", "median paired ratio", "their best / our median"]
-    parts = rows_of("speed_sampler") + rows_of("speed_temporal_ops")
-    cells = [[row["key"], row.get("stage", ""), *ratio_cells(row)] for row in parts if "median_ours" in row]
-    small = ["what, threads", "stage", "ours, ms", "PyG's, ms", *head[-2:]]
-    return [
-        "## Streams of events against PyG's TGN example",
-        "`benchmarks/speed_tgn.py`: Wikipedia edits, batches of 200, the same events and negatives, no metrics in the "
-        "clock.",
-        table(head, rows),
-        "Parts (`speed_sampler.py`: against `LastNeighborLoader`; `speed_temporal_ops.py`: operators):",
-        table(small, cells),
-    ]
 
 
 def machine(pattern: str) -> str:
@@ -295,6 +229,7 @@ def accuracy() -> list[str]:
         "MRR:",
         overlap("overlap_large.json", "mrr"),
         "![overlap](figures/overlap.png)",
+        *streams(),
     ]
 
 
@@ -314,7 +249,7 @@ def speeds() -> list[str]:
         common_neighbors(),
         *other_peers(),
         *scale(),
-        *streams(),
+        *stream_speeds(),
         "## Memory that `graphmem plan` predicts",
         "`benchmarks/plan.py`, fresh processes:",
         plan(),

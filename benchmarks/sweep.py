@@ -1,6 +1,6 @@
 """Several runs in a row, collected into one JSON file: what the published tables need.
 
-Each run is a :class:`graphmem.engine.experiment.RunConfig`, i.e. one `graphmem train` command. Started again, the
+Each run is a configuration of :mod:`graphmem.engine`, i.e. one `graphmem train` command. Started again, the
 script goes on where it stopped: finished runs are read from the result file, finished seeds from the run's folder.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 
 from common import RESULTS, provenance, write_json
 
-from graphmem.engine.experiment import RunConfig, run
+from graphmem.engine.experiment import RunBase, run
+from graphmem.errors import ArgumentError
 
 # What a table needs of a run; the rest stays in the run's own folder.
 KEPT = ("model", "data", "compat", "metric", "summary", "published", "seeds", "protocol", "parameters", "seconds")
 
 
-def sweep(name: str, configs: Iterable[RunConfig], folder: Path, notes: str = "") -> dict[str, Any]:
+def sweep(name: str, configs: Iterable[RunBase], folder: Path, notes: str = "") -> dict[str, Any]:
     """Run all configurations below ``folder`` and write ``results/<name>.json`` after each.
 
     A run whose command already stands in the file is finished and is not repeated: a table that takes hours is made in
@@ -37,10 +38,16 @@ def sweep(name: str, configs: Iterable[RunConfig], folder: Path, notes: str = ""
             continue
         label = f"{config.model}-{config.data}-{config.compat}"
         config = dataclasses.replace(config, out=str(folder / label))
-        result = run(config, resume=(folder / label / "config.json").exists(), progress=False)
+        where = {key: provenance()[key] for key in ("date", "machine", "versions")}
+        try:
+            result = run(config, resume=(folder / label / "config.json").exists(), progress=False)
+        except ArgumentError as error:  # what this data set cannot be asked
+            document["runs"].append({"command": command, **where, "failed": str(error)})
+            print(f"{label}: {error}", flush=True)
+            write_json(name, document)
+            continue
         if result.get("interrupted"):
             raise SystemExit(130)
-        where = {key: provenance()[key] for key in ("date", "machine", "versions")}
         document["runs"].append({"command": command, **where, **{key: result[key] for key in KEPT}})
         summary = result["summary"][result["metric"]]["test"]
         spread = f"{100 * summary['mean']:.2f} ± {100 * summary['std']:.2f}"

@@ -10,7 +10,7 @@ Protocols, all by quantiles of the time, with the default ratios :math:`t \le q_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,13 @@ class StreamSplit:
     new_nodes: Tensor
     protocol: str
     seed: int | None = None
+
+    def to(self, device: torch.device | str) -> StreamSplit:
+        """The same split on another device."""
+        stream, ends = self.stream.to(device), (len(self.train), len(self.train) + len(self.valid))
+        train, valid, test = stream[: ends[0]], stream[ends[0] : ends[1]], stream[ends[1] :]
+        new_nodes = self.new_nodes.to(device)
+        return replace(self, stream=stream, train=train, valid=valid, test=test, new_nodes=new_nodes)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={len(getattr(self, name))}" for name in ("train", "valid", "test"))

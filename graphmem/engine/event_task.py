@@ -42,7 +42,8 @@ class TemporalLinkTask(Task):
     Args:
         split: the stream and its three periods.
         batch_size: events that are predicted from the same state.
-        seed: of the negatives.
+        seed: of the training negatives.
+        eval_seed: of those of evaluations, which are the same for every seed of a run.
         negatives: kind of the training negatives, see :class:`~graphmem.data.event_negatives.EventNegatives`.
         num_negatives: of them for each event.
         eval_negatives: kinds of the negatives of AP and AUC, one for each event; the first gives the plain names.
@@ -50,8 +51,8 @@ class TemporalLinkTask(Task):
         num_ranking_negatives: how many of them.
         visibility: what a prediction of the evaluation sees. "batch": every event before its batch of ``batch_size``;
             "event": every event before its own time, the strictest.
-        groups: of events that are also reported apart: "transductive" (both ends in a training event), "inductive" (at
-            least one new end), "new_old" and "new_new".
+        groups: of events that are also reported apart: "transductive" (both ends in a training event), "new" (at least
+            one end that is in none, the inductive setting), "new_old" and "new_new".
         metrics: of "ap", "auc", "ap_batch" (mean of the batches' own, as several releases report it), "mrr", "hits@K".
         name: of the stream, for the records.
 
@@ -65,6 +66,7 @@ class TemporalLinkTask(Task):
         *,
         batch_size: int = 200,
         seed: int = 0,
+        eval_seed: int = 42,
         negatives: str = "random",
         num_negatives: int = 1,
         eval_negatives: Sequence[str] = ("random",),
@@ -75,7 +77,7 @@ class TemporalLinkTask(Task):
         metrics: Sequence[str] = ("ap", "auc"),
         name: str | None = None,
     ) -> None:
-        self.split, self.seed = split, seed
+        self.split, self.eval_seed = split, eval_seed
         self.batch_size = check_count("batch_size", batch_size)
         self.visibility = _check.choice("visibility", visibility, VISIBILITY)
         self.name = split.stream.name if name is None else name
@@ -83,10 +85,10 @@ class TemporalLinkTask(Task):
             if len(getattr(split, period)) == 0:
                 raise ArgumentError(f"split: expected events in every period, got none for {period!r}")
         self.negatives = EventNegatives(split, negatives, seed=seed, k=num_negatives)
-        self.eval_negatives = {kind: EventNegatives(split, kind, seed=seed, k=1) for kind in eval_negatives}
+        self.eval_negatives = {kind: EventNegatives(split, kind, seed=eval_seed, k=1) for kind in eval_negatives}
         self.ranking_negatives = None
         if ranking_negatives is not None:
-            self.ranking_negatives = EventNegatives(split, ranking_negatives, seed=seed, k=num_ranking_negatives)
+            self.ranking_negatives = EventNegatives(split, ranking_negatives, seed=eval_seed, k=num_ranking_negatives)
         self._metrics = EventMetrics(metrics, tuple(eval_negatives), ranking_negatives, tuple(groups))
 
     @property
@@ -101,9 +103,14 @@ class TemporalLinkTask(Task):
             "training_negatives": self.negatives.kind,
             "negatives": ", ".join(self.eval_negatives),
             "ranking_negatives": "none" if ranking is None else f"{ranking.k} {ranking.kind}",
-            "negatives_seed": self.seed,
+            "negatives_seed": self.eval_seed,
             "visibility": self.visibility,
         }
+
+    def to(self, device: torch.device | str) -> TemporalLinkTask:
+        """Move the data to a device, in place."""
+        self.split = self.split.to(device)
+        return self
 
     def num_batches(self, split: str, epoch: int) -> int:
         """Number of batches of an epoch."""

@@ -65,7 +65,8 @@ def build_stream(
         metrics=train.metrics,
     )
     seed_everything(seed)
-    model = make_model(settings, stream).to(usable_device(config.device))
+    device = usable_device(config.device)
+    model, task = make_model(settings, stream).to(device), task.to(device)
     optimizer = None
     if settings.model not in STREAM_HEURISTICS:
         optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)

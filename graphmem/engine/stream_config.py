@@ -30,7 +30,7 @@ class StreamRunConfig(RunBase):
         num_ranking_negatives: how many of them an event has.
         visibility: what a prediction of the evaluation sees, batch (all events before its batch) or event (all events
             before its own time).
-        groups: of events reported apart, transductive, inductive, new_old, new_new.
+        groups: of events reported apart, transductive, new (the inductive setting), new_old, new_new.
         clip_norm: largest norm of the gradient.
         average: decay per step of an average of the weights, which is then what is evaluated and kept.
     """

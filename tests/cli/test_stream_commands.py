@@ -35,13 +35,13 @@ def events(tmp_path: Path) -> str:
 def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     small = () if model in ("edgebank", "recency", "popularity") else ("--epochs", 2, "--batch_size", 20)
     words = ("--ranking_negatives", "random", "--num_ranking_negatives", 5, "--metrics", "[ap,auc,mrr]")
-    extra = ("--eval_negatives", "[random,historical]", "--groups", "[inductive]", "--visibility", "event")
+    extra = ("--eval_negatives", "[random,historical]", "--groups", "[new]", "--visibility", "event")
     out = command("train", model, "--data", events, *small, *words, *extra, "--out", "run", "--lr", 0.01)
     assert "mrr" in out
     result = json.loads(Path("run/result.json").read_text())
     assert result["protocol"]["visibility"] == "event"
     assert result["protocol"]["ranking_negatives"] == "5 random"
-    assert {"valid/ap", "test/historical.ap", "test/inductive.ap", "test/mrr"} <= set(result["selected"])
+    assert {"valid/ap", "test/historical.ap", "test/new.ap", "test/mrr"} <= set(result["selected"])
     again = command.json("evaluate", "run/seed_0")
     assert again["metrics"] == pytest.approx({k: v["mean"] for k, v in result["selected"].items()}, nan_ok=True)
     assert model not in ("tgn",) or Path("run/seed_0/curve.png").exists()

@@ -1,0 +1,52 @@
+"""The part of docs/results.md on streams of events."""
+
+from __future__ import annotations
+
+import statistics
+
+from tables import ratio_cells, rows_of, runs, spread, table
+
+STREAM_METRICS = ("ap", "historical.ap", "inductive.ap", "new.ap", "mrr")
+
+
+def streams() -> list[str]:
+    """Accuracy on real streams; what failed has its error in the file."""
+    rows = []
+    for run in runs("streams.json"):
+        if "failed" in run:
+            continue
+        found = {name: [seed["selected"][f"test/{name}"] for seed in run["seeds"]] for name in STREAM_METRICS}
+        cells = [spread({"mean": statistics.fmean(v), "std": statistics.pstdev(v)}) for v in found.values()]
+        rows.append([run["data"], run["model"], run["protocol"]["visibility"], str(len(run["seeds"])), *cells])
+    words = "`benchmarks/streams.py`, protocol in its head; test period, at the epoch of the best validation AP."
+    head = [
+        "stream",
+        "model",
+        "visibility",
+        "seeds",
+        "AP",
+        "AP historical",
+        "AP inductive pairs",
+        "AP new nodes",
+        "MRR",
+    ]
+    return ["## Real streams", words, table(head, rows)] if rows else []
+
+
+def stream_speeds() -> list[str]:
+    rows = []
+    for row in rows_of("speed_tgn"):
+        rates = [f"{row[f'events_per_second_{who}']:,.0f}" for who in ("ours", "peer")]
+        rows.append([f"TGN, {row['case']}", str(row["threads"]), *rates, *ratio_cells(row)[2:]])
+    head = ["what", "threads", "ours, events/s", "PyG's, events/s", "median paired ratio", "their best / our median"]
+    parts = rows_of("speed_sampler") + rows_of("speed_temporal_ops")
+    cells = [[row["key"], row.get("stage", ""), *ratio_cells(row)] for row in parts if "median_ours" in row]
+    small = ["what, threads", "stage", "ours, ms", "PyG's, ms", *head[-2:]]
+    return [
+        "## Streams of events against PyG's TGN example",
+        "`benchmarks/speed_tgn.py`: Wikipedia edits, batches of 200, the same events and negatives, no metrics in the "
+        "clock.",
+        table(head, rows),
+        "Parts (`speed_sampler.py`: against `LastNeighborLoader`; `speed_temporal_ops.py`: operators):",
+        table(small, cells),
+    ]
