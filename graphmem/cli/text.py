@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# Parts of a protocol that the table or the words around it say.
+_KNOWN = ("data", "seeds", "selection", "split_seed")
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns side by side; numbers to the right."""
@@ -40,6 +43,8 @@ def result_text(result: Mapping[str, Any], folder: str) -> str:
         rows.append([result["model"], result["data"], result["compat"], metric, *cells, shown])
     header = ["model", "data", "compat", "metric", "valid", "test", "published"]
     lines = [table(header, rows), "", f"{seeds} seed{'s' * (seeds > 1)}, {result['seconds']:.1f} s; files in {folder}"]
+    how = [f"{key.replace('_', ' ')}: {value}" for key, value in result["protocol"].items() if key not in _KNOWN]
+    lines.append("; ".join(how))
     if published is not None:
         note = "" if published["verified"] else " (not checked)"
         lines.append(f"published: {published['source']}{note}")

@@ -38,6 +38,8 @@ def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     extra = ("--eval_negatives", "[random,historical]", "--groups", "[new]", "--visibility", "event")
     out = command("train", model, "--data", events, *small, *words, *extra, "--out", "run", "--lr", 0.01)
     assert "mrr" in out
+    assert "visibility: event" in out
+    assert "negatives: random, historical; ranking negatives: 5 random; negatives seed: 42" in out
     result = json.loads(Path("run/result.json").read_text())
     assert result["protocol"]["visibility"] == "event"
     assert result["protocol"]["ranking_negatives"] == "5 random"
