@@ -215,7 +215,8 @@ def _trainer(
     if group is None or group.is_first:
         callbacks = [JSONLLogger(folder / "metrics.jsonl"), CSVLogger(folder / "metrics.csv")]
         with contextlib.suppress(MissingExtraError):  # the picture is a gift where matplotlib is there
-            callbacks.append(LearningCurve(folder / "curve.png"))
+            drawn = [f"{split}/{name}" for split in ("valid", "test") for name in train.metrics]
+            callbacks.append(LearningCurve(folder / "curve.png", drawn))
         if tensorboard:
             callbacks.append(TensorBoardLogger(folder / "tensorboard"))
     make: Callable[..., Trainer] = Trainer if group is None else partial(DistributedTrainer, group=group)
