@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,35 +28,37 @@ def batch_bounds(
 
     Raises:
         ArgumentError: both ``size`` and ``window``, or one that is not positive.
+        ArgumentTypeError: one that is no number.
     """
     if size is not None and window is not None:
         raise ArgumentError("window: expected a size or a window, got both")
-    count, t = len(stream), stream.t
+    if size is not None:
+        _check.integer("size", size, 1)
+    if window is not None and not _check.real("window", window) > 0:
+        raise ArgumentError(f"window: expected a positive length of time, got {window!r}")
+    count, t = len(stream), stream.t.cpu().numpy()
     if count == 0:
         return torch.zeros(1, dtype=torch.int64)
     if window is not None:
-        if not window > 0:
-            raise ArgumentError(f"window: expected a positive length of time, got {window!r}")
-        number = torch.div(t - t[0], window, rounding_mode="floor")
-        return _ends(number)
+        # In numpy, where whole times by a fractional length are float64; torch's are float32.
+        return torch.from_numpy(_ends((t - t[0]) // window))
     if size is None:
-        return _ends(t)
-    _check.integer("size", size, 1)
+        return torch.from_numpy(_ends(t))
     if not keep_ties:
         return torch.cat((torch.arange(0, count, size), torch.tensor([count])))
-    groups = _ends(t)
-    # The first end of a group that is `size` events away; a loop over batches, of which there are few.
-    bounds = [0]
-    while bounds[-1] < count:
-        at = int(torch.searchsorted(groups, min(bounds[-1] + size, count)))
-        bounds.append(int(groups[at]))
-    return torch.tensor(bounds)
+    ends = _ends(t)
+    # For each end of a group the first end that is `size` events away; then a walk from batch to batch.
+    following = np.searchsorted(ends, np.minimum(ends + size, count)).tolist()
+    chosen = [0]
+    while ends[chosen[-1]] < count:
+        chosen.append(following[chosen[-1]])
+    return torch.from_numpy(ends[chosen])
 
 
-def _ends(key: Tensor) -> Tensor:
+def _ends(key: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """0, and the end of each run of equal keys."""
-    changes = (key[1:] != key[:-1]).nonzero().squeeze(1).cpu() + 1
-    return torch.cat((changes.new_zeros(1), changes, changes.new_full((1,), key.numel())))
+    changes = np.flatnonzero(key[1:] != key[:-1]) + 1
+    return np.concatenate(([0], changes, [key.size]))
 
 
 __all__ = ["batch_bounds"]

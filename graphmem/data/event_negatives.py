@@ -31,8 +31,10 @@ KINDS = ("random", "historical", "inductive", "hist_rnd")
 
 Flags = npt.NDArray[np.bool_]
 
-# A pair of the batch is drawn again so often; then a random negative takes its place.
+# A pair of the batch is drawn again so often; then those that are not in the batch are listed.
 _ROUNDS = 16
+# Largest key of a pair.
+MAX_KEY = 2**63 - 1
 # Streams of draws of one (seed, epoch).
 _STREAMS = 64
 
@@ -47,7 +49,7 @@ class EventNegatives:
         k: negatives of an event.
 
     Raises:
-        ArgumentError: an unknown kind, or a stream without destinations.
+        ArgumentError: an unknown kind, a stream without events, or more nodes and events than pairs of them have keys.
     """
 
     def __init__(self, split: StreamSplit, kind: str = "random", *, seed: int = 0, k: int = 1) -> None:
@@ -60,6 +62,10 @@ class EventNegatives:
             raise ArgumentError("split: expected a stream with events, got none")
         self._destinations: I64 | None = None if stream.dst_range is not None else np.unique(dst)
         self._range = stream.dst_range or (int(dst.min()), int(dst.max()) + 1)
+        if max(self._num_nodes, src.size) * self._num_nodes > MAX_KEY:
+            raise ArgumentError(
+                f"split: pairs of {self._num_nodes} nodes and {src.size} events have no keys of 64 bits"
+            )
         num_train = len(split.train)
         if kind in ("historical", "inductive"):
             keys, first = np.unique(src * self._num_nodes + dst, return_index=True)
@@ -70,7 +76,7 @@ class EventNegatives:
             self._met = np.unique(src[:num_train] * self._num_nodes + dst[:num_train])
             # Events of one source at one time form a group; none of them may have another's destination as a negative.
             t = stream.t.cpu().numpy()
-            order = np.lexsort((t, src))
+            order = np.argsort(src, kind="stable")  # and by time, which ascends
             new = np.ones(src.size, dtype=bool)
             new[1:] = (np.diff(src[order]) != 0) | (np.diff(t[order]) != 0)
             self._group = np.empty(src.size, dtype=np.int64)
@@ -86,6 +92,9 @@ class EventNegatives:
 
         Returns:
             Sources int64 [B, k], ``None`` where they are the events' own; destinations int64 [B, k].
+
+        Raises:
+            ArgumentError: for "hist_rnd", too few destinations for k, or events that are not in the stream.
         """
         if self.kind == "random":
             return None, self._tensor(self._random(events, epoch, 0), events)
@@ -123,10 +132,20 @@ class EventNegatives:
             fits = ~_contains(own, found)
             out[left[fits]] = found[fits]
             left = left[~fits]
+        if left.size and high > low:  # nearly all that happened is in the batch, so it is not more than a few batches
+            others = self._pairs[low:high]
+            others = others[~_contains(own, others)]
+            if others.size:
+                out[left] = others[below(self._draws(events, epoch, 1 + _ROUNDS, self.k)[left], others.size)]
         return out
 
     def _historical_and_random(self, events: EventStream, epoch: int) -> I64:
         count, k = len(events), self.k
+        if events.first + count > self._group.size:
+            raise ArgumentError(
+                f"events: expected events of the stream, 0 to {self._group.size - 1}, got {events.first} to "
+                f"{events.first + count - 1}"
+            )
         src, group = events.src.cpu().numpy(), self._group[events.first : events.first + count]
         row, met = self._destinations_met(src)
         free = ~_contains(self._happened, group[row] * self._num_nodes + met)

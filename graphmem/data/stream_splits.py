@@ -3,13 +3,18 @@ r"""Chronological splits of a stream.
 Protocols, all by quantiles of the time, with the default ratios :math:`t \le q_{0.70}` for training and
 :math:`t \le q_{0.85}` for validation:
 
-- `"time"`: PyG's `TemporalData.train_val_test_split`, which is also TGB's split.
+- `"time"`: PyG's `TemporalData.train_val_test_split`.
+- `"tgb"`: TGB's `LinkPropPredDataset.generate_splits`: the same quantiles of the same times, so the same split, under
+  the name by which results are compared.
 - `"masked"`: also takes a tenth of the nodes out of training, chosen by counters among those that are active later:
   their events of the training period are left out of the stream, so that they are new when they are evaluated.
+- `"dyglib"`: the same with the nodes that TGN's release and DyGLib choose, `random.seed(2020)` and a sample of the set
+  of nodes that are active later. Their count is a tenth of the nodes that occur; `"masked"` counts all N.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,10 +26,11 @@ from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
 
-PROTOCOLS = ("time", "masked")
+PROTOCOLS = ("time", "tgb", "masked", "dyglib")
 
-# Share of all nodes that "masked" hides, as in the inductive protocols of TGN, NAT and DyGLib.
+# Share of the nodes that "masked" and "dyglib" hide, as the inductive protocols of TGN, NAT and DyGLib do.
 MASKED_SHARE = 0.1
+DYGLIB_SEED = 2020
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ def split_stream(
 
     Args:
         stream: events from the first on.
-        protocol: "time" or "masked".
+        protocol: "time", "tgb", "masked" or "dyglib".
         val_ratio: share of the validation period, of the events.
         test_ratio: share of the test period.
         seed: of the nodes that "masked" hides.
@@ -90,16 +96,18 @@ def split_stream(
     if val_ratio + test_ratio >= 1:
         raise ArgumentError(f"val_ratio + test_ratio: expected less than 1, got {val_ratio + test_ratio}")
     first_valid, first_test = _bounds(stream, val_ratio, test_ratio)
-    if protocol == "masked":
-        whole = len(stream)
-        stream = _without_masked(stream, first_valid, seed)
+    used = None
+    if protocol in ("masked", "dyglib"):
+        whole, used = len(stream), seed if protocol == "masked" else DYGLIB_SEED
+        hidden = _masked(stream, first_valid, seed) if protocol == "masked" else _dyglib_masked(stream, first_valid)
+        stream = _without(stream, hidden, first_valid)
         first_valid, first_test = (bound - whole + len(stream) for bound in (first_valid, first_test))
         if first_valid == 0:
-            raise ArgumentError("stream: the nodes that 'masked' hides leave no event for 'train'")
+            raise ArgumentError(f"stream: the nodes that {protocol!r} hides leave no event for 'train'")
     train, valid, test = stream[:first_valid], stream[first_valid:first_test], stream[first_test:]
     new_nodes = torch.ones(stream.num_nodes, dtype=torch.bool, device=stream.device)
     new_nodes[train.src] = new_nodes[train.dst] = False
-    return StreamSplit(stream, train, valid, test, new_nodes, protocol, seed if protocol == "masked" else None)
+    return StreamSplit(stream, train, valid, test, new_nodes, protocol, used)
 
 
 def _bounds(stream: EventStream, val_ratio: float, test_ratio: float) -> tuple[int, int]:
@@ -119,12 +127,27 @@ def _bounds(stream: EventStream, val_ratio: float, test_ratio: float) -> tuple[i
     return first_valid, first_test
 
 
-def _without_masked(stream: EventStream, first_valid: int, seed: int) -> EventStream:
-    """The stream without the training events of some nodes."""
+def _masked(stream: EventStream, first_valid: int, seed: int) -> Tensor:
+    """Nodes that "masked" hides."""
     later = torch.unique(torch.cat((stream.src[first_valid:], stream.dst[first_valid:])))
     count = min(int(MASKED_SHARE * stream.num_nodes), later.numel())
-    masked = torch.zeros(stream.num_nodes, dtype=torch.bool)
-    masked[later[torch.from_numpy(permutation(seed, 0, later.numel())[:count])]] = True
-    keep = ~(masked[stream.src] | masked[stream.dst])
+    chosen = torch.from_numpy(permutation(seed, 0, later.numel())[:count])
+    return later.index_select(0, chosen.to(later.device))
+
+
+def _dyglib_masked(stream: EventStream, first_valid: int) -> Tensor:
+    """Nodes that DyGLib hides: its nodes are numbered from 1, and the order of a set of them decides."""
+    num_active = torch.unique(torch.cat((stream.src, stream.dst))).numel()
+    src, dst = ((end[first_valid:] + 1).tolist() for end in (stream.src, stream.dst))
+    later = tuple(set(src) | set(dst))
+    count = min(int(MASKED_SHARE * num_active), len(later))
+    return torch.tensor(random.Random(DYGLIB_SEED).sample(later, count), dtype=torch.int64, device=stream.device) - 1
+
+
+def _without(stream: EventStream, nodes: Tensor, first_valid: int) -> EventStream:
+    """The stream without the training events of some nodes."""
+    hidden = torch.zeros(stream.num_nodes, dtype=torch.bool, device=stream.device)
+    hidden[nodes] = True
+    keep = ~(hidden[stream.src] | hidden[stream.dst])
     keep[first_valid:] = True
     return stream.select(keep)
