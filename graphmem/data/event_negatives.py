@@ -60,7 +60,7 @@ class EventNegatives:
         src, dst = stream.src.cpu().numpy(), stream.dst.cpu().numpy()
         if dst.size == 0:
             raise ArgumentError("split: expected a stream with events, got none")
-        self._destinations: I64 | None = None if stream.dst_range is not None else np.unique(dst)
+        self._destinations: I64 | None = None if stream.dst_range is not None else _distinct(dst)
         self._range = stream.dst_range or (int(dst.min()), int(dst.max()) + 1)
         if max(self._num_nodes, src.size) * self._num_nodes > MAX_KEY:
             raise ArgumentError(
@@ -73,7 +73,7 @@ class EventNegatives:
             self._pairs, self._first_seen = keys[order], first[order]
             self._num_train_pairs = int(np.searchsorted(self._first_seen, num_train))
         elif kind == "hist_rnd":
-            self._met = np.unique(src[:num_train] * self._num_nodes + dst[:num_train])
+            self._met = _distinct(src[:num_train] * self._num_nodes + dst[:num_train])
             # Events of one source at one time form a group; none of them may have another's destination as a negative.
             t = stream.t.cpu().numpy()
             order = np.argsort(src, kind="stable")  # and by time, which ascends
@@ -81,7 +81,7 @@ class EventNegatives:
             new[1:] = (np.diff(src[order]) != 0) | (np.diff(t[order]) != 0)
             self._group = np.empty(src.size, dtype=np.int64)
             self._group[order] = np.cumsum(new) - 1
-            self._happened = np.unique(self._group * self._num_nodes + dst)
+            self._happened = _distinct(self._group * self._num_nodes + dst)
 
     def draw(self, events: EventStream, epoch: int) -> tuple[Tensor | None, Tensor]:
         """Negatives of consecutive events of the stream.
@@ -120,7 +120,7 @@ class EventNegatives:
     def _pair_negatives(self, events: EventStream, epoch: int) -> I64:
         """Pairs as keys, [B * k]."""
         src, dst = events.src.cpu().numpy(), events.dst.cpu().numpy()
-        own = np.unique(src * self._num_nodes + dst)
+        own = _distinct(src * self._num_nodes + dst)
         low = 0 if self.kind == "historical" else self._num_train_pairs
         high = int(np.searchsorted(self._first_seen, events.first))
         out = np.repeat(src, self.k) * self._num_nodes + self._random(events, epoch, 0)
@@ -221,6 +221,15 @@ class EventNegatives:
     def _allowed(self, nodes: I64, src: I64, group: I64) -> Flags:
         met = _contains(self._met, src[:, None] * self._num_nodes + nodes)
         return ~(met | _contains(self._happened, group[:, None] * self._num_nodes + nodes))
+
+
+def _distinct(values: I64) -> I64:
+    """Distinct values, ascending; several times as fast as `np.unique`, which hashes millions of keys."""
+    ordered = np.sort(values)
+    new = np.ones(ordered.size, dtype=bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    out: I64 = ordered[new]
+    return out
 
 
 def _contains(ordered: I64, values: I64) -> Flags:

@@ -131,8 +131,8 @@ def _masked(stream: EventStream, first_valid: int, seed: int) -> Tensor:
     """Nodes that "masked" hides."""
     later = torch.unique(torch.cat((stream.src[first_valid:], stream.dst[first_valid:])))
     count = min(int(MASKED_SHARE * stream.num_nodes), later.numel())
-    chosen = torch.from_numpy(permutation(seed, 0, later.numel())[:count])
-    return later.index_select(0, chosen.to(later.device))
+    chosen: Tensor = later[torch.from_numpy(permutation(seed, 0, later.numel())[:count]).to(later.device)]
+    return chosen
 
 
 def _dyglib_masked(stream: EventStream, first_valid: int) -> Tensor:
