@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphmem.data.event_negatives import KINDS, EventNegatives
+from graphmem.data.registry import load_stream
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit, split_stream
 from graphmem.errors import ArgumentError
@@ -69,26 +72,57 @@ def test_pairs_happened_before(case: tuple[int, bool], size: int, kind: str) -> 
         seen = set(every[: part.first]) - (trained if kind == "inductive" else set())
         for row, source in enumerate(part.src.tolist()):
             for pair in zip(src[row].tolist(), dst[row].tolist(), strict=True):
-                if seen - own and pair not in seen - own:
-                    # A random negative after many rounds: only where nearly all that was seen is in the batch.
-                    assert len(seen - own) / len(seen) < 0.5
-                    assert pair[0] == source
-                elif not seen - own:
-                    assert pair[0] == source
+                assert pair in seen - own if seen - own else pair[0] == source
+
+
+def chi_square(drawn: list[Any], support: set[Any]) -> None:
+    """All of the support and nothing else, equally often up to p = 1e-6 or less."""
+    counts = Counter(drawn)
+    assert set(counts) == support
+    expected, freedom = len(drawn) / len(support), len(support) - 1
+    assert sum((n - expected) ** 2 / expected for n in counts.values()) < freedom + 6 * (2 * freedom) ** 0.5 + 10
+
+
+def as_pairs(drawn: tuple[torch.Tensor | None, torch.Tensor]) -> list[tuple[int, int]]:
+    src, dst = drawn
+    assert src is not None
+    return list(zip(src.flatten().tolist(), dst.flatten().tolist(), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["historical", "inductive"])
-def test_pairs_are_uniform(kind: str) -> None:
-    split = make_split(5, count=4000, nodes=12)
-    last = split.stream[-1:]
-    drawn = [EventNegatives(split, kind, seed=s, k=50).draw(last, 0) for s in range(40)]
-    keys = torch.cat([src * 12 + dst for src, dst in drawn if src is not None]).flatten()  # type: ignore[operator]
-    if kind == "inductive" and int(keys.unique().numel()) == 1:
-        pytest.skip("no new pair")
-    counts = keys.unique(return_counts=True)[1].double()
-    expected = keys.numel() / counts.numel()
-    freedom = counts.numel() - 1
-    assert float(((counts - expected) ** 2 / expected).sum()) < freedom + 4 * (2 * freedom) ** 0.5 + 5
+@pytest.mark.parametrize("size", [1, 60])
+def test_pairs_are_uniform(kind: str, size: int) -> None:
+    split = make_split(5, count=600, nodes=40)
+    last = split.stream[-size:]
+    every = list(zip(split.stream.src.tolist(), split.stream.dst.tolist(), strict=True))
+    seen = set(every[:-size]) - set(every[-size:])
+    if kind == "inductive":
+        seen -= set(every[: len(split.train)])
+    assert len(seen) > 1
+    count = 200 * len(seen) // size + 1
+    chi_square(as_pairs(EventNegatives(split, kind, seed=2, k=count).draw(last, 0)), seen)
+
+
+def test_pairs_are_uniform_where_the_batch_has_nearly_all() -> None:
+    """100 pairs happened, and 98 of them happen again in the batch."""
+    first = [(i, 100 + i) for i in range(100)]
+    ends = torch.tensor(first + first[2:] + first[:2])
+    split = split_stream(EventStream(ends[:, 0], ends[:, 1], torch.arange(200), 200), val_ratio=0.2, test_ratio=0.1)
+    drawn = as_pairs(EventNegatives(split, "historical", k=50).draw(split.stream[100:198], 0))
+    chi_square(drawn, set(first[:2]))
+
+
+def test_random_part_of_hist_rnd_is_uniform() -> None:
+    split = make_split(1, count=300, nodes=80)
+    stream, k = split.stream, 4
+    event = stream[-1:]
+    u, t = int(event.src), int(event.t)
+    met = {v for w, v in zip(split.train.src.tolist(), split.train.dst.tolist(), strict=True) if w == u}
+    positives = set(stream.dst[(stream.src == u) & (stream.t == t)].tolist())
+    assert len(met - positives) >= k // 2
+    rows = [EventNegatives(split, "hist_rnd", seed=s, k=k).draw(event, 0)[1][0].tolist() for s in range(3000)]
+    chi_square([v for row in rows for v in row if v in met], met - positives)
+    chi_square([v for row in rows for v in row if v not in met], set(range(40, 80)) - met - positives)
 
 
 @given(st.integers(0, 60), st.integers(1, 40), st.sampled_from([1, 2, 5, 6]), st.sampled_from([2, 4]))
@@ -124,6 +158,44 @@ def test_hist_rnd_of_many_nodes() -> None:
     assert 2000 <= int(ordered[0]) < int(ordered[-1]) < 4000
 
 
+def test_hist_rnd_takes_all_there_are() -> None:
+    """As many negatives as nodes are left; one more is an error."""
+    ends = torch.tensor([(0, 5), (0, 6), (1, 7), (1, 8), (0, 5), (2, 9), (0, 5), (0, 9), (2, 6), (3, 5)])
+    t = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 7, 8])
+    split = split_stream(EventStream(ends[:, 0], ends[:, 1], t, 10, dst_range=(5, 10)))
+    last = split.stream[-1:]
+    assert set(EventNegatives(split, "hist_rnd", k=4).draw(last, 0)[1][0].tolist()) == {6, 7, 8, 9}
+    with pytest.raises(ArgumentError, match="at most 4 negatives for event 9"):
+        EventNegatives(split, "hist_rnd", k=5).draw(last, 0)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["collegemsg", "wikipedia"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_streams(name: str, kind: str) -> None:
+    split = split_stream(load_stream(name, download=False))
+    stream, k = split.stream, 4
+    sampler = EventNegatives(split, kind, k=k)
+    every = list(zip(stream.src.tolist(), stream.dst.tolist(), strict=True))
+    trained = set(every[: len(split.train)])
+    batch = split.test[400:600]
+    happens = set(zip(stream.src.tolist(), stream.t.tolist(), stream.dst.tolist(), strict=True))
+    src, dst = sampler.draw(batch, 3)
+    if src is not None:
+        seen = set(every[: batch.first]) - set(every[batch.first : batch.first + len(batch)])
+        assert set(as_pairs((src, dst))) <= (seen - trained if kind == "inductive" else seen)
+        return
+    single = [sampler.draw(batch[i : i + 1], 3)[1] for i in range(len(batch))]
+    assert torch.equal(torch.cat(single), dst)
+    assert set(dst.flatten().tolist()) <= set(range(int(stream.dst.min()), int(stream.dst.max()) + 1))
+    if kind == "random":
+        return
+    for u, t, row in zip(batch.src.tolist(), batch.t.tolist(), dst.tolist(), strict=True):
+        assert len(set(row)) == k
+        assert not any((u, t, v) in happens for v in row)
+        assert sum((u, v) in trained for v in row) <= k // 2
+
+
 def test_bad_input() -> None:
     split = make_split(0)
     with pytest.raises(ArgumentError, match="kind"):
@@ -132,6 +204,11 @@ def test_bad_input() -> None:
         EventNegatives(split, k=0)
     with pytest.raises(ArgumentError, match=r"k: expected at most \d+ negatives for event \d+, .* got 40"):
         EventNegatives(split, "hist_rnd", k=40).draw(split.stream, 0)
+    with pytest.raises(ArgumentError, match="events: expected events of the stream, 0 to 119, got 120 to 121"):
+        EventNegatives(split, "hist_rnd").draw(replace(split.stream[:2], first=120), 0)
+    many = replace(split, stream=replace(split.stream, num_nodes=2**32))
+    with pytest.raises(ArgumentError, match="keys of 64 bits"):
+        EventNegatives(many, "historical")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graphmem.data.event_batches import batch_bounds
+from graphmem.data.registry import load_stream
 from graphmem.data.stream import EventStream
-from graphmem.data.stream_splits import split_stream
-from graphmem.errors import ArgumentError
+from graphmem.data.stream_splits import StreamSplit, split_stream
+from graphmem.errors import ArgumentError, ArgumentTypeError
 
 waits = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 
@@ -48,12 +54,24 @@ def test_batches_by_time(steps: list[int], window: int, dtype: torch.dtype) -> N
         assert bounds.tolist() == [0, *ends, len(t)]
 
 
+def test_windows_of_fractional_length() -> None:
+    """Whole times by a fractional length: float32 does not tell these two windows apart."""
+    t = torch.tensor([0, 10**10, 10**10 + 150])
+    stream = EventStream(torch.zeros_like(t), torch.zeros_like(t), t, 1)
+    assert batch_bounds(stream, window=100.0).tolist() == batch_bounds(stream, window=100).tolist() == [0, 1, 2, 3]
+    assert batch_bounds(stream, window=0.5).tolist() == [0, 1, 2, 3]
+    assert batch_bounds(stream, window=1e11).tolist() == [0, 3]
+
+
 def test_bad_batches() -> None:
     stream = make([1, 2, 3])
     assert batch_bounds(stream[:0], size=3).tolist() == [0]
     for options in ({"size": 0}, {"window": 0.0}, {"size": 2, "window": 2}, {"window": float("nan")}):
-        with pytest.raises(ArgumentError):
+        with pytest.raises(ArgumentError, match="size|window"):
             batch_bounds(stream, **options)  # type: ignore[arg-type]
+    for name, value in (("size", 2.0), ("size", True), ("window", "day")):
+        with pytest.raises(ArgumentTypeError, match=name):
+            batch_bounds(stream, **{name: value})  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=80), st.sampled_from([(0.15, 0.15), (0.2, 0.1)]))
@@ -88,6 +106,72 @@ def test_masked_nodes_are_new() -> None:
     assert split.seed == 4
     other = split_stream(stream, protocol="masked", seed=5)
     assert not torch.equal(split.new_nodes, other.new_nodes)
+
+
+@given(st.lists(st.integers(0, 3), min_size=20, max_size=80))
+def test_tgb_is_time(steps: list[int]) -> None:
+    """TGB masks; the periods that PyG cuts are the same."""
+    stream = make(steps)
+    t = stream.t.numpy()
+    val_time, test_time = np.quantile(t, [0.7, 0.85])
+    masks = t <= val_time, (t <= test_time) & (t > val_time), t > test_time
+    if not all(mask.any() for mask in masks):
+        return
+    split, plain = split_stream(stream, protocol="tgb"), split_stream(stream)
+    for mask, part, other in zip(masks, parts(split), parts(plain), strict=True):
+        assert part.eid.tolist() == other.eid.tolist() == np.flatnonzero(mask).tolist()
+    assert (split.protocol, split.seed) == ("tgb", None)
+
+
+def parts(split: StreamSplit) -> tuple[EventStream, ...]:
+    return split.train, split.valid, split.test
+
+
+Ids = npt.NDArray[np.int64]
+
+
+def dyglib_masks(src: Ids, dst: Ids, t: Ids) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Events of DyGLib's training, validation and test, and those with a new node; ids from 1."""
+    val_time, test_time = np.quantile(t, [0.7, 0.85])
+    random.seed(2020)
+    later = set(src[t > val_time]).union(set(dst[t > val_time]))
+    hidden = list(random.sample(tuple(later), int(0.1 * len(set(src) | set(dst)))))
+    train = (t <= val_time) & ~np.isin(src, hidden) & ~np.isin(dst, hidden)
+    known = np.union1d(src[train], dst[train])
+    new = ~np.isin(src, known) | ~np.isin(dst, known)
+    return train, (t <= test_time) & (t > val_time), t > test_time, new
+
+
+@given(st.integers(0, 100), st.integers(20, 300))
+def test_dyglib_hides_the_same_nodes(seed: int, nodes: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    src, dst = (nodes * torch.rand(2, 1000, generator=g) ** 2).long()
+    stream = EventStream(src, dst, torch.randint(3, (1000,), generator=g).cumsum(0), nodes, y=torch.arange(1000))
+    before = random.getstate()
+    split = split_stream(stream, protocol="dyglib", seed=seed)
+    assert random.getstate() == before
+    assert (split.protocol, split.seed) == ("dyglib", 2020)
+    *masks, new = dyglib_masks(src.numpy() + 1, dst.numpy() + 1, stream.t.numpy())
+    for mask, part in zip(masks, parts(split), strict=True):
+        assert part.y is not None
+        assert part.y.tolist() == np.flatnonzero(mask).tolist()
+    for part in (split.valid, split.test):
+        assert part.y is not None
+        assert (split.new_nodes[part.src] | split.new_nodes[part.dst]).tolist() == new[part.y.numpy()].tolist()
+
+
+@pytest.mark.realdata
+def test_dyglib_on_wikipedia(real_data: Path) -> None:
+    """From the publisher's file, whose ids DyGLib numbers from 1, items behind users."""
+    path = real_data / "temporal/wikipedia/raw/wikipedia.csv"
+    user, item, t = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2)).astype(np.int64).T
+    train, valid, test, new = dyglib_masks(user + 1, item + user.max() + 2, t)
+    split = split_stream(load_stream("wikipedia", download=False), protocol="dyglib")
+    counts = [int(mask.sum()) for mask in (train, valid, test, valid & new, test & new)]
+    assert counts == [81029, 23621, 23621, 12016, 11715]
+    got = [int((split.new_nodes[part.src] | split.new_nodes[part.dst]).sum()) for part in (split.valid, split.test)]
+    assert [*map(len, parts(split)), *got] == counts
+    assert int((~split.new_nodes).sum()) == 6141
 
 
 def test_bad_splits() -> None:
