@@ -69,7 +69,7 @@ def sides(events: Events, nodes: int, size: int) -> tuple[Replay, Replay]:
 def wikipedia() -> tuple[Events, int]:
     """Users are numbered from 0, items behind them."""
     path = Path(os.environ["GRAPHMEM_DATA"]) / "temporal/wikipedia/raw/wikipedia.csv"
-    user, item, t = torch.from_numpy(np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2)).T).long()
+    user, item, t = torch.from_numpy(np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2)).T.copy()).long()
     dst = item + 1 + user.max()
     return (user, dst, t), 1 + int(dst.max())
 

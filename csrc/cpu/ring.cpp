@@ -4,6 +4,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <tuple>
 
 #include "common/dispatch.h"
@@ -12,17 +13,23 @@
 namespace graphmem {
 namespace {
 
-void ring_insert_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor src, Tensor dst, Tensor t,
-                     Tensor event) {
+void ring_insert_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor next_event, Tensor latest, Tensor src,
+                     Tensor dst, std::optional<Tensor> t, std::optional<Tensor> event) {
   constexpr const char* kOp = "ring_insert";
   dispatch_time(kOp, "time", time, [&](auto type) {
     using Time = typename decltype(type)::type;
-    const auto events = make_ring_events<Time>(kOp, src, dst, t, event);
-    const auto ring = make_ring<Time>(kOp, events.count, nbr, eid, time, count);
+    const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
+    const auto events = make_ring_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
+    int64_t following = *events.next_event;
     for (int64_t half = 0; half < 2 * events.count; ++half) {
       const int64_t owner = events.owner(half);
-      ring.put(owner, ring.count[owner]++, events.entry(half));
+      const RingEntry<Time> entry = events.entry(half);
+      ring.put(owner, ring.count[owner]++, entry);
+      following = std::max(following, behind(entry.eid, 1));
     }
+    if (events.count == 0) return;
+    *static_cast<Time*>(latest.mutable_data_ptr()) = events.time_of(events.count - 1);
+    *events.next_event = following;
   });
 }
 
@@ -31,9 +38,9 @@ std::tuple<Tensor, Tensor, Tensor> ring_query_cpu(Tensor nbr, Tensor eid, Tensor
   constexpr const char* kOp = "ring_query";
   return dispatch_time(kOp, "time", time, [&](auto type) {
     using Time = typename decltype(type)::type;
-    const int64_t* nodes = data<int64_t>(kOp, "ids", ids, {kAny});
+    const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
+    const int64_t* nodes = make_ids(kOp, ids, count.size(0));
     const int64_t rows = ids.size(0);
-    const auto ring = make_ring<Time>(kOp, rows, nbr, eid, time, count);
     const Time* limits = data<Time>(kOp, "before", before, {rows});
     expect_number(kOp, "k", k, 1, ring.size);
     Tensor found_nbr = torch::stable::new_empty(nbr, {rows, k}), found_eid = torch::stable::new_empty(eid, {rows, k});

@@ -18,10 +18,14 @@ __global__ void list_owners(RingEvents<Time> events, int64_t* owners, int64_t* h
   halves[half] = half;
 }
 
+// Without numbers `next_event` is read here, with numbers written.
 template <class Time>
 __global__ void put_entries(Ring<Time> ring, RingEvents<Time> events, const int64_t* owners, const int64_t* halves) {
   const int64_t total = 2 * events.count, n = global_thread();
   if (n >= total) return;
+  if (events.event != nullptr) {
+    atomicMax(reinterpret_cast<long long*>(events.next_event), static_cast<long long>(events.number(n / 2) + 1));
+  }
   const int64_t owner = owners[n];
   const int64_t first = lower_bound(owners, 0, total, owner), end = lower_bound(owners, n, total, owner + 1);
   if (end - n <= ring.size) ring.put(owner, ring.count[owner] + (n - first), events.entry(halves[n]));
@@ -34,14 +38,22 @@ __global__ void raise_counts(const int64_t* owners, int64_t total, uint64_t* cou
   count[owners[n]] += n + 1 - lower_bound(owners, 0, total, owners[n]);
 }
 
-void ring_insert_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor src, Tensor dst, Tensor t,
-                      Tensor event) {
+// One thread, behind all that read `next_event`.
+template <class Time>
+__global__ void move_on(RingEvents<Time> events, Time* latest) {
+  if (global_thread() > 0) return;
+  *latest = events.time_of(events.count - 1);
+  if (events.event == nullptr) *events.next_event += events.count;
+}
+
+void ring_insert_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor next_event, Tensor latest, Tensor src,
+                      Tensor dst, std::optional<Tensor> t, std::optional<Tensor> event) {
   constexpr const char* kOp = "ring_insert";
   const Device device(nbr);
   dispatch_time(kOp, "time", time, [&](auto type) {
     using Time = typename decltype(type)::type;
-    const auto events = make_ring_events<Time>(kOp, src, dst, t, event);
-    const auto ring = make_ring<Time>(kOp, events.count, nbr, eid, time, count);
+    const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
+    const auto events = make_ring_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
     const int64_t total = 2 * events.count;
     if (total == 0) return;
     Tensor scratch = torch::stable::new_empty(nbr, {4, total});
@@ -54,6 +66,7 @@ void ring_insert_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor 
     sort_by_key(kOp, device, nbr, owners, sorted, halves, order, total, bits);
     launch(kOp, device, put_entries<Time>, grid, kThreads, 0, ring, events, sorted, order);
     launch(kOp, device, raise_counts, grid, kThreads, 0, sorted, total, ring.count);
+    launch(kOp, device, move_on<Time>, {1}, kThreads, 0, events, static_cast<Time*>(latest.mutable_data_ptr()));
   });
 }
 
@@ -71,9 +84,9 @@ std::tuple<Tensor, Tensor, Tensor> ring_query_cuda(Tensor nbr, Tensor eid, Tenso
   const Device device(nbr);
   return dispatch_time(kOp, "time", time, [&](auto type) {
     using Time = typename decltype(type)::type;
-    const int64_t* nodes = data<int64_t>(kOp, "ids", ids, {kAny});
+    const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
+    const int64_t* nodes = make_ids(kOp, ids, count.size(0));
     const int64_t rows = ids.size(0);
-    const auto ring = make_ring<Time>(kOp, rows, nbr, eid, time, count);
     const Time* limits = data<Time>(kOp, "before", before, {rows});
     expect_number(kOp, "k", k, 1, ring.size);
     Tensor found_nbr = torch::stable::new_empty(nbr, {rows, k}), found_eid = torch::stable::new_empty(eid, {rows, k});

@@ -28,7 +28,7 @@ from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
 from graphmem.ops.pair_relu_dot import pair_relu_dot
-from graphmem.ops.ring import ring_insert, ring_query
+from graphmem.ops.ring import ring_graph, ring_insert, ring_query
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
 from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
@@ -65,6 +65,7 @@ __all__ = [
     "pair_product",
     "pair_relu_dot",
     "present_degree",
+    "ring_graph",
     "ring_insert",
     "ring_query",
     "sample_non_edges",

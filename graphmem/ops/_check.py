@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphmem.errors import ArgumentError, ArgumentTypeError
+from graphmem.ops import _loader
 
 INDEX_DTYPES = (torch.int32, torch.int64)
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -90,6 +91,32 @@ def in_range(name: str, value: Tensor, upper: int) -> None:
 def _unseen(value: Tensor) -> bool:
     """Whether the values of a tensor are not looked at: on CUDA, while tracing, or because it has none."""
     return value.is_cuda or value.is_meta or torch.compiler.is_compiling()
+
+
+def ascending(name: str, t: Tensor, latest: Tensor) -> None:
+    """Raise unless times never go back, from ``latest`` on. Skipped where :func:`in_range` is."""
+    if t.numel() == 0 or _unseen(t):
+        return
+    if not bool(t[0] >= latest):
+        raise ArgumentError(f"{name}: expected times from {latest.item()} on, the latest so far, got {t[0].item()}")
+    if not bool((t[1:] >= t[:-1]).all()):
+        raise ArgumentError(f"{name}: expected ascending times")
+
+
+def by_operator(*tensors: Tensor | None) -> bool:
+    """Whether a compiled operator that looks at values itself can be called without checks.
+
+    Checks in Python take longer than a batch of a few hundred events. Such an operator writes nothing before it has
+    seen everything, and raises a ``RuntimeError``; the face then goes through its checks for an error with a name.
+    """
+    if not _loader.NATIVE or torch.compiler.is_compiling():
+        return False
+    return all(t is None or (isinstance(t, Tensor) and t.is_cpu) for t in tensors)
+
+
+def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors, or contiguous copies."""
+    return [t if t is None else t.contiguous() for t in tensors]
 
 
 def valued(name: str, value: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from graphmem.ops._reference_products import matmul as matmul
 from graphmem.ops._reference_products import pair_head as pair_head
+from graphmem.ops._reference_ring import ring_graph as ring_graph
 from graphmem.ops._reference_ring import ring_insert as ring_insert
 from graphmem.ops._reference_ring import ring_query as ring_query
 from graphmem.ops._reference_temporal import distinct as distinct

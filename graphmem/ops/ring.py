@@ -12,7 +12,16 @@ TIMES = (torch.int64, torch.float64)
 
 
 def ring_insert(
-    nbr: Tensor, eid: Tensor, time: Tensor, count: Tensor, src: Tensor, dst: Tensor, t: Tensor, event: Tensor
+    nbr: Tensor,
+    eid: Tensor,
+    time: Tensor,
+    count: Tensor,
+    next_event: Tensor,
+    latest: Tensor,
+    src: Tensor,
+    dst: Tensor,
+    t: Tensor | None = None,
+    event: Tensor | None = None,
 ) -> None:
     """Give the events of a batch to both ends, in place: the source's row gets (dst, event, t), then the other way.
 
@@ -24,23 +33,39 @@ def ring_insert(
         eid: int64 [N, K], numbers of events.
         time: int64 or float64 [N, K].
         count: int64 [N], events that each node was given.
+        next_event: int64 [], one more than the largest number so far.
+        latest: [], dtype of ``time``, the latest time so far.
         src: int64 [n], in event order.
         dst: int64 [n].
-        t: [n], dtype of ``time``.
-        event: int64 [n], numbers.
+        t: [n], dtype of ``time``, ascending, from ``latest`` on; by default the numbers of the events.
+        event: int64 [n], numbers; by default they go on from ``next_event``.
 
     Raises:
-        ArgumentError: wrong shape, dtype or device, ids outside of [0, N), or state that is not contiguous.
+        ArgumentError: wrong shape, dtype or device, ids outside of [0, N), times that go back, or state that is not
+            contiguous. Nothing was written then.
     """
-    _check_state(nbr, eid, time, count)
+    state = (nbr, eid, time, count, next_event, latest)
+    if _check.by_operator(*state, src, dst, t, event):
+        try:
+            torch.ops.graphmem.ring_insert(*state, *_check.contiguous(src, dst, t, event))
+            return
+        except RuntimeError:
+            pass  # the checks say why
+    _check_rows(nbr, eid, time, count)
+    _check.tensor("next_event", next_event, shape=(), dtypes=(torch.int64,), device=nbr.device)
+    _check.tensor("latest", latest, shape=(), dtypes=(time.dtype,), device=nbr.device)
     src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=nbr.device)
     n = src.numel()
     dst = _check.tensor("dst", dst, shape=(n,), dtypes=(torch.int64,), device=nbr.device)
-    t = _check.tensor("t", t, shape=(n,), dtypes=(time.dtype,), device=nbr.device)
-    event = _check.tensor("event", event, shape=(n,), dtypes=(torch.int64,), device=nbr.device)
+    if t is not None:
+        t = _check.tensor("t", t, shape=(n,), dtypes=(time.dtype,), device=nbr.device)
+    if event is not None:
+        event = _check.tensor("event", event, shape=(n,), dtypes=(torch.int64,), device=nbr.device)
     for name, ids in (("src", src), ("dst", dst)):
         _check.in_range(name, ids, nbr.size(0))
-    torch.ops.graphmem.ring_insert(nbr, eid, time, count, src, dst, t, event)
+    numbers = next_event + torch.arange(n, device=nbr.device) if event is None else event
+    _check.ascending("t", numbers.to(time.dtype) if t is None else t, latest)
+    torch.ops.graphmem.ring_insert(*state, src, dst, t, event)
 
 
 def ring_query(
@@ -63,17 +88,60 @@ def ring_query(
     Raises:
         ArgumentError: wrong shape, dtype, device or k, or ids outside of [0, N).
     """
-    _check_state(nbr, eid, time, count)
+    found: tuple[Tensor, Tensor, Tensor]
+    if _check.by_operator(nbr, eid, time, count, ids, before):
+        try:
+            found = torch.ops.graphmem.ring_query(nbr, eid, time, count, *_check.contiguous(ids, before), k)
+            return found
+        except RuntimeError:
+            pass
+    _check_rows(nbr, eid, time, count)
     ids = _check.tensor("ids", ids, shape=(None,), dtypes=(torch.int64,), device=nbr.device)
     _check.in_range("ids", ids, nbr.size(0))
     if before is not None:
         before = _check.tensor("before", before, shape=(ids.numel(),), dtypes=(time.dtype,), device=nbr.device)
     _check.integer("k", k, 1, nbr.size(1))
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.graphmem.ring_query(nbr, eid, time, count, ids, before, k)
+    found = torch.ops.graphmem.ring_query(nbr, eid, time, count, ids, before, k)
     return found
 
 
-def _check_state(nbr: Tensor, eid: Tensor, time: Tensor, count: Tensor) -> None:
+def ring_graph(nbr: Tensor, eid: Tensor, count: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the latest events of some nodes as a graph.
+
+    Args:
+        nbr: int64 [N, K], see :func:`ring_insert`.
+        eid: int64 [N, K].
+        count: int64 [N].
+        ids: int64 [n].
+
+    Returns:
+        The ids and the other ends of their events, distinct and ascending, int64 [u]; edges int64 [2, m] from other
+        ends to ids, as places among these, in the order of ids, newest first; numbers of their events int64 [m].
+
+    Raises:
+        ArgumentError: wrong shape, dtype or device, or ids or other ends outside of [0, N).
+    """
+    graph = None
+    if _check.by_operator(nbr, eid, count, ids):
+        try:
+            graph = torch.ops.graphmem.ring_graph(nbr, eid, count, *_check.contiguous(ids))
+        except RuntimeError:
+            pass
+    if graph is None:
+        _check_rows(nbr, eid, eid, count)
+        ids = _check.valued("ids", _check.tensor("ids", ids, shape=(None,), dtypes=(torch.int64,), device=nbr.device))
+        _check.in_range("ids", ids, nbr.size(0))
+        if nbr.is_cpu:
+            entered = count[ids].unsqueeze(1)
+            there = (torch.arange(nbr.size(1)) < entered) | (entered < 0)
+            _check.in_range("nbr", nbr[ids][there], nbr.size(0))
+        graph = torch.ops.graphmem.ring_graph(nbr, eid, count, ids)
+    nodes, edges, events, sizes = graph
+    u, m = sizes.tolist()
+    return nodes[:u], edges[: 2 * m].view(2, m), events[:m]
+
+
+def _check_rows(nbr: Tensor, eid: Tensor, time: Tensor, count: Tensor) -> None:
     _check.tensor("nbr", nbr, shape=(None, None), dtypes=(torch.int64,))
     _check.tensor("eid", eid, shape=tuple(nbr.shape), dtypes=(torch.int64,), device=nbr.device)
     _check.tensor("time", time, shape=tuple(nbr.shape), dtypes=TIMES, device=nbr.device)
@@ -86,7 +154,7 @@ def _check_state(nbr: Tensor, eid: Tensor, time: Tensor, count: Tensor) -> None:
 
 
 @torch.library.register_fake("graphmem::ring_insert")
-def _ring_insert_fake(*_: Tensor) -> None:
+def _ring_insert_fake(*_: Tensor | None) -> None:
     return None
 
 
@@ -96,3 +164,14 @@ def _ring_query_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = (ids.size(0), k)
     return nbr.new_empty(shape), eid.new_empty(shape), time.new_empty(shape)
+
+
+@torch.library.register_fake("graphmem::ring_graph")
+def _ring_graph_fake(nbr: Tensor, eid: Tensor, count: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    n, room = ids.size(0), ids.size(0) * nbr.size(1)
+    return (
+        nbr.new_empty(torch.sym_min(n + room, nbr.size(0))),
+        nbr.new_empty(2 * room),
+        nbr.new_empty(room),
+        nbr.new_empty(2),
+    )

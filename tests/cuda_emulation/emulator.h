@@ -132,6 +132,12 @@ T atomicAdd(T* to, T value) {
   *to += value;
   return before;
 }
+template <class T>
+T atomicMax(T* to, T value) {
+  const T before = *to;
+  if (before < value) *to = value;
+  return before;
+}
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }

@@ -260,15 +260,24 @@ def _ring(rng: random.Random) -> Arguments:
 
 def _ring_insert(rng: random.Random) -> Arguments:
     state, n = _ring(rng), rng.randint(0, 9)
-    nodes, t = state["count"].numel(), ids(rng, n, 9).to(state["time"].dtype)
-    return {**state, "src": ids(rng, n, nodes), "dst": ids(rng, n, nodes), "t": t, "event": ids(rng, n, 99)}
+    nodes, dtype = state["count"].numel(), state["time"].dtype
+    progress = {"next_event": torch.tensor(rng.randint(0, 9)), "latest": torch.tensor(0, dtype=dtype)}
+    t, event = ids(rng, n, 9).sort().values.to(dtype), ids(rng, n, 99).sort().values
+    events = {"src": ids(rng, n, nodes), "dst": ids(rng, n, nodes)}
+    return {**state, **progress, **events, "t": rng.choice((t, None)), "event": rng.choice((event, None))}
 
 
-def call_ring_insert(nbr: Any, eid: Any, time: Any, count: Any, **events: Any) -> tuple[Any, ...]:
+def call_ring_insert(src: Any, dst: Any, t: Any, event: Any, **state: Any) -> tuple[Any, ...]:
     """The state behind the events, in copies: a case is run twice."""
-    state = tuple(x.clone() if isinstance(x, Tensor) else x for x in (nbr, eid, time, count))
-    ops.ring_insert(*state, **events)
-    return state
+    copies = {name: x.clone() if isinstance(x, Tensor) else x for name, x in state.items()}
+    ops.ring_insert(**copies, src=src, dst=dst, t=t, event=event)
+    return tuple(copies.values())
+
+
+def _ring_graph(rng: random.Random) -> Arguments:
+    state, n = _ring(rng), rng.randint(0, 9)
+    nodes = state["count"].numel()
+    return {"nbr": state["nbr"] % nodes, "eid": state["eid"], "count": state["count"], "ids": ids(rng, n, nodes)}
 
 
 def _ring_query(rng: random.Random) -> Arguments:
@@ -301,6 +310,7 @@ TARGETS: dict[str, Target] = {
     "linear": Target(_linear, ops.linear),
     "memory_gru": Target(_gru, ops.memory_gru),
     "temporal_attention": Target(_attention, ops.temporal_attention),
+    "ring_graph": Target(_ring_graph, ops.ring_graph),
     "ring_insert": Target(_ring_insert, call_ring_insert),
     "ring_query": Target(_ring_query, ops.ring_query),
     "pair_relu_dot": Target(_relu_dot, ops.pair_relu_dot),

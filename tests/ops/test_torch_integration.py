@@ -42,7 +42,8 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     event = (leaf, near, dt[:, :3].contiguous(), *code, letters, near.clamp(min=0), 0.3, 5)
     ring = (near.clone(), near.clone(), near.clone(), torch.arange(10))
     timed = (*ring[:2], near.double(), ring[3])
-    happened = (pairs[0], pairs[1], torch.arange(6), torch.arange(6) + 50)
+    plainly = (torch.tensor(3), torch.tensor(-1), pairs[0], pairs[1])
+    happened = (torch.tensor(3), torch.zeros(()).double(), *pairs, torch.arange(6).double(), torch.arange(6) + 50)
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -77,7 +78,8 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "pair_relu_dot_backward": [
             (features(6, 2, 1), features(10, 10, 4), pairs[0], pairs.t().contiguous(), x[0]),
         ],
-        "ring_insert": [(*ring, *happened), (*timed, *happened[:2], happened[2].double(), happened[3])],
+        "ring_graph": [(near.clamp(min=0), near, torch.arange(10), pairs[0])],
+        "ring_insert": [(*ring, *plainly, None, None), (*timed, *happened)],
         "ring_query": [(*ring, pairs[0], None, 2), (*timed, pairs[0], torch.arange(6).double(), 3)],
         "sample_non_edges": [(plain.rowptr, plain.col, 10, 3, 8, 5)],
         "sample_rows": [(full.rowptr, out_ptr, int(out_ptr[-1]), 2, -9, torch.arange(10), r) for r in (False, True)],

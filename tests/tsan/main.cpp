@@ -254,12 +254,17 @@ void rings() {
     Outputs state;
     for (int k = 0; k < 3; ++k) state.push_back(tensor<int64_t>({nodes, size}, ScalarType::Long, zero));
     state.push_back(tensor<int64_t>({nodes}, ScalarType::Long, zero));
-    using Insert = void(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor);
-    torch::stable::find<Insert>("ring_insert")(state[0], state[1], state[2], state[3], src, dst, t, t);
+    for (int k = 0; k < 2; ++k) state.push_back(tensor<int64_t>({}, ScalarType::Long, zero));
+    using Insert = void(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Maybe, Maybe);
+    torch::stable::find<Insert>("ring_insert")(state[0], state[1], state[2], state[3], state[4], state[5], src, dst,
+                                               Maybe(t), none);
     return state;
   };
   check("ring_insert", "int64", filled);
   const Outputs state = filled();
+  check("ring_graph", "int64", [&] {
+    return call<std::tuple<Tensor, Tensor, Tensor, Tensor>>("ring_graph", state[0], state[1], state[3], ids);
+  });
   for (const Maybe& limit : {none, before}) {
     check("ring_query", limit.has_value() ? "before" : "all", [&] {
       return call<std::tuple<Tensor, Tensor, Tensor>>("ring_query", state[0], state[1], state[2], state[3], ids, limit,
