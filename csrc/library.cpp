@@ -66,6 +66,14 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "temporal_attention_backward(Tensor grad, Tensor alpha, Tensor query, Tensor x, Tensor nbr, Tensor "
       "dt, Tensor time_weight, Tensor time_bias, Tensor? messages, Tensor? eid, float p, int seed) -> (Tensor, Tensor, "
       "Tensor, Tensor)");
+  m.def(
+      "temporal_append(Tensor(a!) start, Tensor(b!) length, Tensor(c!) nbr, Tensor(d!) eid, Tensor(e!) time, "
+      "Tensor(f!) used, Tensor(g!) next_event, Tensor(h!) latest, Tensor src, Tensor dst, Tensor? t, Tensor? event) "
+      "-> Tensor");
+  m.def(
+      "temporal_sample(Tensor start, Tensor length, Tensor nbr, Tensor eid, Tensor time, Tensor ids, Tensor t, "
+      "Tensor? since, int k, int strategy, bool inclusive, float decay, int seed, Tensor? key) "
+      "-> (Tensor, Tensor, Tensor)");
   m.def("time_code(Tensor dt, Tensor weight, Tensor bias) -> Tensor");
   m.def("time_code_backward(Tensor grad, Tensor dt, Tensor weight, Tensor bias) -> (Tensor, Tensor)");
 }

@@ -4,7 +4,6 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
 #include <tuple>
 
 #include "common/dispatch.h"
@@ -19,17 +18,12 @@ void ring_insert_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor n
   dispatch_time(kOp, "time", time, [&](auto type) {
     using Time = typename decltype(type)::type;
     const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
-    const auto events = make_ring_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
-    int64_t following = *events.next_event;
+    const auto events = make_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
     for (int64_t half = 0; half < 2 * events.count; ++half) {
       const int64_t owner = events.owner(half);
-      const RingEntry<Time> entry = events.entry(half);
-      ring.put(owner, ring.count[owner]++, entry);
-      following = std::max(following, behind(entry.eid, 1));
+      ring.put(owner, ring.count[owner]++, events.entry(half));
     }
-    if (events.count == 0) return;
-    *static_cast<Time*>(latest.mutable_data_ptr()) = events.time_of(events.count - 1);
-    *events.next_event = following;
+    advance(events, latest);
   });
 }
 

@@ -1,31 +1,19 @@
 // ring_insert: half events are sorted by owner, stably; each then knows how many of its owner's come before and after it,
 // and those that the row keeps write themselves. Counts are raised by a second kernel, when nobody reads them any more.
 // ring_query: a thread an id.
-#include <bit>
 #include <tuple>
 
 #include "common/ring.h"
-#include "cuda/algorithm.h"
+#include "cuda/halves.h"
 
 namespace graphmem {
 namespace {
 
 template <class Time>
-__global__ void list_owners(RingEvents<Time> events, int64_t* owners, int64_t* halves) {
-  const int64_t half = global_thread();
-  if (half >= 2 * events.count) return;
-  owners[half] = events.owner(half);
-  halves[half] = half;
-}
-
-// Without numbers `next_event` is read here, with numbers written.
-template <class Time>
-__global__ void put_entries(Ring<Time> ring, RingEvents<Time> events, const int64_t* owners, const int64_t* halves) {
+__global__ void put_entries(Ring<Time> ring, Events<Time> events, const int64_t* owners, const int64_t* halves) {
   const int64_t total = 2 * events.count, n = global_thread();
   if (n >= total) return;
-  if (events.event != nullptr) {
-    atomicMax(reinterpret_cast<long long*>(events.next_event), static_cast<long long>(events.number(n / 2) + 1));
-  }
+  raise_next_event(events, n / 2);
   const int64_t owner = owners[n];
   const int64_t first = lower_bound(owners, 0, total, owner), end = lower_bound(owners, n, total, owner + 1);
   if (end - n <= ring.size) ring.put(owner, ring.count[owner] + (n - first), events.entry(halves[n]));
@@ -38,12 +26,9 @@ __global__ void raise_counts(const int64_t* owners, int64_t total, uint64_t* cou
   count[owners[n]] += n + 1 - lower_bound(owners, 0, total, owners[n]);
 }
 
-// One thread, behind all that read `next_event`.
 template <class Time>
-__global__ void move_on(RingEvents<Time> events, Time* latest) {
-  if (global_thread() > 0) return;
-  *latest = events.time_of(events.count - 1);
-  if (events.event == nullptr) *events.next_event += events.count;
+__global__ void finish_batch(Events<Time> events, Time* latest) {
+  if (global_thread() == 0) move_on(events, latest);
 }
 
 void ring_insert_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor next_event, Tensor latest, Tensor src,
@@ -53,20 +38,14 @@ void ring_insert_cuda(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor 
   dispatch_time(kOp, "time", time, [&](auto type) {
     using Time = typename decltype(type)::type;
     const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
-    const auto events = make_ring_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
+    const auto events = make_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
     const int64_t total = 2 * events.count;
     if (total == 0) return;
-    Tensor scratch = torch::stable::new_empty(nbr, {4, total});
-    int64_t* owners = static_cast<int64_t*>(scratch.mutable_data_ptr());
-    int64_t *halves = owners + total, *sorted = halves + total, *order = sorted + total;
+    const Halves halves(kOp, device, nbr, events, count.size(0));
     const Grid grid{blocks_for(total, kThreads)};
-    launch(kOp, device, list_owners<Time>, grid, kThreads, 0, events, owners, halves);
-    // A bit at least, or nothing would be copied.
-    const int bits = std::max<int>(std::bit_width(static_cast<uint64_t>(count.size(0) - 1)), 1);
-    sort_by_key(kOp, device, nbr, owners, sorted, halves, order, total, bits);
-    launch(kOp, device, put_entries<Time>, grid, kThreads, 0, ring, events, sorted, order);
-    launch(kOp, device, raise_counts, grid, kThreads, 0, sorted, total, ring.count);
-    launch(kOp, device, move_on<Time>, {1}, kThreads, 0, events, static_cast<Time*>(latest.mutable_data_ptr()));
+    launch(kOp, device, put_entries<Time>, grid, kThreads, 0, ring, events, halves.owners, halves.order);
+    launch(kOp, device, raise_counts, grid, kThreads, 0, halves.owners, total, ring.count);
+    launch(kOp, device, finish_batch<Time>, {1}, kThreads, 0, events, static_cast<Time*>(latest.mutable_data_ptr()));
   });
 }
 

@@ -32,6 +32,7 @@ from graphmem.ops.ring import ring_graph, ring_insert, ring_query
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
 from graphmem.ops.segment import Transposed, csr_transpose, segment_gather_sum
+from graphmem.ops.temporal import temporal_append, temporal_sample
 from graphmem.ops.temporal_attention import temporal_attention
 from graphmem.ops.time_code import time_code
 
@@ -72,6 +73,8 @@ __all__ = [
     "sample_rows",
     "segment_gather_sum",
     "stack_head",
+    "temporal_append",
     "temporal_attention",
+    "temporal_sample",
     "time_code",
 ]

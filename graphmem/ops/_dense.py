@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from graphmem.ops import _reference_products, _reference_ring, _reference_temporal
+from graphmem.ops import _reference_events, _reference_products, _reference_temporal
 
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
@@ -19,7 +19,7 @@ DENSE = {
     "pair_head": _reference_products.pair_head,
     "pair_relu_dot": _reference_temporal.pair_relu_dot,
     "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,
-    "ring_graph": _reference_ring.ring_graph,
+    "ring_graph": _reference_events.ring_graph,
     "temporal_attention": _reference_temporal.temporal_attention,
     "temporal_attention_backward": _reference_temporal.temporal_attention_backward,
     "time_code": _reference_temporal.time_code,

@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphmem.ops._reference_events import ring_graph as ring_graph
+from graphmem.ops._reference_events import ring_insert as ring_insert
+from graphmem.ops._reference_events import ring_query as ring_query
+from graphmem.ops._reference_events import temporal_append as temporal_append
+from graphmem.ops._reference_events import temporal_sample as temporal_sample
 from graphmem.ops._reference_products import matmul as matmul
 from graphmem.ops._reference_products import pair_head as pair_head
-from graphmem.ops._reference_ring import ring_graph as ring_graph
-from graphmem.ops._reference_ring import ring_insert as ring_insert
-from graphmem.ops._reference_ring import ring_query as ring_query
 from graphmem.ops._reference_temporal import distinct as distinct
 from graphmem.ops._reference_temporal import memory_gru as memory_gru
 from graphmem.ops._reference_temporal import memory_gru_backward as memory_gru_backward

@@ -54,17 +54,7 @@ def ring_insert(
     _check_rows(nbr, eid, time, count)
     _check.tensor("next_event", next_event, shape=(), dtypes=(torch.int64,), device=nbr.device)
     _check.tensor("latest", latest, shape=(), dtypes=(time.dtype,), device=nbr.device)
-    src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=nbr.device)
-    n = src.numel()
-    dst = _check.tensor("dst", dst, shape=(n,), dtypes=(torch.int64,), device=nbr.device)
-    if t is not None:
-        t = _check.tensor("t", t, shape=(n,), dtypes=(time.dtype,), device=nbr.device)
-    if event is not None:
-        event = _check.tensor("event", event, shape=(n,), dtypes=(torch.int64,), device=nbr.device)
-    for name, ids in (("src", src), ("dst", dst)):
-        _check.in_range(name, ids, nbr.size(0))
-    numbers = next_event + torch.arange(n, device=nbr.device) if event is None else event
-    _check.ascending("t", numbers.to(time.dtype) if t is None else t, latest)
+    src, dst, t, event = _check.events(src, dst, t, event, nodes=nbr.size(0), next_event=next_event, latest=latest)
     torch.ops.graphmem.ring_insert(*state, src, dst, t, event)
 
 

@@ -258,13 +258,17 @@ def _ring(rng: random.Random) -> Arguments:
     return {"nbr": table(), "eid": table(), "time": table().to(dtype), "count": ids(rng, nodes, 9)}
 
 
-def _ring_insert(rng: random.Random) -> Arguments:
-    state, n = _ring(rng), rng.randint(0, 9)
-    nodes, dtype = state["count"].numel(), state["time"].dtype
+def _batch(rng: random.Random, nodes: int, dtype: torch.dtype) -> Arguments:
+    n = rng.randint(0, 9)
     progress = {"next_event": torch.tensor(rng.randint(0, 9)), "latest": torch.tensor(0, dtype=dtype)}
     t, event = ids(rng, n, 9).sort().values.to(dtype), ids(rng, n, 99).sort().values
     events = {"src": ids(rng, n, nodes), "dst": ids(rng, n, nodes)}
-    return {**state, **progress, **events, "t": rng.choice((t, None)), "event": rng.choice((event, None))}
+    return {**progress, **events, "t": rng.choice((t, None)), "event": rng.choice((event, None))}
+
+
+def _ring_insert(rng: random.Random) -> Arguments:
+    state = _ring(rng)
+    return {**state, **_batch(rng, state["count"].numel(), state["time"].dtype)}
 
 
 def call_ring_insert(src: Any, dst: Any, t: Any, event: Any, **state: Any) -> tuple[Any, ...]:
@@ -272,6 +276,43 @@ def call_ring_insert(src: Any, dst: Any, t: Any, event: Any, **state: Any) -> tu
     copies = {name: x.clone() if isinstance(x, Tensor) else x for name, x in state.items()}
     ops.ring_insert(**copies, src=src, dst=dst, t=t, event=event)
     return tuple(copies.values())
+
+
+def _pool(rng: random.Random) -> Arguments:
+    """Rows of up to four events with their free places, in any order."""
+    nodes, dtype = rng.randint(1, 5), rng.choice((torch.int64, torch.float64))
+    start = 4 * torch.tensor(rng.sample(range(nodes), nodes), dtype=torch.int64)
+    size = 4 * nodes + rng.randint(0, 99)
+    pool = {"nbr": ids(rng, size, nodes), "eid": ids(rng, size, 99), "time": (torch.arange(size) % 4).to(dtype)}
+    return {"start": start, "length": ids(rng, nodes, 5), **pool}
+
+
+def _temporal_append(rng: random.Random) -> Arguments:
+    pool = _pool(rng)
+    batch = _batch(rng, pool["start"].numel(), pool["time"].dtype)
+    return {**pool, "used": torch.tensor(4 * pool["start"].numel()), **batch}
+
+
+def call_temporal_append(src: Any, dst: Any, t: Any, event: Any, **state: Any) -> tuple[Any, ...]:
+    copies = {name: x.clone() if isinstance(x, Tensor) else x for name, x in state.items()}
+    used = ops.temporal_append(**copies, src=src, dst=dst, t=t, event=event)
+    return (*copies.values(), torch.tensor(used))
+
+
+def _temporal_sample(rng: random.Random) -> Arguments:
+    pool, n = _pool(rng), rng.randint(0, 9)
+    dtype = pool["time"].dtype
+    options = {"strategy": rng.choice(("recent", "uniform", "decayed")), "inclusive": rng.random() < 0.5, "decay": 0.5}
+    return {
+        **pool,
+        "ids": ids(rng, n, pool["start"].numel()),
+        "t": ids(rng, n, 5).to(dtype),
+        "k": rng.randint(1, 4),
+        "since": rng.choice((None, ids(rng, n, 5).to(dtype))),
+        "seed": rng.randint(-9, 9),
+        "key": rng.choice((None, ids(rng, n, 99))),
+        **options,
+    }
 
 
 def _ring_graph(rng: random.Random) -> Arguments:
@@ -313,6 +354,8 @@ TARGETS: dict[str, Target] = {
     "ring_graph": Target(_ring_graph, ops.ring_graph),
     "ring_insert": Target(_ring_insert, call_ring_insert),
     "ring_query": Target(_ring_query, ops.ring_query),
+    "temporal_append": Target(_temporal_append, call_temporal_append),
+    "temporal_sample": Target(_temporal_sample, ops.temporal_sample),
     "pair_relu_dot": Target(_relu_dot, ops.pair_relu_dot),
     "time_code": Target(_time_code, ops.time_code),
     "pair_product": Target(lambda r: {"x": tensor(r, 9, 4), "pairs": ids(r, 12, 9).view(2, -1)}, ops.pair_product),

@@ -58,6 +58,12 @@ NAMED = {
     "ring_query ids 0": "before",
     "segment_gather_dot x 1": "grad",
     "segment_gather_sum x 0": "tptr",
+    "temporal_append start 0": "length",
+    "temporal_append nbr 0": "eid",
+    "temporal_append src 0": "dst",
+    "temporal_sample start 0": "length",
+    "temporal_sample nbr 0": "eid",
+    "temporal_sample ids 0": "t",
     **{
         f"temporal_attention{way} {name}": named
         for way in ("", "_backward")

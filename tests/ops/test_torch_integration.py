@@ -44,6 +44,10 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     timed = (*ring[:2], near.double(), ring[3])
     plainly = (torch.tensor(3), torch.tensor(-1), pairs[0], pairs[1])
     happened = (torch.tensor(3), torch.zeros(()).double(), *pairs, torch.arange(6).double(), torch.arange(6) + 50)
+    # Ten nodes with two events each and two free places, in a pool of 60.
+    pool = (torch.arange(10) * 4, torch.full((10,), 2), torch.arange(60) % 10, torch.arange(60), torch.arange(60) // 9)
+    pooled = (*pool[:4], pool[4].double())
+    questions = (pairs[0], torch.arange(6))
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -89,6 +93,11 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (*segment, None, full.weight.clone().requires_grad_(), full.keep, leaf, *transposed),
             (*segment, slot, full.weight, full.keep, leaf.half(), None, None, None),
         ],
+        "temporal_append": [
+            (*pool, torch.tensor(40), *plainly, None, None),
+            (*pooled, torch.tensor(40), *happened),
+            (*pooled, torch.tensor(60), *happened),  # no room
+        ],
         "temporal_attention": [
             (features(10, 16, 7), *event[:5], None, None, 0.0, 0),
             (query.clone().requires_grad_(), *event),
@@ -103,6 +112,11 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
                 *fixed,
                 *event[5:],
             ),
+        ],
+        "temporal_sample": [
+            (*pool, *questions, None, 2, 0, True, 0.0, 0, None),
+            (*pooled, pairs[0], torch.arange(6).double(), torch.zeros(6).double(), 1, 1, False, 0.0, -3, pairs[1]),
+            (*pool, *questions, None, 1, 2, False, 0.5, 7, None),
         ],
         "time_code": [(dt[0], *code)],
         "time_code_backward": [(features(6, 3, 1), dt[0], *fixed)],

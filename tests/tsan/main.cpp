@@ -273,6 +273,34 @@ void rings() {
   }
 }
 
+void pools() {
+  const int64_t nodes = 300, events = 5000, asked = 3000;
+  const Tensor src = nodes_of({events}, nodes), dst = nodes_of({events}, nodes), ids = nodes_of({asked}, nodes);
+  const Tensor t = tensor<int64_t>({events}, ScalarType::Long, [](int64_t n) { return n / 3; });
+  const Tensor until = nodes_of({asked}, events / 3);
+  const auto filled = [&] {
+    const auto numbers = [](std::vector<int64_t> sizes) {
+      return tensor<int64_t>(std::move(sizes), ScalarType::Long, [](int64_t) { return int64_t{0}; });
+    };
+    Outputs state{numbers({nodes}), numbers({nodes})};
+    for (int k = 0; k < 3; ++k) state.push_back(numbers({4 * events}));
+    for (int k = 0; k < 3; ++k) state.push_back(numbers({}));
+    using Append = Tensor(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Maybe, Maybe);
+    state.push_back(torch::stable::find<Append>("temporal_append")(
+        state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7], src, dst, Maybe(t), Maybe()));
+    return state;
+  };
+  check("temporal_append", "int64", filled);
+  const Outputs state = filled();
+  for (const int64_t strategy : {0, 1, 2}) {
+    check("temporal_sample", std::to_string(strategy), [&] {
+      return call<std::tuple<Tensor, Tensor, Tensor>>("temporal_sample", state[0], state[1], state[2], state[3],
+                                                      state[4], ids, until, Maybe(), int64_t{5}, strategy, false, 0.01,
+                                                      int64_t{3}, Maybe());
+    });
+  }
+}
+
 // All threads add to one number: what the sanitizer must report.
 void race() {
   torch::stable::num_threads = 4;
@@ -299,6 +327,7 @@ int main(int argc, char** argv) {
   dense();
   temporal();
   rings();
+  pools();
   for (const auto& [name, entry] : torch::stable::registry()) {
     if (!ran.count(name)) {
       std::printf("%s: not run by the harness\n", name.c_str());

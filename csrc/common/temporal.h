@@ -1,0 +1,250 @@
+// All events of every node in order of time, for host and device. Node v owns length[v] entries of a pool from start[v] on,
+// and the places behind them up to room(length[v]): the next events go there, until the row moves to a larger place.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+
+#ifndef __CUDA_ARCH__
+#include <bit>
+#endif
+
+#include "common/events.h"
+#include "common/random.h"
+#include "common/sample.h"
+
+namespace graphmem {
+
+// Places of a row: 0, 4, 6, 8, 12, 16, 24, ... A function of the length, so that nobody has to store it.
+GRAPHMEM_HD int64_t room(int64_t length) {
+  if (length <= 4) return length > 0 ? 4 : 0;
+#ifdef __CUDA_ARCH__
+  const int64_t power = int64_t{1} << (64 - __clzll(length - 1));
+#else
+  const int64_t power = int64_t{1} << std::bit_width(static_cast<uint64_t>(length - 1));
+#endif
+  return length <= power / 4 * 3 ? power / 4 * 3 : power;
+}
+
+template <class Time>
+struct Pool {
+  int64_t *start, *length, *nbr, *eid;
+  Time* time;
+  int64_t nodes, size;
+
+  GRAPHMEM_HD void put(int64_t at, const Entry<Time>& entry) const {
+    nbr[at] = entry.nbr;
+    eid[at] = entry.eid;
+    time[at] = entry.time;
+  }
+  // Whether a row with its free places lies inside of the pool.
+  bool holds(int64_t node) const {
+    const int64_t first = start[node], entries = length[node];
+    return first >= 0 && entries >= 0 && first <= size && entries <= size - first && room(entries) <= size - first;
+  }
+};
+
+template <class Time>
+Pool<Time> make_pool(const char* op, const Tensor& start, const Tensor& length, const Tensor& nbr, const Tensor& eid,
+                     const Tensor& time) {
+  data<int64_t>(op, "start", start, {kAny});
+  const int64_t nodes = start.size(0);
+  data<int64_t>(op, "length", length, {nodes});
+  data<int64_t>(op, "nbr", nbr, {kAny});
+  const int64_t size = nbr.size(0);
+  data<int64_t>(op, "eid", eid, {size});
+  data<Time>(op, "time", time, {size});
+  return {static_cast<int64_t*>(start.mutable_data_ptr()),
+          static_cast<int64_t*>(length.mutable_data_ptr()),
+          static_cast<int64_t*>(nbr.mutable_data_ptr()),
+          static_cast<int64_t*>(eid.mutable_data_ptr()),
+          static_cast<Time*>(time.mutable_data_ptr()),
+          nodes,
+          size};
+}
+
+// On the host: rows that are looked at lie inside of the pool.
+template <class Time, class Node>
+void check_rows(const char* op, const Pool<Time>& pool, int64_t count, const Node& node) {
+  if constexpr (kOnHost) {
+    bool inside = true;
+    for (int64_t n = 0; n < count; ++n) inside &= pool.holds(node(n));
+    STD_TORCH_CHECK(inside, op, ": expected start and length of rows inside of nbr, which has ", pool.size, " entries");
+  }
+}
+
+// How much of the pool is in use.
+template <class Time>
+int64_t* make_used(const char* op, const Pool<Time>& pool, const Tensor& used) {
+  const int64_t* number = data<int64_t>(op, "used", used, {});
+  if constexpr (kOnHost) expect_number(op, "used", *number, 0, pool.size);
+  return static_cast<int64_t*>(used.mutable_data_ptr());
+}
+
+// Natural logarithm of a positive, normal number to 2e-16 of its value. Products, sums and a quotient alone: the same bits
+// on every device.
+GRAPHMEM_HD double logarithm(double x) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  double exponent = static_cast<double>(static_cast<int64_t>(bits >> 52) - 1022);
+  bits = (bits & 0xFFFFFFFFFFFFFull) | 0x3FE0000000000000ull;
+  double part;  // from 1/2 to 1, then from sqrt(1/2) to sqrt(2)
+  std::memcpy(&part, &bits, sizeof part);
+  if (part < 0.70710678118654752440) {
+    part *= 2;
+    exponent -= 1;
+  }
+  const double s = (part - 1) / (part + 1), z = s * s;  // log(part) = 2 artanh(s)
+  double sum = 1.0 / 21;
+  for (int n = 19; n >= 1; n -= 2) sum = sum * z + 1.0 / n;
+  return exponent * 0.69314718055994530942 + 2 * s * sum;
+}
+
+// A standard Gumbel number from a draw.
+GRAPHMEM_HD double gumbel(uint64_t value) {
+  const double uniform = (static_cast<double>(value >> 12) + 0.5) * 0x1p-52;
+  return -logarithm(-logarithm(uniform));
+}
+
+// A number whose order among int64 is that of x among doubles.
+GRAPHMEM_HD int64_t ordered(double x) {
+  int64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits ^ static_cast<int64_t>(static_cast<uint64_t>(bits >> 63) >> 1);
+}
+
+// Events of node ids[n] before t[n], and from since[n] on where that is given. Without keys a question's is its number.
+template <class Time>
+struct Questions {
+  const int64_t* ids;
+  const Time *t, *since;
+  const int64_t* key;
+  int64_t count;
+};
+
+template <class Time>
+Questions<Time> make_questions(const char* op, const Pool<Time>& pool, const Tensor& ids, const Tensor& t,
+                               const std::optional<Tensor>& since, const std::optional<Tensor>& key) {
+  const int64_t* nodes = make_ids(op, ids, pool.nodes);
+  const int64_t count = ids.size(0);
+  check_rows(op, pool, count, [nodes](int64_t n) { return nodes[n]; });
+  return {nodes, data<Time>(op, "t", t, {count}), data<Time>(op, "since", since, {count}),
+          data<int64_t>(op, "key", key, {count}), count};
+}
+
+enum Strategy : int64_t { kRecent, kUniform, kDecayed };
+
+template <class Time>
+struct Sampler {
+  Pool<Time> pool;
+  int64_t k;
+  Strategy strategy;
+  bool inclusive;
+  double decay;
+  uint64_t seed;
+
+  // Answers question n with k entries, newest first.
+  GRAPHMEM_HD void sample(const Questions<Time>& questions, int64_t n, int64_t* nbr, int64_t* eid, Time* time) const {
+    const int64_t node = questions.ids[n];
+    const uint64_t key = static_cast<uint64_t>(questions.key != nullptr ? questions.key[n] : n);
+    const Time t = questions.t[n];
+    const int64_t first = pool.start[node];
+    const int64_t end = first_behind(first, first + pool.length[node], t, inclusive);
+    const int64_t begin = questions.since != nullptr ? first_behind(first, end, questions.since[n], false) : first;
+    const int64_t found = end - begin < k ? end - begin : k;
+    int64_t* place = eid;  // of what is taken, until its number comes in
+    if (strategy == kRecent || end - begin <= k) {
+      for (int64_t m = 0; m < found; ++m) place[m] = end - 1 - m;
+    } else if (strategy == kUniform) {
+      sample_uniform(begin, end, stream(seed, key), place);
+    } else {
+      sample_decayed(first, begin, end, t, stream(seed, key), place, nbr);
+    }
+    for (int64_t m = 0; m < k; ++m) {
+      const int64_t at = m < found ? place[m] : -1;
+      nbr[m] = at < 0 ? -1 : pool.nbr[at];
+      time[m] = at < 0 ? 0 : pool.time[at];
+      eid[m] = at < 0 ? -1 : pool.eid[at];
+    }
+  }
+
+ private:
+  // First entry that is not before `t` (with `equal`: not at `t` either). Searched from the newest on at growing distances:
+  // most questions are about the present.
+  GRAPHMEM_HD int64_t first_behind(int64_t first, int64_t end, Time t, bool equal) const {
+    const auto before = [&](int64_t at) { return equal ? pool.time[at] <= t : pool.time[at] < t; };
+    int64_t low = end;
+    for (int64_t step = 1; low > first && !before(low - 1); step *= 2) {
+      end = low - 1;
+      low = low - step > first ? low - step : first;
+    }
+    while (low < end) {
+      const int64_t middle = low + (end - low) / 2;
+      if (before(middle)) {
+        low = middle + 1;
+      } else {
+        end = middle;
+      }
+    }
+    return end;
+  }
+
+  GRAPHMEM_HD void sample_uniform(int64_t begin, int64_t end, uint64_t state, int64_t* place) const {
+    sample_positions(state, end - begin, k, false, place);
+    for (int64_t low = 0, high = k - 1; low <= high; ++low, --high) {
+      const int64_t older = begin + place[low];
+      place[low] = begin + place[high];
+      place[high] = older;
+    }
+  }
+
+  // exp(-decay age), as its exponent; nothing fades between equal times, however large they are.
+  GRAPHMEM_HD double loss(Time t, int64_t at) const {
+    double age;
+    if constexpr (std::is_floating_point_v<Time>) {
+      age = t - pool.time[at];
+    } else {  // the difference of two int64 fits 64 bits without sign
+      age = static_cast<double>(static_cast<uint64_t>(t) - static_cast<uint64_t>(pool.time[at]));
+    }
+    const double faded = decay * age;
+    return faded >= 0 ? faded : 0;
+  }
+
+  // The k largest of log(weight) + Gumbel number are a draw without replacement in proportion to the weights (Efraimidis
+  // and Spirakis 2006 in the logarithm). From the newest on, until age alone outweighs the largest number there is.
+  GRAPHMEM_HD void sample_decayed(int64_t first, int64_t begin, int64_t end, Time t, uint64_t state, int64_t* place,
+                                  int64_t* key) const {
+    const double largest = gumbel(~uint64_t{0});
+    int64_t found = 0;
+    for (int64_t at = end - 1; at >= begin; --at) {
+      const double faded = loss(t, at);
+      if (found == k && ordered(largest - faded) <= key[k - 1]) break;
+      const int64_t mine = ordered(gumbel(draw(state, static_cast<uint64_t>(at - first))) - faded);
+      if (found == k && mine <= key[k - 1]) continue;
+      int64_t n = found < k ? found++ : k - 1;
+      for (; n > 0 && key[n - 1] < mine; --n) {
+        key[n] = key[n - 1];
+        place[n] = place[n - 1];
+      }
+      key[n] = mine;
+      place[n] = at;
+    }
+    for (int64_t n = 1; n < k; ++n) {  // newest first
+      const int64_t at = place[n];
+      int64_t m = n;
+      for (; m > 0 && place[m - 1] < at; --m) place[m] = place[m - 1];
+      place[m] = at;
+    }
+  }
+};
+
+template <class Time>
+Sampler<Time> make_sampler(const char* op, const Pool<Time>& pool, int64_t k, int64_t strategy, bool inclusive,
+                           double decay, int64_t seed) {
+  expect_number(op, "k", k, 1);
+  expect_number(op, "strategy", strategy, kRecent, kDecayed);
+  STD_TORCH_CHECK(decay >= 0 && decay <= 1.7976931348623157e308, op, ": expected decay of at least 0, got ", decay);
+  return {pool, k, static_cast<Strategy>(strategy), inclusive, decay, static_cast<uint64_t>(seed)};
+}
+
+}  // namespace graphmem
