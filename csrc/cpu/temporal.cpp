@@ -89,13 +89,14 @@ std::tuple<Tensor, Tensor, Tensor> temporal_sample_cpu(Tensor start, Tensor leng
     const auto pool = make_pool<Time>(kOp, start, length, nbr, eid, time);
     const auto sampler = make_sampler(kOp, pool, k, strategy, inclusive, decay, seed);
     const auto questions = make_questions(kOp, pool, ids, t, since, key);
-    Tensor found_nbr = torch::stable::new_empty(nbr, {questions.count, k});
-    Tensor found_eid = torch::stable::new_empty(nbr, {questions.count, k});
-    Tensor found_time = torch::stable::new_empty(time, {questions.count, k});
+    const int64_t rows = ids.size(0);
+    Tensor found_nbr = torch::stable::new_empty(nbr, {rows, k});
+    Tensor found_eid = torch::stable::new_empty(nbr, {rows, k});
+    Tensor found_time = torch::stable::new_empty(time, {rows, k});
     int64_t *nbr_out = static_cast<int64_t*>(found_nbr.mutable_data_ptr()),
             *eid_out = static_cast<int64_t*>(found_eid.mutable_data_ptr());
     Time* time_out = static_cast<Time*>(found_time.mutable_data_ptr());
-    parallel_chunks(questions.count, sampler.strategy == kRecent ? 512 : 64, [&](int64_t begin, int64_t rows_end) {
+    parallel_chunks(rows, sampler.strategy == kRecent ? 512 : 64, [&](int64_t begin, int64_t rows_end) {
       for (int64_t n = begin; n < rows_end; ++n) {
         sampler.sample(questions, n, nbr_out + n * k, eid_out + n * k, time_out + n * k);
       }

@@ -125,10 +125,11 @@ std::tuple<Tensor, Tensor, Tensor> temporal_sample_cuda(Tensor start, Tensor len
     const auto pool = make_pool<Time>(kOp, start, length, nbr, eid, time);
     const auto sampler = make_sampler(kOp, pool, k, strategy, inclusive, decay, seed);
     const auto questions = make_questions(kOp, pool, ids, t, since, key);
-    Tensor found_nbr = torch::stable::new_empty(nbr, {questions.count, k});
-    Tensor found_eid = torch::stable::new_empty(nbr, {questions.count, k});
-    Tensor found_time = torch::stable::new_empty(time, {questions.count, k});
-    launch(kOp, device, answer<Time>, {blocks_for(questions.count, kThreads)}, kThreads, 0, sampler, questions,
+    const int64_t rows = ids.size(0);
+    Tensor found_nbr = torch::stable::new_empty(nbr, {rows, k});
+    Tensor found_eid = torch::stable::new_empty(nbr, {rows, k});
+    Tensor found_time = torch::stable::new_empty(time, {rows, k});
+    launch(kOp, device, answer<Time>, {blocks_for(rows, kThreads)}, kThreads, 0, sampler, questions,
            static_cast<int64_t*>(found_nbr.mutable_data_ptr()), static_cast<int64_t*>(found_eid.mutable_data_ptr()),
            static_cast<Time*>(found_time.mutable_data_ptr()));
     return std::tuple(found_nbr, found_eid, found_time);

@@ -11,6 +11,7 @@ from graphmem.nn.memory import ConcatMessage, NodeMemory
 from graphmem.nn.neighbors import Neighborhood, RecentNeighbors
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
 from graphmem.nn.temporal_attention import TemporalAttention
+from graphmem.nn.temporal_neighbors import TemporalNeighbors
 from graphmem.nn.time import TimeEncoder
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "RecentNeighbors",
     "SparseFeatures",
     "TemporalAttention",
+    "TemporalNeighbors",
     "TimeEncoder",
     "TwoHopDecoder",
 ]
