@@ -165,47 +165,51 @@ class TemporalNeighbors(StateModule):
                 listed = _check.tensor(name, listed, shape=(None,), dtypes=(torch.int64,))
                 gone |= torch.isin(entries, listed.to(entries.device))
         left = self.length.clone()
-        for rows, owner, place in self._entries():
+        origin = self.start - (self.length.cumsum(0) - self.length)
+        for rows, owner, number in _some_at_once(self.length):
+            place = number + origin[owner]
             stays = ~gone[place]
-            kept, kept_owner = place[stays], owner[stays]
-            left[rows] = torch.bincount(kept_owner, minlength=self.num_nodes)[rows]
-            ends = left[rows].cumsum(0)
-            begins = torch.zeros_like(left).index_copy_(0, rows, ends - left[rows])
-            target = self.start[kept_owner] + torch.arange(kept.numel(), device=kept.device) - begins[kept_owner]
+            place, owner = place[stays], owner[stays]
+            left[rows] = torch.bincount(owner, minlength=self.num_nodes)[rows]
+            begins = torch.zeros_like(left)
+            begins[rows] = left[rows].cumsum(0) - left[rows]
+            target = self.start[owner] + torch.arange(owner.numel(), device=owner.device) - begins[owner]
             for name in ("nbr", "eid", "time"):
                 pool = self.get_buffer(name)
-                pool[target] = pool[kept]
+                pool[target] = pool[place]
         self.length = left
 
     def _move_rows(self, more: int) -> None:
         """Copy the rows into a new pool, ordered by node, with room for them to grow and ``more`` places."""
         places = rooms(self.length)
-        ends = places.cumsum(0)
-        taken = int(ends[-1]) if ends.numel() else 0
-        start = ends - places
-        pools = {n: self.get_buffer(n).new_zeros(taken + max(taken // 2, 1024) + more) for n in ("nbr", "eid", "time")}
-        for _, owner, place in self._entries():
-            target = place + (start - self.start)[owner]
-            for name, pool in pools.items():
-                pool[target] = self.get_buffer(name)[place]
+        start = places.cumsum(0) - places
+        taken = int(places.sum())
+        origin, last = self.start - start, self.nbr.numel() - 1
+        names = ("nbr", "eid", "time")
+        pools = [self.get_buffer(name).new_zeros(taken + max(taken // 2, 1024) + more) for name in names]
+        done = 0
+        for _, owner, number in _some_at_once(places):
+            # Free places take along whatever is there; behind the last row that may be the end of the pool.
+            old = (number + origin[owner]).clamp_(max=last)
+            for name, pool in zip(names, pools, strict=True):
+                pool[done : done + old.numel()] = self.get_buffer(name).index_select(0, old)
+            done += old.numel()
         self.start, self.used = start, self.used.new_tensor(taken)
-        for name, pool in pools.items():
+        for name, pool in zip(names, pools, strict=True):
             setattr(self, name, pool)
-
-    def _entries(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Rows, some at a time: nodes, the owner of each entry and its place in the pool."""
-        ends = self.length.cumsum(0)
-        first = 0
-        while first < ends.numel():
-            before = int(ends[first] - self.length[first])
-            last = max(int(torch.searchsorted(ends, before + ENTRIES_AT_ONCE, right=True)), first + 1)
-            rows = torch.arange(first, last, device=ends.device)
-            owner = rows.repeat_interleave(self.length[first:last])
-            begins = ends - self.length - before
-            place = self.start[owner] + torch.arange(owner.numel(), device=owner.device) - begins[owner]
-            yield rows, owner, place
-            first = last
 
     def extra_repr(self) -> str:
         """Show sizes."""
         return f"{self.num_nodes}, dtype={self.time.dtype}"
+
+
+def _some_at_once(lengths: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of these lengths, some at a time: their nodes, and for each entry the owner and its number in all rows."""
+    ends = lengths.cumsum(0)
+    first = before = 0
+    while first < ends.numel():
+        last = max(int(torch.searchsorted(ends, before + ENTRIES_AT_ONCE, right=True)), first + 1)
+        rows = torch.arange(first, last, device=ends.device)
+        number = torch.arange(before, int(ends[last - 1]), device=ends.device)
+        yield rows, rows.repeat_interleave(lengths[first:last], output_size=number.numel()), number
+        first, before = last, before + number.numel()
