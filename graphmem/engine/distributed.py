@@ -11,6 +11,8 @@ process, and so is its result, to rounding, where nothing is dropped:
 * Gradients are added up by one ``all_reduce`` of one vector, which carries the loss too.
 * Dropout draws from a generator that is seeded by (seed, epoch, batch, rank), so a resumed run draws the same.
 * Evaluation scores every N-th pair, gathers the scores, and every rank computes the same metrics from all of them.
+* Memories of a stream: every rank shows its model all events of the global batch, behind the step that all took
+  together, so all have the same state without sending it.
 
 Every rank encodes the whole graph: what is divided is the work on pairs. Only rank 0 reads checkpoints, writes files
 and speaks. ``DistributedDataParallel`` is not used: it averages over ranks, which is wrong for shares of different
@@ -53,18 +55,22 @@ class Group:
         """Whether this process writes and speaks."""
         return self.rank == 0
 
+    def rows(self, items: Tensor) -> Tensor:
+        """Share of this rank of [P, ...]: every ``size``-th."""
+        return items[self.rank :: self.size].contiguous()
+
     def shard(self, pairs: Tensor) -> Tensor:
         """Share of this rank of the columns of [2, P]: every ``size``-th."""
         return pairs[:, self.rank :: self.size].contiguous()
 
     def gather(self, values: Tensor, total: int) -> Tensor:
-        """Undo :meth:`shard` on one value a column: from [P / size] of every rank to [P] on every rank."""
+        """Undo :meth:`rows` or :meth:`shard`: from the values of every rank's items [P / size, ...] to all [P, ...]."""
         longest = -(-total // self.size)
-        mine = values.new_zeros(longest)
-        mine[: values.numel()] = values
+        mine = values.new_zeros(longest, *values.shape[1:])
+        mine[: values.size(0)] = values
         parts = [torch.empty_like(mine) for _ in range(self.size)]
         _checked(lambda: dist.all_gather(parts, mine))
-        return torch.stack(parts, dim=1).flatten()[:total]
+        return torch.stack(parts, dim=1).flatten(0, 1)[:total]
 
     def add_up(self, vector: Tensor) -> Tensor:
         """Sum of every rank's vector, in place."""

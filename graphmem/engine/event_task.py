@@ -13,6 +13,7 @@ from graphmem.data.event_batches import batch_bounds
 from graphmem.data.event_negatives import EventNegatives
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit
+from graphmem.engine.distributed import Group
 from graphmem.engine.event_scores import EventMetrics
 from graphmem.engine.options import check_count
 from graphmem.engine.task import Task
@@ -20,7 +21,7 @@ from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.ops import _check
 
-VISIBILITY = ("batch", "event")
+VISIBILITY = ("batch", "event", "mixed")
 
 
 class EventBatch(NamedTuple):
@@ -50,11 +51,14 @@ class TemporalLinkTask(Task):
         ranking_negatives: kind of those of MRR and Hits@K; ``None`` leaves these metrics out.
         num_ranking_negatives: how many of them.
         visibility: what a prediction of the evaluation sees. "batch": every event before its batch of ``batch_size``;
-            "event": every event before its own time, the strictest.
+            "event": every event before its own time; "mixed": memories as with "batch", neighbours as with "event", in
+            training too (DyGLib's way, for models that read :class:`~graphmem.nn.TemporalNeighbors`).
         groups: of events that are also reported apart: "transductive" (both ends in a training event), "new" (at least
             one end that is in none, the inductive setting), "new_old" and "new_new".
         metrics: of "ap", "auc", "ap_batch" (mean of the batches' own, as several releases report it), "mrr", "hits@K".
         name: of the stream, for the records.
+        group: the processes that share the events of each batch, see :mod:`graphmem.engine.distributed`. :meth:`loss`
+            is then this rank's part of the sum. Every rank shows its model all events: all have the same state.
 
     Raises:
         ArgumentError: an unknown name, or an empty period.
@@ -76,8 +80,9 @@ class TemporalLinkTask(Task):
         groups: Sequence[str] = (),
         metrics: Sequence[str] = ("ap", "auc"),
         name: str | None = None,
+        group: Group | None = None,
     ) -> None:
-        self.split, self.eval_seed = split, eval_seed
+        self.split, self.eval_seed, self.group = split, eval_seed, group
         self.batch_size = check_count("batch_size", batch_size)
         self.visibility = _check.choice("visibility", visibility, VISIBILITY)
         self.name = split.stream.name if name is None else name
@@ -134,6 +139,13 @@ class TemporalLinkTask(Task):
         """Forget everything, and begin with the first event."""
         super().reset(model)
         _temporal_model(model).prepare(self.split.stream)
+        self._reveal_batch(model, 0)
+
+    def _reveal_batch(self, model: nn.Module, first: int) -> None:
+        """With "mixed": let the questions of the training batch that begins with event ``first`` see its own links."""
+        batch = self.split.train[first : first + self.batch_size]
+        if self.visibility == "mixed" and len(batch):
+            _temporal_model(model).reveal(batch)
 
     def num_items(self, batch: EventBatch) -> int:
         """Events of a batch."""
@@ -141,12 +153,15 @@ class TemporalLinkTask(Task):
 
     def loss(self, model: nn.Module, batch: EventBatch) -> Tensor:
         """Logistic loss of a batch."""
-        pos, neg = _logits(_temporal_model(model), batch.events, [(batch.src, batch.dst)])
-        return F.softplus(-pos).mean() + F.softplus(neg[0]).mean()
+        pos, (neg,) = self._logits(_temporal_model(model), batch.events, [(batch.src, batch.dst)])
+        if self.group is not None:
+            return (F.softplus(-pos).sum() + F.softplus(neg).sum() / neg.size(1)) / len(batch.events)
+        return F.softplus(-pos).mean() + F.softplus(neg).mean()
 
     def update(self, model: nn.Module, batch: EventBatch) -> None:
         """Show the model the events that it has predicted."""
         _temporal_model(model).update(batch.events)
+        self._reveal_batch(model, batch.events.first + len(batch.events))
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Metrics of the validation or test period.
@@ -163,11 +178,42 @@ class TemporalLinkTask(Task):
             samplers.append(self.ranking_negatives)
         scores = self._metrics.start(self.split, events)
         for batch in self._windows(events):
-            pos, neg = _logits(model, batch, [sampler.draw(batch, epoch=0) for sampler in samplers])
+            if self.visibility == "mixed":
+                model.reveal(batch)
+            pos, neg = self._logits(model, batch, [sampler.draw(batch, epoch=0) for sampler in samplers])
+            if self.group is not None:
+                scores_of = torch.cat((pos.unsqueeze(1), *neg), dim=1)
+                pos, *neg = self.group.gather(scores_of, len(batch)).split([1, *(part.size(1) for part in neg)], dim=1)
+                pos = pos.squeeze(1)
             ranking = neg.pop() if self.ranking_negatives is not None else None
             scores.add(pos, dict(zip(self.eval_negatives, neg, strict=True)), ranking)
             model.update(batch)
         return scores.metrics()
+
+    def _logits(
+        self, model: TemporalLinkModel, events: EventStream, negatives: Sequence[tuple[Tensor | None, Tensor]]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits of events [B] and of their negatives [B, k] each, of this rank's share of the events.
+
+        Negatives that keep the source of their event share one call.
+        """
+        src, dst, t = events.src, events.dst, events.t
+        if self.group is not None:
+            share = self.group.rows
+            src, dst, t = share(src), share(dst), share(t)
+            negatives = [(None if ends is None else share(ends), share(others)) for ends, others in negatives]
+        kept = [others for ends, others in negatives if ends is None]
+        candidates = torch.cat([dst.unsqueeze(1), *kept], dim=1)
+        pos, *scored = model.score(src, candidates, t).split([1, *(others.size(1) for others in kept)], dim=1)
+        shared = iter(scored)
+        out = []
+        for ends, others in negatives:
+            if ends is None:
+                out.append(next(shared))
+            else:
+                when = t.repeat_interleave(others.size(1))
+                out.append(model.score(ends.flatten(), others.reshape(-1, 1), when).view(others.shape))
+        return pos.squeeze(1), out
 
     def _windows(self, events: EventStream) -> Iterator[EventStream]:
         """Events that are predicted from one state."""
@@ -191,24 +237,6 @@ class TemporalLinkTask(Task):
                     unseen = batch[max(seen - batch.first, 0) :]
                     if len(unseen):
                         model.update(unseen)
-
-
-def _logits(
-    model: TemporalLinkModel, events: EventStream, negatives: Sequence[tuple[Tensor | None, Tensor]]
-) -> tuple[Tensor, list[Tensor]]:
-    """Logits of events [B] and of their negatives [B, k] each; those that keep the source share one call."""
-    kept = [dst for src, dst in negatives if src is None]
-    candidates = torch.cat([events.dst.unsqueeze(1), *kept], dim=1)
-    pos, *scored = model.score(events.src, candidates, events.t).split([1, *(dst.size(1) for dst in kept)], dim=1)
-    shared = iter(scored)
-    out = []
-    for src, dst in negatives:
-        if src is None:
-            out.append(next(shared))
-        else:
-            t = events.t.repeat_interleave(dst.size(1))
-            out.append(model.score(src.flatten(), dst.reshape(-1, 1), t).view(dst.shape))
-    return pos.squeeze(1), out
 
 
 def _temporal_model(model: nn.Module) -> TemporalLinkModel:

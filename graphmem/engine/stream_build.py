@@ -16,8 +16,8 @@ from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
-from graphmem.errors import ArgumentError
 from graphmem.models import APAN, JODIE, TGN, EdgeBank, Recency, TemporalLinkModel
+from graphmem.nn import TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
 _CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
@@ -44,8 +44,6 @@ def build_stream(
         stream: the run's data, where they are loaded already.
         group: the processes that share the work.
     """
-    if group is not None:
-        raise ArgumentError("torchrun: a run on a stream uses one process, got several")
     settings = resolve_stream(config)
     train = settings.train
     assert isinstance(train, StreamTrainSettings)
@@ -63,6 +61,7 @@ def build_stream(
         visibility=train.visibility,
         groups=train.groups,
         metrics=train.metrics,
+        group=group,
     )
     seed_everything(seed)
     device = usable_device(config.device)
@@ -77,6 +76,8 @@ def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
     """The model of a run; what it has to know of the stream is its nodes, width of messages and kind of times."""
     options = dict(settings.options)
     dtype = stream.t.dtype
+    if settings.train.visibility == "mixed" and settings.model == "tgn":  # type: ignore[attr-defined]
+        options = {"delta": "query", "neighbors": TemporalNeighbors(stream.num_nodes, dtype=dtype), **options}
     if settings.model == "edgebank":
         return EdgeBank(**options, dtype=dtype)
     if settings.model in STREAM_HEURISTICS:

@@ -28,8 +28,8 @@ class StreamRunConfig(RunBase):
         eval_negatives: kinds of the negatives of AP and AUC; the first gives the plain names.
         ranking_negatives: kind of those of MRR and Hits@K.
         num_ranking_negatives: how many of them an event has.
-        visibility: what a prediction of the evaluation sees, batch (all events before its batch) or event (all events
-            before its own time).
+        visibility: what a prediction of the evaluation sees, batch (all events before its batch), event (all events
+            before its own time) or, with tgn and in training too, mixed (memories of batch, neighbours of event).
         groups: of events reported apart, transductive, new (the inductive setting), new_old, new_new.
         clip_norm: largest norm of the gradient.
         average: decay per step of an average of the weights, which is then what is evaluated and kept.

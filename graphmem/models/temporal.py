@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphmem.data.stream import EventStream
+from graphmem.errors import ArgumentError
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.state import StateModule
@@ -47,6 +48,17 @@ class TemporalLinkModel(StateModule):
     def update(self, events: EventStream) -> None:
         """Take in events that happened, in order."""
         raise NotImplementedError
+
+    def reveal(self, events: EventStream) -> None:
+        """Let questions meet links of these events from behind their times on, before :meth:`update` shows the rest.
+
+        Raises:
+            ArgumentError: the model has no neighbours that it can ask about a time.
+        """
+        raise ArgumentError(
+            f'visibility: "mixed" needs a model that reads neighbours at the time of a question (TGN with '
+            f"TemporalNeighbors), got {type(self).__name__}"
+        )
 
     def _advance(self, events: EventStream) -> None:
         self.position = torch.full_like(self.position, events.first + len(events))

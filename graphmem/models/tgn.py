@@ -17,6 +17,7 @@ from graphmem.models.temporal import MemoryLinkModel
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.nn.temporal_attention import TemporalAttention
+from graphmem.nn.temporal_neighbors import TemporalNeighbors
 from graphmem.ops import _check, distinct
 
 
@@ -40,7 +41,9 @@ class TGN(MemoryLinkModel):
             that of the event (PyG's example); or "query", the time of the question minus that of the event (the paper,
             whose nodes have one embedding for each time they are asked about).
         neighbors: what knows the latest events, with ``insert(src, dst, t, eid)`` and ``query(ids, k) -> (nbr, eid,
-            t)``; default ``RecentNeighbors(num_nodes, num_neighbors)``.
+            t)``; default ``RecentNeighbors(num_nodes, num_neighbors)``. A
+            :class:`~graphmem.nn.TemporalNeighbors` is asked for the latest events strictly before each question's time,
+            which takes ``delta="query"``; :meth:`reveal` may show it events before their update.
         time_dtype: of times, int64 or float64.
         **memory_options: of :class:`~graphmem.nn.NodeMemory`.
 
@@ -74,6 +77,8 @@ class TGN(MemoryLinkModel):
         )
         if neighbors is None:
             neighbors = RecentNeighbors(num_nodes, num_neighbors, dtype=time_dtype)
+        if isinstance(neighbors, TemporalNeighbors) and not self.embeds_time:
+            raise ArgumentError(f'delta: expected "query" with TemporalNeighbors, asked about a time, got {delta!r}')
         self.neighbors: Any = neighbors
         self._messages: Tensor | None = None
 
@@ -90,7 +95,11 @@ class TGN(MemoryLinkModel):
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Attend from nodes int64 [n] (at times [n] with ``delta="query"``) to their latest events."""
-        nbr, eid, when = self.neighbors.query(nodes, self.num_neighbors)
+        if isinstance(self.neighbors, TemporalNeighbors):
+            assert t is not None
+            nbr, eid, when = self.neighbors.query(nodes, t, self.num_neighbors)
+        else:
+            nbr, eid, when = self.neighbors.query(nodes, self.num_neighbors)
         read, place = distinct(torch.cat((nodes, nbr.view(-1))))
         z, last_update = self.memory(read)
         root, place = place[: nodes.numel()], place[nodes.numel() :].view(nbr.shape)
@@ -113,4 +122,14 @@ class TGN(MemoryLinkModel):
     def update(self, events: EventStream) -> None:
         """Give the events to memory and neighbours."""
         super().update(events)
-        self.neighbors.insert(events.src, events.dst, events.t, events.eid)
+        if isinstance(self.neighbors, TemporalNeighbors):
+            self.reveal(events)
+        else:
+            self.neighbors.insert(events.src, events.dst, events.t, events.eid)
+
+    def reveal(self, events: EventStream) -> None:
+        """Insert those events that the neighbours do not know yet. Needs :class:`~graphmem.nn.TemporalNeighbors`."""
+        if not isinstance(self.neighbors, TemporalNeighbors):
+            super().reveal(events)
+        fresh = events[max(int(self.neighbors.next_event) - events.first, 0) :]
+        self.neighbors.insert(fresh.src, fresh.dst, fresh.t, fresh.eid)

@@ -108,13 +108,14 @@ class MailAttention(nn.Module):
         """z [n, d], mail [n, S, W], its ages dt [n, S] and, bool [n, S], which are there, to [n, d]."""
         n, size = dt.shape
         letter = torch.cat((mail, self.time_enc(dt)), -1).flatten(0, 1)
-        projected = (self.lin_query(z), self.lin_key(letter), self.lin_value(letter))
-        query, key, value = (x.view(n, -1, self.heads, z.size(1) // self.heads).transpose(1, 2) for x in projected)
+        projected = ((self.lin_query(z), 1), (self.lin_key(letter), size), (self.lin_value(letter), size))
+        width = z.size(1) // self.heads
+        query, key, value = (x.view(n, count, self.heads, width).transpose(1, 2) for x, count in projected)
         score = query @ key.transpose(2, 3) / math.sqrt(query.size(-1))
         absent = ~there.view(n, 1, 1, size)
         alpha = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(-1).masked_fill(absent, 0)
         alpha = dropout(alpha, self.dropout, self.training)
-        mixed = (alpha @ value).transpose(1, 2).reshape(n, -1)
+        mixed = (alpha @ value).transpose(1, 2).flatten(1)
         # Scaled apart: torch's gradients of the two vectors depend on the number of threads.
         normal = F.layer_norm(z + mixed, self.norm.normalized_shape) * self.norm.weight + self.norm.bias
         hidden = dropout(self.hidden(normal).relu(), self.dropout, self.training)

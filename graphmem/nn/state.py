@@ -7,7 +7,7 @@ them to every :class:`StateModule` inside a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class StateModule(nn.Module):
         super().__init__()
         self._state_fill: dict[str, float] = {}
         self._state_per_node: set[str] = set()
+        self._state_exact: set[str] = set()
 
     def register_state(
         self,
@@ -67,7 +68,8 @@ class StateModule(nn.Module):
         Args:
             name: Attribute name of the buffer.
             shape: Its shape; ``[num_nodes, ...]`` if ``per_node``.
-            dtype: Its type. Times are int64 or float64, never float32.
+            dtype: Its type. Times are int64 or float64, never float32; float64 state stays so under ``.float()`` or
+                ``.half()``, which cast the rest of the module.
             fill: The value of an empty entry, used by ``reset``, ``grow`` and ``forget``.
             per_node: Whether row ``v`` belongs to node ``v``.
             device: Where to put it.
@@ -83,6 +85,16 @@ class StateModule(nn.Module):
         self._state_fill[name] = fill
         if per_node:
             self._state_per_node.add(name)
+        if dtype == torch.float64:
+            self._state_exact.add(name)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> StateModule:
+        exact = {name: self.get_buffer(name) for name in self._state_exact}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in exact.items():
+            if self.get_buffer(name).dtype != torch.float64:
+                setattr(self, name, before.to(self.get_buffer(name).device))
+        return self
 
     def reset(self) -> None:
         """Forget everything: every state buffer gets its ``fill`` value."""

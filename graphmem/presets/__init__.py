@@ -123,7 +123,7 @@ class StreamTrainSettings(TrainBase):
         eval_negatives: kinds of the negatives of AP and AUC.
         ranking_negatives: kind of those of MRR and Hits@K; None for none.
         num_ranking_negatives: how many.
-        visibility: "batch" or "event", what a prediction of the evaluation sees.
+        visibility: "batch", "event" or "mixed", what a prediction of the evaluation sees.
         groups: of events reported apart.
     """
 

@@ -59,12 +59,12 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    for code, _, err in finish(launch(distributed_worker.__file__, folder)):
-        assert code == 0, err
+    ended = finish(launch(distributed_worker.__file__, folder))
+    assert [code for code, _, _ in ended] == [0, 0], "\n".join(err for _, _, err in ended)
     return [torch.load(folder / f"outcome_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", distributed_worker.CASES)
+@pytest.mark.parametrize("name", (*distributed_worker.CASES, *distributed_worker.STREAM_CASES))
 def test_two_processes_train_what_one_trains(name: str, outcomes: list[dict[str, Any]]) -> None:
     expected = distributed_worker.train(name, None)
     for outcome in (found[name] for found in outcomes):

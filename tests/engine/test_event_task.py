@@ -18,6 +18,7 @@ from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.metrics import auc, average_precision, ranks
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models import APAN, JODIE, TGN, EdgeBank, Recency, TemporalLinkModel
+from graphmem.nn import TemporalNeighbors
 
 NODES = 24
 
@@ -42,6 +43,9 @@ def make_task(split: StreamSplit = SPLIT, **options: Any) -> TemporalLinkTask:
 def make_model(name: str, msg_dim: int = 0) -> TemporalLinkModel:
     torch.manual_seed(0)
     small = {"memory_dim": 8, "time_dim": 8}
+    if name == "tgn, mixed":
+        neighbors = TemporalNeighbors(NODES)
+        return TGN(NODES, msg_dim, **small, embedding_dim=8, num_neighbors=3, delta="query", neighbors=neighbors)
     if name == "tgn":
         return TGN(NODES, msg_dim, **small, embedding_dim=8, num_neighbors=3)
     if name == "jodie":
@@ -52,13 +56,19 @@ def make_model(name: str, msg_dim: int = 0) -> TemporalLinkModel:
 
 
 LEARNING = ("tgn", "jodie", "apan")
-ALL = (*LEARNING, "edgebank", "recency", "popularity")
+ALL = (*LEARNING, "tgn, mixed", "edgebank", "recency", "popularity")
 
 
 @pytest.mark.parametrize("name", LEARNING)
 @pytest.mark.parametrize("msg_dim", [0, 2])
 def test_the_contract_of_a_task(name: str, msg_dim: int) -> None:
     check_task(make_task(split_stream(make_stream(msg_dim=msg_dim))), make_model(name, msg_dim))
+
+
+@pytest.mark.parametrize("msg_dim", [0, 2])
+def test_the_contract_of_a_task_with_neighbours_of_the_batch(msg_dim: int) -> None:
+    task = make_task(split_stream(make_stream(msg_dim=msg_dim)), visibility="mixed")
+    check_task(task, make_model("tgn, mixed", msg_dim))
 
 
 class Diary(TemporalLinkModel):
@@ -189,6 +199,60 @@ def test_an_event_does_not_show_before_it_happened(name: str, change: str) -> No
     assert name not in LEARNING or not torch.equal(*scores)
 
 
+@pytest.mark.parametrize("late", [1, 3])
+def test_mixed_is_memory_of_the_batch_and_neighbours_of_the_moment(late: int) -> None:
+    """Against a model that is shown, before each question, the links of the earlier events of its batch one by one."""
+    stream = make_stream(late=late + 1, count=96, msg_dim=2)
+    model, other = make_model("tgn, mixed", 2).eval(), make_model("tgn", 2).eval()
+    assert isinstance(model, TGN)
+    assert isinstance(other, TGN)
+    other.load_state_dict({k: v for k, v in model.state_dict().items() if "neighbors" not in k}, strict=False)
+    other.embeds_time = True  # delta="query"
+    model.prepare(stream)
+    other.prepare(stream)
+    with torch.no_grad():
+        for low in range(0, len(stream), 16):
+            batch = stream[low : low + 16]
+            candidates = torch.stack((batch.dst, batch.dst.flip(0)), 1)
+            model.reveal(batch)
+            found = model.score(batch.src, candidates, batch.t)
+            known = low  # of the events, those strictly before the question
+            for n, moment in enumerate(batch.t.tolist()):
+                seen = max(int((stream.t < moment).sum()), known)
+                part = stream[known:seen]
+                other.neighbors.insert(part.src, part.dst, part.t, part.eid)
+                known = seen
+                expected = other.score(batch.src[n : n + 1], candidates[n : n + 1], batch.t[n : n + 1])
+                if int((stream.t[:low] == moment).sum()) == 0:  # else an earlier batch has shown the moment's own events
+                    torch.testing.assert_close(found[n : n + 1], expected)
+            rest = stream[known : low + 16]
+            other.neighbors.insert(rest.src, rest.dst, rest.t, rest.eid)
+            model.update(batch)
+            super(TGN, other).update(batch)
+            model.reveal(batch)  # nothing happens twice
+            assert int(model.neighbors.next_event) == low + len(batch)
+
+
+def test_mixed_of_one_event_a_batch_is_event() -> None:
+    """Where no time comes twice, too, all three are the same."""
+    stream = make_stream(count=80)
+    stream = EventStream(stream.src, stream.dst, torch.arange(80), NODES, dst_range=stream.dst_range)
+    records = []
+    for visibility in ("mixed", "event", "batch"):
+        task = make_task(split_stream(stream), visibility=visibility, batch_size=1)
+        records.append(evaluate(make_model("tgn, mixed"), task))
+    for key, value in records[0].items():
+        assert all(other[key] == value or value != value for other in records[1:])
+
+
+def test_mixed_needs_neighbours_in_time() -> None:
+    for name in ("tgn", "jodie", "apan", "recency"):
+        with pytest.raises(ArgumentError, match="visibility: .mixed. needs a model that reads neighbours"):
+            evaluate(make_model(name), make_task(visibility="mixed"))
+    with pytest.raises(ArgumentError, match="delta: expected .query. with TemporalNeighbors"):
+        TGN(NODES, neighbors=TemporalNeighbors(NODES))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_evaluation_catches_up(name: str) -> None:
     """The test period alone gives what it gives behind the validation period."""
@@ -202,6 +266,20 @@ def test_evaluation_catches_up(name: str) -> None:
         task.evaluate(model, "test")
         with pytest.raises(ArgumentError, match="from which event .* cannot be predicted"):
             task.evaluate(model, "valid")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_question_has_no_answer(name: str) -> None:
+    """A rank of several may have no event of a small batch."""
+    model, task = make_model(name), make_task()
+    task.reset(model)
+    model.update(SPLIT.train)
+    none = torch.empty(0, dtype=torch.int64)
+    out = model.score(none, none.view(0, 3), none)
+    assert out.shape == (0, 3)
+    if name in LEARNING:
+        out.sum().backward()
+        assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
 def test_heuristics_know_what_happened() -> None:

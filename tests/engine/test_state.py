@@ -182,3 +182,15 @@ def test_copy_and_dtype_moves():
 def test_per_node_needs_a_node_dimension():
     with pytest.raises(ArgumentError, match="per-node state 'x' must be"):
         StateModule().register_state("x", ())
+
+
+@pytest.mark.parametrize("cast", ["half", "float", "bfloat16", "double"])
+def test_times_keep_their_type(cast):
+    """Float32 resolves 128 s at today's Unix time."""
+    memory = fill(Memory())
+    memory.queue[0, 0] = 1_700_000_000.125
+    assert getattr(memory, cast)() is memory
+    kept = {"last": torch.int64, "queue": torch.float64, "clock": torch.int64}
+    assert {name: memory.get_buffer(name).dtype for name in kept} == kept
+    assert memory.queue[0, 0] == 1_700_000_000.125
+    assert memory.rows.dtype == memory.weight.dtype == getattr(torch.ones(1), cast)().dtype
