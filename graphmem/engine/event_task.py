@@ -153,7 +153,9 @@ class TemporalLinkTask(Task):
 
     def loss(self, model: nn.Module, batch: EventBatch) -> Tensor:
         """Logistic loss of a batch."""
-        pos, (neg,) = self._logits(_temporal_model(model), batch.events, [(batch.src, batch.dst)])
+        model = _temporal_model(model)
+        model.prepare(self.split.stream)  # an epoch that is resumed in its middle begins without a reset
+        pos, (neg,) = self._logits(model, batch.events, [(batch.src, batch.dst)])
         if self.group is not None:
             return (F.softplus(-pos).sum() + F.softplus(neg).sum() / neg.size(1)) / len(batch.events)
         return F.softplus(-pos).mean() + F.softplus(neg).mean()

@@ -64,7 +64,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"outcome_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", (*distributed_worker.CASES, *distributed_worker.STREAM_CASES))
+@pytest.mark.parametrize("name", [*distributed_worker.CASES, *distributed_worker.STREAM_CASES])
 def test_two_processes_train_what_one_trains(name: str, outcomes: list[dict[str, Any]]) -> None:
     expected = distributed_worker.train(name, None)
     for outcome in (found[name] for found in outcomes):

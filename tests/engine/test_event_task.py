@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from graphmem.data.event_negatives import EventNegatives
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit, split_stream
+from graphmem.engine import Callback, Trainer
 from graphmem.engine.conformance import check_task
 from graphmem.engine.evaluation import evaluate
 from graphmem.engine.event_task import TemporalLinkTask
@@ -223,7 +225,9 @@ def test_mixed_is_memory_of_the_batch_and_neighbours_of_the_moment(late: int) ->
                 other.neighbors.insert(part.src, part.dst, part.t, part.eid)
                 known = seen
                 expected = other.score(batch.src[n : n + 1], candidates[n : n + 1], batch.t[n : n + 1])
-                if int((stream.t[:low] == moment).sum()) == 0:  # else an earlier batch has shown the moment's own events
+                if (
+                    int((stream.t[:low] == moment).sum()) == 0
+                ):  # else an earlier batch has shown the moment's own events
                     torch.testing.assert_close(found[n : n + 1], expected)
             rest = stream[known : low + 16]
             other.neighbors.insert(rest.src, rest.dst, rest.t, rest.eid)
@@ -266,6 +270,36 @@ def test_evaluation_catches_up(name: str) -> None:
         task.evaluate(model, "test")
         with pytest.raises(ArgumentError, match="from which event .* cannot be predicted"):
             task.evaluate(model, "valid")
+
+
+@pytest.mark.parametrize("name", [*LEARNING, "tgn, mixed"])
+def test_an_epoch_goes_on_in_its_middle(name: str, tmp_path: Path) -> None:
+    def fit(folder: Path, resume: bool = False, stop: int | None = None) -> dict[str, Any]:
+        visibility = "mixed" if name == "tgn, mixed" else "batch"
+        task, model = make_task(split_stream(make_stream(msg_dim=2)), visibility=visibility), make_model(name, 2)
+        optimizer = torch.optim.Adam(model.parameters())
+        options: dict[str, Any] = {"epochs": 2, "monitor": ("valid", "ap"), "seed": 0, "progress": False}
+        trainer = Trainer(model, task, optimizer, checkpoint_dir=folder, checkpoint_every_steps=3, **options)
+        if stop is not None:
+            trainer.callbacks = (StopAt(stop),)
+        trainer.fit(resume=resume)
+        return model.state_dict()
+
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path / "parts", stop=8)
+    resumed, whole = fit(tmp_path / "parts", resume=True), fit(tmp_path / "whole")
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+class StopAt(Callback):
+    """Ends with an error that nothing catches, behind a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, trainer: Trainer, loss: float) -> None:
+        if trainer.step == self.step:
+            raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("name", ALL)
