@@ -1,13 +1,23 @@
-"""The latest events of every node: RecentNeighbors against PyG's LastNeighborLoader, in interleaved pairs.
+"""Neighbours in time: RecentNeighbors against PyG's LastNeighborLoader, TemporalNeighbors against TGL's C++ sampler.
 
-OMP_WAIT_POLICY=passive python benchmarks/speed_sampler.py [--batches 200 5000] [--pairs 7] [--threads 1 2]
+OMP_WAIT_POLICY=passive python benchmarks/speed_sampler.py [--batches 200 5000] [--pairs 7] [--threads 1 2] [--tgl PATH]
 
-Wikipedia (JODIE), ten events a node, the whole stream a sample. Stages: "insert", every batch in order; "query", the
-graph of the latest events of each batch's ends and of a random destination an event, from the state behind the stream;
-"both", as training does. Ours stores times as well, PyG's loader has none. Both are checked to agree first, on events
-that come one by one: of a node with more than ten events in a batch, which ones PyG's loader keeps is not defined.
+Wikipedia (JODIE), ten events a node, the whole stream a sample, interleaved pairs. Stages: "insert", every batch in
+order; "query", the graph of the latest events of each batch's ends and of a random destination an event, from the state
+behind the stream; "both", as training does. Ours stores times as well, PyG's loader has none. Both are checked to agree
+first, on events that come one by one: of a node with more than ten events in a batch, which ones PyG's loader keeps is
+not defined.
 
 "growth": nanoseconds an event of "both" in each tenth of SFHH's stream (batches of the first of --batches, one thread).
+
+"latest", "all": RecentNeighbors and TemporalNeighbors on a stream of --events events between a million nodes, made as it
+goes (batches of the last of --batches): nanoseconds an event, ten events of its source asked for and the event taken in,
+and bytes of the state beside the largest that the documentation allows, in each tenth.
+
+"tgl" (--tgl: a folder with TGL's `sampler_core`, built by its setup.py): ten events before each event's time of its
+source, its destination and a random one, batches of 600 as in its sampler.py, over all of Wikipedia. Theirs is the time
+that its C++ code reports, without what Python does around it; ours is the call. "shared": share of their neighbours, in
+the last hundred batches, that we find, too: their times are float32, and draws differ.
 """
 
 from __future__ import annotations
@@ -15,20 +25,22 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cases import Rows, add_arguments, run_cases
+from cases import Rows, add_arguments, peak, reset_peak, run_cases
 from timing import clock, paired
 from torch import Tensor
 from torch_geometric.nn.models.tgn import LastNeighborLoader
 
-from graphmem.nn import RecentNeighbors
+from graphmem.nn import RecentNeighbors, TemporalNeighbors
 
 SIZE, TENTHS = 10, 10
+GENERATED_NODES = 1_000_000
 Events = tuple[Tensor, Tensor, Tensor]
 
 
@@ -120,13 +132,133 @@ def growth(ours: Replay, theirs: Replay, repeats: int) -> dict[str, Any]:
     return result
 
 
-def measure(key: str, pairs: int, smoke: bool) -> Rows:
+def state_bytes(module: torch.nn.Module) -> int:
+    return sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
+
+
+def generated(kind: str, size: int, events: int, nodes: int) -> dict[str, Any]:
+    """Nanoseconds an event and bytes in each tenth of a stream with hubs, of which one chunk is there at a time."""
+    torch.manual_seed(0)
+    state: RecentNeighbors | TemporalNeighbors
+    state = RecentNeighbors(nodes, SIZE) if kind == "latest" else TemporalNeighbors(nodes)
+    seconds, bytes_held, most = [], [], []
+    reset_peak()
+    for tenth in range(TENTHS):
+        spent = 0.0
+        for first in range(tenth * events // TENTHS, (tenth + 1) * events // TENTHS, 1_000_000):
+            count = min(1_000_000, (tenth + 1) * events // TENTHS - first)
+            src, dst = (nodes * torch.rand(2, count, dtype=torch.float64) ** 3).long()
+            replay = list(zip(src.split(size), dst.split(size), (first + torch.arange(count)).split(size), strict=True))
+            spent += clock(lambda r=replay, s=state: ask_and_insert(s, r))
+        seconds.append(spent / (events / TENTHS) * 1e9)
+        bytes_held.append(state_bytes(state))
+        if isinstance(state, TemporalNeighbors):
+            most.append(16 * nodes + int(24 * 1.5 * 1.5 * state.length.clamp(min=4).sum()))
+        else:
+            most.append(nodes * (24 * SIZE + 9) + 16)
+    return {
+        "ours_ns_an_event": seconds,
+        "ours_last_over_first": seconds[-1] / seconds[0],
+        "bytes": bytes_held,
+        "bytes_predicted": most,
+        "peak_bytes": peak(),
+    }
+
+
+def ask_and_insert(state: RecentNeighbors | TemporalNeighbors, batches: Sequence[Events]) -> None:
+    for src, dst, t in batches:
+        if isinstance(state, RecentNeighbors):
+            state.query(src)
+        else:
+            state.query(src, t, SIZE)
+        state.insert(src, dst, t)
+
+
+def tgl(folder: str, threads: int, pairs: int, events: Events, nodes: int) -> Rows:
+    sys.path.insert(0, folder)
+    from sampler_core import ParallelSampler
+
+    src, dst, t = events
+    ours = TemporalNeighbors(nodes)
+    ours.insert(src, dst, t)
+    owner, other = torch.stack((src, dst), 1).flatten(), torch.stack((dst, src), 1).flatten()
+    order = owner.argsort(stable=True)
+    rowptr = torch.cat((torch.zeros(1, dtype=torch.int64), owner.bincount(minlength=nodes).cumsum(0)))
+    structure = [part.numpy().astype(np.int32) for part in (rowptr, other[order], order // 2)]
+    times = t[order // 2].numpy().astype(np.float32)
+    generator = torch.Generator().manual_seed(0)
+    drawn = dst[torch.randint(len(dst), (len(dst),), generator=generator)]
+    batches = zip(*(part.split(600) for part in (src, dst, drawn, t)), strict=True)
+    asked = [(torch.cat(ends), at.repeat(3)) for *ends, at in batches]
+    questions = [(ids.numpy().astype(np.int32), at.numpy().astype(np.float32)) for ids, at in asked]
+    found = []
+    for strategy in ("recent", "uniform"):
+        options = (threads, 1, 1, [SIZE], strategy == "recent", False, 1, 0.0)
+        theirs = ParallelSampler(*structure, times, *options)
+        samples = [(ours_on(ours, asked, strategy), theirs_on(theirs, questions)) for _ in range(pairs + 2)][2:]
+        found.append(
+            {
+                "strategy": strategy,
+                "questions": 3 * len(src),
+                "ours_seconds": [a for a, _ in samples],
+                "peer_seconds": [b for _, b in samples],
+                "median_ours": statistics.median(a for a, _ in samples),
+                "median_peer": statistics.median(b for _, b in samples),
+                "median_paired_ratio": statistics.median(b / a for a, b in samples),
+                "peer_best_over_our_median": min(b for _, b in samples) / statistics.median(a for a, _ in samples),
+                "shared": shared(ours, theirs, asked, questions, strategy),
+            }
+        )
+    return found
+
+
+def ours_on(ours: TemporalNeighbors, asked: list[tuple[Tensor, Tensor]], strategy: str) -> float:
+    def work() -> None:
+        for ids, t in asked:
+            ours.query(ids, t, SIZE, strategy)
+
+    return clock(work)
+
+
+def theirs_on(theirs: Any, questions: list[tuple[Any, Any]]) -> float:
+    theirs.reset()
+    seconds = 0.0
+    for ids, t in questions:
+        theirs.sample(ids, t)
+        seconds += theirs.get_ret()[0].tot_time()
+    return seconds
+
+
+def shared(ours: TemporalNeighbors, theirs: Any, asked: Any, questions: Any, strategy: str) -> float:
+    """Share of their neighbours in the last hundred batches that are among ours."""
+    common = total = 0
+    theirs.reset()
+    for number, ((ids, t), (their_ids, their_t)) in enumerate(zip(asked, questions, strict=True)):
+        theirs.sample(their_ids, their_t)
+        if number < len(asked) - 100:
+            continue
+        block = theirs.get_ret()[0]
+        row, eid = torch.from_numpy(block.row()).long(), torch.from_numpy(block.eid()).long()
+        mine = ours.query(ids, t, SIZE, strategy).eid
+        common += int((mine[row] == eid.unsqueeze(1)).any(1).sum())
+        total += eid.numel()
+    return common / total
+
+
+def measure(key: str, args: argparse.Namespace) -> Rows:
     name, size, threads = key.split()
+    pairs, smoke = args.pairs, args.smoke
     torch.set_num_threads(int(threads))
-    events, nodes = tiny() if smoke else {"wikipedia": wikipedia, "growth": sfhh}[name]()
+    facts = {"case": name, "batch": int(size), "threads": int(threads)}
+    if name in ("latest", "all"):
+        count, nodes = (10_000, 100) if smoke else (args.events, GENERATED_NODES)
+        return [{**facts, "events": count, "nodes": nodes, **generated(name, int(size), count, nodes)}]
+    events, nodes = tiny() if smoke else {"wikipedia": wikipedia, "growth": sfhh, "tgl": wikipedia}[name]()
+    facts |= {"events": len(events[0]), "nodes": nodes}
+    if name == "tgl":
+        return [{**facts, **row} for row in tgl(args.tgl, int(threads), pairs, events, nodes)]
     check(events, nodes)
     ours, theirs = sides(events, nodes, int(size))
-    facts = {"case": name, "batch": int(size), "threads": int(threads), "events": len(events[0]), "nodes": nodes}
     if name == "growth":
         return [{**facts, "stage": "both", **growth(ours, theirs, pairs)}]
     rows = []
@@ -140,11 +272,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[200, 5000])
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--events", type=int, default=50_000_000, help="of the generated stream")
+    parser.add_argument("--tgl", default=None, help="folder with TGL's sampler_core")
     add_arguments(parser, "speed_sampler")
     args = parser.parse_args(arguments)
     keys = [f"wikipedia {size} {n}" for size in args.batches for n in args.threads]
-    keys.append(f"growth {args.batches[0]} 1")
-    run_cases(args, __doc__ or "", keys, lambda key: measure(key, args.pairs, args.smoke))
+    keys += [f"growth {args.batches[0]} 1", *(f"{kind} {args.batches[-1]} 1" for kind in ("latest", "all"))]
+    if args.tgl is not None:
+        keys += [f"tgl 600 {n}" for n in args.threads]
+    run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 // and the places behind them up to room(length[v]): the next events go there, until the row moves to a larger place.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -11,7 +12,6 @@
 
 #include "common/events.h"
 #include "common/random.h"
-#include "common/sample.h"
 
 namespace graphmem {
 
@@ -106,7 +106,14 @@ GRAPHMEM_HD double gumbel(uint64_t value) {
   return -logarithm(-logarithm(uniform));
 }
 
-// A number whose order among int64 is that of x among doubles.
+// Draws of which the upper 52 bits are below this certainly have a Gumbel number below g. With room for errors of the
+// library's exponential, which may have other bits on other devices: what is taken does not depend on it.
+GRAPHMEM_HD uint64_t draws_below(double g) {
+  const double least = exp(-exp(-g) * (1 + 1e-9)) * 0x1p52 - 2;
+  return least > 0 ? static_cast<uint64_t>(least) : 0;
+}
+
+// A number whose order among int64 is that of x among doubles, and back.
 GRAPHMEM_HD int64_t ordered(double x) {
   int64_t bits;
   std::memcpy(&bits, &x, sizeof bits);
@@ -132,6 +139,13 @@ Questions<Time> make_questions(const char* op, const Pool<Time>& pool, const Ten
           data<int64_t>(op, "key", key, {count}), count};
 }
 
+GRAPHMEM_HD double unordered(int64_t number) {
+  const int64_t bits = number ^ static_cast<int64_t>(static_cast<uint64_t>(number >> 63) >> 1);
+  double x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 enum Strategy : int64_t { kRecent, kUniform, kDecayed };
 
 template <class Time>
@@ -143,58 +157,81 @@ struct Sampler {
   double decay;
   uint64_t seed;
 
+  // Entries that a question is about: places from begin to end of a row that starts at first.
+  struct Span {
+    int64_t first, begin, end;
+  };
+
+  GRAPHMEM_HD Span find(const Questions<Time>& questions, int64_t n) const {
+    const int64_t first = pool.start[questions.ids[n]], last = first + pool.length[questions.ids[n]];
+    const int64_t end = first_behind(first, last, questions.t[n], inclusive);
+    return {first, questions.since != nullptr ? first_behind(first, end, questions.since[n], false) : first, end};
+  }
+
   // Answers question n with k entries, newest first.
-  GRAPHMEM_HD void sample(const Questions<Time>& questions, int64_t n, int64_t* nbr, int64_t* eid, Time* time) const {
-    const int64_t node = questions.ids[n];
+  GRAPHMEM_HD void sample(const Questions<Time>& questions, int64_t n, const Span& span, int64_t* nbr, int64_t* eid,
+                          Time* time) const {
+    const int64_t begin = span.begin, end = span.end, found = end - begin < k ? end - begin : k;
     const uint64_t key = static_cast<uint64_t>(questions.key != nullptr ? questions.key[n] : n);
-    const Time t = questions.t[n];
-    const int64_t first = pool.start[node];
-    const int64_t end = first_behind(first, first + pool.length[node], t, inclusive);
-    const int64_t begin = questions.since != nullptr ? first_behind(first, end, questions.since[n], false) : first;
-    const int64_t found = end - begin < k ? end - begin : k;
-    int64_t* place = eid;  // of what is taken, until its number comes in
     if (strategy == kRecent || end - begin <= k) {
-      for (int64_t m = 0; m < found; ++m) place[m] = end - 1 - m;
-    } else if (strategy == kUniform) {
-      sample_uniform(begin, end, stream(seed, key), place);
+      for (int64_t m = 0; m < found; ++m) nbr[m] = pool.nbr[end - 1 - m];
+      for (int64_t m = 0; m < found; ++m) eid[m] = pool.eid[end - 1 - m];
+      for (int64_t m = 0; m < found; ++m) time[m] = pool.time[end - 1 - m];
     } else {
-      sample_decayed(first, begin, end, t, stream(seed, key), place, nbr);
+      int64_t* place = eid;  // of what is taken, until its number comes in
+      if (strategy == kUniform) {
+        sample_uniform(span, stream(seed, key), place, nbr);
+      } else {
+        sample_decayed(span, questions.t[n], stream(seed, key), place, nbr);
+      }
+      for (int64_t m = 0; m < k; ++m) {
+        const int64_t at = place[m];
+        nbr[m] = pool.nbr[at];
+        eid[m] = pool.eid[at];
+        time[m] = pool.time[at];
+      }
     }
-    for (int64_t m = 0; m < k; ++m) {
-      const int64_t at = m < found ? place[m] : -1;
-      nbr[m] = at < 0 ? -1 : pool.nbr[at];
-      time[m] = at < 0 ? 0 : pool.time[at];
-      eid[m] = at < 0 ? -1 : pool.eid[at];
+    for (int64_t m = found; m < k; ++m) {
+      nbr[m] = eid[m] = -1;
+      time[m] = 0;
     }
   }
 
  private:
-  // First entry that is not before `t` (with `equal`: not at `t` either). Searched from the newest on at growing distances:
-  // most questions are about the present.
+  // First entry that is not before `t` (with `equal`: not at `t` either).
   GRAPHMEM_HD int64_t first_behind(int64_t first, int64_t end, Time t, bool equal) const {
-    const auto before = [&](int64_t at) { return equal ? pool.time[at] <= t : pool.time[at] < t; };
-    int64_t low = end;
-    for (int64_t step = 1; low > first && !before(low - 1); step *= 2) {
-      end = low - 1;
-      low = low - step > first ? low - step : first;
-    }
-    while (low < end) {
-      const int64_t middle = low + (end - low) / 2;
-      if (before(middle)) {
-        low = middle + 1;
-      } else {
-        end = middle;
-      }
-    }
-    return end;
+    return equal ? search<true>(first, end, t) : search<false>(first, end, t);
   }
 
-  GRAPHMEM_HD void sample_uniform(int64_t begin, int64_t end, uint64_t state, int64_t* place) const {
-    sample_positions(state, end - begin, k, false, place);
-    for (int64_t low = 0, high = k - 1; low <= high; ++low, --high) {
-      const int64_t older = begin + place[low];
-      place[low] = begin + place[high];
-      place[high] = older;
+  // Most questions are about the present. The others are halved without a branch on what is found, which nobody could
+  // foretell.
+  template <bool kEqual>
+  GRAPHMEM_HD int64_t search(int64_t first, int64_t end, Time t) const {
+    const auto before = [&](int64_t at) -> int64_t { return kEqual ? pool.time[at] <= t : pool.time[at] < t; };
+    if (first == end || before(end - 1)) return end;
+    int64_t low = first, left = end - first;
+    while (left > 1) {
+      const int64_t half = left / 2;
+      low += half & -before(low + half - 1);
+      left -= half;
+    }
+    return low + before(low);
+  }
+
+  // Floyd's algorithm, then each place behind those of newer ones: no branch depends on a draw.
+  GRAPHMEM_HD void sample_uniform(const Span& span, uint64_t state, int64_t* place, int64_t* drawn) const {
+    const int64_t length = span.end - span.begin;
+    for (int64_t n = 0; n < k; ++n) {
+      const int64_t top = length - k + n;
+      const int64_t value = static_cast<int64_t>(below(draw(state, n), top + 1));
+      bool taken = false;
+      for (int64_t m = 0; m < n; ++m) taken |= drawn[m] == value;
+      drawn[n] = taken ? top : value;
+    }
+    for (int64_t n = 0; n < k; ++n) {
+      int64_t newer = 0;
+      for (int64_t m = 0; m < k; ++m) newer += drawn[m] > drawn[n];
+      place[newer] = span.begin + drawn[n];
     }
   }
 
@@ -212,14 +249,16 @@ struct Sampler {
 
   // The k largest of log(weight) + Gumbel number are a draw without replacement in proportion to the weights (Efraimidis
   // and Spirakis 2006 in the logarithm). From the newest on, until age alone outweighs the largest number there is.
-  GRAPHMEM_HD void sample_decayed(int64_t first, int64_t begin, int64_t end, Time t, uint64_t state, int64_t* place,
-                                  int64_t* key) const {
+  GRAPHMEM_HD void sample_decayed(const Span& span, Time t, uint64_t state, int64_t* place, int64_t* key) const {
     const double largest = gumbel(~uint64_t{0});
     int64_t found = 0;
-    for (int64_t at = end - 1; at >= begin; --at) {
+    uint64_t hopeless = 0;  // age only adds to what a draw has to make up for
+    for (int64_t at = span.end - 1; at >= span.begin; --at) {
+      const uint64_t value = draw(state, static_cast<uint64_t>(at - span.first));
       const double faded = loss(t, at);
       if (found == k && ordered(largest - faded) <= key[k - 1]) break;
-      const int64_t mine = ordered(gumbel(draw(state, static_cast<uint64_t>(at - first))) - faded);
+      if (value >> 12 < hopeless) continue;
+      const int64_t mine = ordered(gumbel(value) - faded);
       if (found == k && mine <= key[k - 1]) continue;
       int64_t n = found < k ? found++ : k - 1;
       for (; n > 0 && key[n - 1] < mine; --n) {
@@ -228,6 +267,7 @@ struct Sampler {
       }
       key[n] = mine;
       place[n] = at;
+      if (found == k) hopeless = draws_below(unordered(key[k - 1]) + faded);
     }
     for (int64_t n = 1; n < k; ++n) {  // newest first
       const int64_t at = place[n];

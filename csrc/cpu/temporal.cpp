@@ -98,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor> temporal_sample_cpu(Tensor start, Tensor leng
     Time* time_out = static_cast<Time*>(found_time.mutable_data_ptr());
     parallel_chunks(rows, sampler.strategy == kRecent ? 512 : 64, [&](int64_t begin, int64_t rows_end) {
       for (int64_t n = begin; n < rows_end; ++n) {
-        sampler.sample(questions, n, nbr_out + n * k, eid_out + n * k, time_out + n * k);
+        sampler.sample(questions, n, sampler.find(questions, n), nbr_out + n * k, eid_out + n * k, time_out + n * k);
       }
     });
     return std::tuple(found_nbr, found_eid, found_time);

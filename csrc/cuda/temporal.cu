@@ -51,7 +51,7 @@ __global__ void move_rows(Append<Time> append) {
 }
 
 template <class Time>
-__global__ void put_entries(Append<Time> append) {
+__global__ void append_entries(Append<Time> append) {
   const int64_t n = global_thread();
   if (n >= append.total() || !append.fits()) return;
   const int64_t node = append.owners[n];
@@ -68,7 +68,7 @@ __global__ void raise_lengths(Append<Time> append) {
 }
 
 template <class Time>
-__global__ void finish_batch(Append<Time> append, Time* latest, int64_t* needed) {
+__global__ void finish_append(Append<Time> append, Time* latest, int64_t* needed) {
   if (global_thread() > 0) return;
   *needed = *append.used + (append.total() > 0 ? append.taken[append.total() - 1] : 0);
   if (*needed > append.pool.size) return;
@@ -99,10 +99,10 @@ Tensor temporal_append_cuda(Tensor start, Tensor length, Tensor nbr, Tensor eid,
       launch(kOp, device, list_needs<Time>, grid, kThreads, 0, append);
       running_sum(kOp, device, nbr, need, append.taken, total);
       launch(kOp, device, move_rows<Time>, {total}, 128, 0, append);
-      launch(kOp, device, put_entries<Time>, grid, kThreads, 0, append);
+      launch(kOp, device, append_entries<Time>, grid, kThreads, 0, append);
       launch(kOp, device, raise_lengths<Time>, grid, kThreads, 0, append);
     }
-    launch(kOp, device, finish_batch<Time>, {1}, kThreads, 0, append, static_cast<Time*>(latest.mutable_data_ptr()),
+    launch(kOp, device, finish_append<Time>, {1}, kThreads, 0, append, static_cast<Time*>(latest.mutable_data_ptr()),
            static_cast<int64_t*>(needed.mutable_data_ptr()));
     return needed;
   });
@@ -111,7 +111,8 @@ Tensor temporal_append_cuda(Tensor start, Tensor length, Tensor nbr, Tensor eid,
 template <class Time>
 __global__ void answer(Sampler<Time> sampler, Questions<Time> questions, int64_t* nbr, int64_t* eid, Time* time) {
   const int64_t n = global_thread(), k = sampler.k;
-  if (n < questions.count) sampler.sample(questions, n, nbr + n * k, eid + n * k, time + n * k);
+  if (n >= questions.count) return;
+  sampler.sample(questions, n, sampler.find(questions, n), nbr + n * k, eid + n * k, time + n * k);
 }
 
 std::tuple<Tensor, Tensor, Tensor> temporal_sample_cuda(Tensor start, Tensor length, Tensor nbr, Tensor eid,
