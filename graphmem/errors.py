@@ -15,6 +15,19 @@ class ArgumentTypeError(GraphMemError, TypeError):
     """An argument has the wrong type."""
 
 
+class LateEventError(ArgumentError):
+    """An event is older than what a stream still takes in.
+
+    Args:
+        message: what was found and what is expected.
+        event: the first such event, as a place in the batch.
+    """
+
+    def __init__(self, message: str, event: int) -> None:
+        super().__init__(message)
+        self.event = event
+
+
 class NativeLibraryError(GraphMemError, RuntimeError):
     """The compiled operators are required but missing, or could not be loaded."""
 

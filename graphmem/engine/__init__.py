@@ -11,6 +11,8 @@ A :class:`Task` brings the data, a :class:`Trainer` the loop::
     )
     result = trainer.fit(resume=True)                          # goes on where a killed run was
     result.best["valid/hits@100"].metrics["test/hits@100"]     # the test number of the selected epoch
+
+:class:`StreamPredictor` puts a trained temporal model beside a stream that goes on.
 """
 
 from graphmem.engine.callbacks import (
@@ -25,6 +27,7 @@ from graphmem.engine.checkpoint import load_checkpoint, save_checkpoint
 from graphmem.engine.conformance import TaskContractError, check_task
 from graphmem.engine.evaluation import evaluate, evaluating
 from graphmem.engine.metrics import auc, average_precision, check_metrics, evaluate_scores, hits_at_k, mrr, ranks
+from graphmem.engine.online import StreamPredictor
 from graphmem.engine.result import BestEpoch, BestTracker, FitResult
 from graphmem.engine.seeding import deterministic, preserve_rng, restore_rng_state, rng_state, seed_everything
 from graphmem.engine.task import Task
@@ -40,6 +43,7 @@ __all__ = [
     "LearningCurve",
     "NonFiniteLossError",
     "ProgressBar",
+    "StreamPredictor",
     "Task",
     "TaskContractError",
     "TensorBoardLogger",

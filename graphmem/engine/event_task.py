@@ -174,7 +174,7 @@ class TemporalLinkTask(Task):
         model = _temporal_model(model)
         model.prepare(self.split.stream)
         events: EventStream = getattr(self.split, split)
-        self._catch_up(model, events.first)
+        self.catch_up(model, events.first)
         samplers = [*self.eval_negatives.values()]
         if self.ranking_negatives is not None:
             samplers.append(self.ranking_negatives)
@@ -224,8 +224,16 @@ class TemporalLinkTask(Task):
         for low, high in zip(bounds[:-1], bounds[1:], strict=True):
             yield events[low:high]
 
-    def _catch_up(self, model: TemporalLinkModel, first: int) -> None:
-        """Show the model the events up to number ``first`` that it has not seen."""
+    def catch_up(self, model: TemporalLinkModel, first: int) -> None:
+        """Show the model the events before ``first`` that it has not seen.
+
+        Args:
+            model: is shown them in batches as training and evaluation cut them.
+            first: number of the first event of a period, or one more than that of the last event.
+
+        Raises:
+            ArgumentError: the model has seen event ``first``.
+        """
         seen = int(model.position)
         if seen > first:
             raise ArgumentError(
@@ -233,7 +241,12 @@ class TemporalLinkTask(Task):
                 "restore an earlier state, or reset it"
             )
         # Cut as in training and evaluation: what a memory holds depends on it.
-        for events, windows in ((self.split.train, self._batches), (self.split.valid, self._windows)):
+        split = self.split
+        for events, windows in (
+            (split.train, self._batches),
+            (split.valid, self._windows),
+            (split.test, self._windows),
+        ):
             if events.first < first:
                 for batch in windows(events):
                     unseen = batch[max(seen - batch.first, 0) :]

@@ -38,6 +38,11 @@ class EdgeBank(TemporalLinkModel):
         self.window = window
         self.pairs = PairMemory(directed=directed, dtype=dtype)
 
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of times."""
+        return self.pairs.last.dtype
+
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """0 or 1 for every candidate, float64 [B, C]."""
         known = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
@@ -94,6 +99,16 @@ class Recency(TemporalLinkModel):
         self.kind = _check.choice("kind", kind, ("recency", "popularity"))
         self.nodes = _NodeActivity(num_nodes, dtype)
         self.pairs = PairMemory(dtype=dtype) if kind == "recency" else None
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.nodes.count.numel()
+
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of times."""
+        return self.nodes.last.dtype
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """A rank in [0, 2] for every candidate, float64 [B, C]."""

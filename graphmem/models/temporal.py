@@ -21,6 +21,8 @@ class TemporalLinkModel(StateModule):
     """
 
     position: Tensor
+    msg_dim = 0
+    """Width of the messages that the model reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +33,19 @@ class TemporalLinkModel(StateModule):
 
         Nothing of an event may show in a score before :meth:`update` was called with it.
         """
+
+    def follow(self) -> None:
+        """Be ready for a stream without an end, in place of :meth:`prepare`: keep what later events refer back to."""
+
+    @property
+    def num_nodes(self) -> int:
+        """N, rows of the state; 0 where it has no row for each node."""
+        return 0
+
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of times, int64 or float64."""
+        raise NotImplementedError
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits of candidates. Reads the state, never writes it.
@@ -79,16 +94,6 @@ class EmbeddingLinkModel(TemporalLinkModel):
         super().__init__()
         self.predictor = LinkPredictor(embedding_dim)
 
-    @property
-    def num_nodes(self) -> int:
-        """N."""
-        raise NotImplementedError
-
-    @property
-    def time_dtype(self) -> torch.dtype:
-        """Of times, int64 or float64."""
-        raise NotImplementedError
-
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Embed nodes.
 
@@ -131,7 +136,7 @@ class MemoryLinkModel(EmbeddingLinkModel):
 
     def __init__(self, memory: NodeMemory, embedding_dim: int) -> None:
         super().__init__(embedding_dim)
-        self.memory = memory
+        self.memory, self.msg_dim = memory, memory.raw_msg_dim
 
     @property
     def num_nodes(self) -> int:

@@ -6,6 +6,7 @@ Learning on Dynamic Graphs", 2020 (arXiv 2006.10637), in the form of PyG's ``exa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
 from graphmem.models.temporal import MemoryLinkModel
 from graphmem.nn.memory import NodeMemory
+from graphmem.nn.messages import EventMessages
 from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
@@ -26,7 +28,7 @@ class TGN(MemoryLinkModel):
 
     Equations in :class:`~graphmem.nn.NodeMemory`, :class:`~graphmem.nn.TemporalAttention` and
     :class:`~graphmem.nn.LinkPredictor`. With messages (``msg_dim`` > 0) call :meth:`prepare` with the stream first: the
-    attention looks up the messages of past events by their numbers.
+    attention looks up the messages of past events by their numbers; where there is no whole stream, :meth:`follow`.
 
     Args:
         num_nodes: N.
@@ -43,7 +45,8 @@ class TGN(MemoryLinkModel):
         neighbors: what knows the latest events, with ``insert(src, dst, t, eid)`` and ``query(ids, k) -> (nbr, eid,
             t)``; default ``RecentNeighbors(num_nodes, num_neighbors)``. A
             :class:`~graphmem.nn.TemporalNeighbors` is asked for the latest events strictly before each question's time,
-            which takes ``delta="query"``; :meth:`reveal` may show it events before their update.
+            which takes ``delta="query"``; :meth:`reveal` may show it events before their update. With ``events()``, the
+            numbers of those it may still answer, a model that follows a stream drops the messages of others.
         time_dtype: of times, int64 or float64.
         **memory_options: of :class:`~graphmem.nn.NodeMemory`.
 
@@ -80,6 +83,7 @@ class TGN(MemoryLinkModel):
         if isinstance(neighbors, TemporalNeighbors) and not self.embeds_time:
             raise ArgumentError(f'delta: expected "query" with TemporalNeighbors, asked about a time, got {delta!r}')
         self.neighbors: Any = neighbors
+        self.messages: EventMessages | None = None
         self._messages: Tensor | None = None
 
     def reset_parameters(self) -> None:
@@ -91,7 +95,26 @@ class TGN(MemoryLinkModel):
         """Keep the messages of a stream, to look up those of past events."""
         if events.first != 0:
             raise ArgumentError(f"events: expected a stream from its first event on, got one from {events.first} on")
-        self._messages = events.msg
+        self.messages, self._messages = None, events.msg
+
+    def follow(self) -> None:
+        """Keep the messages of the events that the neighbours refer to, from now on."""
+        if self.attention.msg_dim == 0 or self.messages is not None:
+            return
+        messages = EventMessages(self.attention.msg_dim).to(self.position.device)
+        if int(self.position):
+            known = self._known_messages()
+            events = torch.arange(int(self.position), device=known.device)
+            if self._referred is not None:
+                events = self._referred()
+            messages.append(events, known[events])
+        self.messages, self._messages = messages, None
+
+    @property
+    def _referred(self) -> Callable[[], Tensor] | None:
+        """What lists the events that the neighbours may still answer; ``None``: any."""
+        found: Callable[[], Tensor] | None = getattr(self.neighbors, "events", None)
+        return found
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Attend from nodes int64 [n] (at times [n] with ``delta="query"``) to their latest events."""
@@ -105,12 +128,15 @@ class TGN(MemoryLinkModel):
         root, place = place[: nodes.numel()], place[nodes.numel() :].view(nbr.shape)
         # Distinct nodes are the first rows of what is read. What stands for absent events is not looked at.
         dt = (last_update[place] if t is None else t.unsqueeze(1)) - when
-        out: Tensor = self.attention(z, place, dt, self._known_messages(), eid, None if t is None else root)
+        messages = None
+        if self.messages is not None:
+            messages, eid = self.messages.msg, self.messages.find(eid)
+        elif self.attention.msg_dim:
+            messages = self._known_messages()
+        out: Tensor = self.attention(z, place, dt, messages, eid, None if t is None else root)
         return out
 
-    def _known_messages(self) -> Tensor | None:
-        if self.attention.msg_dim == 0:
-            return None
+    def _known_messages(self) -> Tensor:
         known = 0 if self._messages is None else self._messages.size(0)
         if int(self.position) > known or self._messages is None:
             raise ArgumentError(
@@ -126,6 +152,9 @@ class TGN(MemoryLinkModel):
             self.reveal(events)
         else:
             self.neighbors.insert(events.src, events.dst, events.t, events.eid)
+        if self.messages is not None:
+            assert events.msg is not None  # the memory has looked at it
+            self.messages.append(events.eid, events.msg, self._referred, self.num_nodes)
 
     def reveal(self, events: EventStream) -> None:
         """Insert those events that the neighbours do not know yet. Needs :class:`~graphmem.nn.TemporalNeighbors`."""

@@ -155,6 +155,11 @@ class RecentNeighbors(StateModule):
         known = torch.where(held < k, _largest(time.dtype), _next(kth_oldest))
         return torch.where(self.incomplete[ids] | (count > self.size), known, _least(time.dtype))
 
+    def events(self) -> Tensor:
+        """Numbers of all events in the rows, distinct and ascending, int64 [m]."""
+        found: Tensor = self.eid[self.eid >= 0].unique()
+        return found
+
     def forward(self, n_id: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the latest events of some nodes as a graph, as PyG's loader does.
 
