@@ -11,7 +11,9 @@ from typing import Any
 
 from graphmem.cli.parser import make_parser
 from graphmem.cli.predict import predict
+from graphmem.cli.replay import ReplayOptions, replay
 from graphmem.cli.text import percent, result_text, table
+from graphmem.errors import ArgumentError
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -21,6 +23,7 @@ def run(arguments: Sequence[str]) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "predict": _predict,
+        "replay": _replay,
         "plan": _plan,
         "presets": _presets,
         "data": _data,
@@ -95,6 +98,24 @@ def _predict(options: Any) -> int:
     )
     if options.json:
         print(json.dumps(document, indent=2))
+    return 0
+
+
+def _replay(options: Any) -> int:
+    if options.json and options.out is None:
+        raise ArgumentError("json: expected --out for the scores, since both would go to stdout")
+    given = {field.name: options[field.name] for field in fields(ReplayOptions)}
+    given["columns"] = None if given["columns"] is None else tuple(given["columns"])
+    found = replay(Path(options.checkpoint), ReplayOptions(**given), quiet=options.quiet)
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    lines = [f"{found['events']} events, {found['new_nodes']} new nodes, {found['seconds']:.1f} s"]
+    lines += [f"{name}: {percent(value)}" for name, value in found["metrics"].items()]
+    lines += [f"{key}: {found[key]}" for key in ("out", "state") if found[key] is not None]
+    if found["waiting"]:
+        lines.append(f"{found['waiting']} events wait for those before them")
+    print("\n".join(lines), file=sys.stderr if options.out is None else sys.stdout)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 import graphmem
+from graphmem.cli.replay import ReplayOptions
 from graphmem.engine.families import config_class
 from graphmem.engine.run_base import RunBase
 from graphmem.engine.run_config import RunConfig
@@ -32,6 +33,7 @@ def make_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     commands.add_subcommand("train", train, help="train a model and print its result beside the published one")
     commands.add_subcommand("evaluate", _evaluate(), help="measure a trained model again")
     commands.add_subcommand("predict", _predict(), help="score pairs of nodes with a trained model")
+    commands.add_subcommand("replay", _replay(), help="score the events of a file or a pipe as they come")
     commands.add_subcommand("plan", _plan(), help="predict the memory that training takes")
     commands.add_subcommand("presets", _presets(), help="list the published settings")
     data = ArgumentParser(description="Data sets.")
@@ -113,12 +115,32 @@ def _predict() -> ArgumentParser:
 
 def _plan() -> ArgumentParser:
     parser = ArgumentParser(description="Predict the peak memory of a run on the CPU, above the level after import.")
-    hints, texts = get_type_hints(Workload), field_help(Workload)
-    for field in fields(Workload):
-        names = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
-        given = {"required": True} if field.default is MISSING else {"default": field.default}
-        parser.add_argument(*names, type=hints[field.name], help=texts[field.name], **given)
+    _fields(parser, Workload)
     return _common(parser)
+
+
+def _replay() -> ArgumentParser:
+    parser = ArgumentParser(description="Score events, each from the state of a model before it, then take them in.")
+    parser.add_argument(
+        "checkpoint", type=str, help="best.pt or last.pt of a run, the folder of a seed, or that of a saved state"
+    )
+    _fields(parser, ReplayOptions)
+    return _common(parser)
+
+
+def _fields(parser: ArgumentParser, config: type) -> None:
+    """An argument for each field of a class of settings, with - or _ between words."""
+    hints, texts = get_type_hints(config), field_help(config)
+    for field in fields(config):
+        names = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+        hint, help = hints[field.name], texts[field.name]
+        if hint is bool:
+            parser.add_argument(*names, action="store_true", help=help)
+        elif field.default is MISSING:
+            parser.add_argument(*names, type=hint, required=True, help=help)
+        else:
+            hint = list[str] | None if hint == tuple[str, ...] | None else hint
+            parser.add_argument(*names, type=hint, default=field.default, help=help)
 
 
 def _presets() -> ArgumentParser:

@@ -72,6 +72,12 @@ class NodeNames:
         flat = [node if node < self.numbered else self._names[node - self.numbered] for node in nodes.ravel().tolist()]
         return np.array(flat, dtype=None if flat else np.int64).reshape(nodes.shape)
 
+    def destinations(self) -> I64:
+        """Nodes named as destinations, ascending; all nodes where these are not named apart."""
+        if self._is_dst is None:
+            return np.arange(len(self))
+        return self.numbered + np.flatnonzero(self._is_dst)
+
     def find(self, names: npt.ArrayLike, *, dst: bool = False) -> I64:
         """Nodes of names of any shape; -1 for those that are not known.
 

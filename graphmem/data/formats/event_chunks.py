@@ -1,0 +1,238 @@
+"""Events from a file or a pipe, some at a time: what is in memory does not grow with what was read."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, dropwhile, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphmem.data.formats._common import Array, decoding
+from graphmem.data.formats.events import _COMMENTS, Column, _is_number, _place
+from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
+
+FORMATS = ("csv", "tsv", "space", "parquet")
+
+_DELIMITERS = {"csv": ",", "tsv": "\t", "space": None}
+_FORMAT_OF = {".csv": "csv", ".tsv": "tsv", ".txt": "space", ".parquet": "parquet"}
+_ROLES = ("src", "dst", "t")
+# Characters of a malformed line that its error shows.
+_SHOWN = 80
+
+
+class EventChunk(NamedTuple):
+    """Consecutive events, as the file has them."""
+
+    src: Array
+    """int64 or text [E]."""
+    dst: Array
+    """Of the same kind [E]."""
+    t: Array
+    """int64 or float64 [E]."""
+    msg: Array | None
+    """float32 [E, D]."""
+    places: Sequence[str]
+    """Where each event stands, e.g. "line 3"."""
+
+
+class EventReader:
+    """Reads events in the order of a file, some at a time.
+
+    Text has an event a line, a line of names perhaps, and lines before it that begin with # or %. Empty lines are
+    skipped. A gzip file is unpacked as it is read.
+
+    Args:
+        source: path of a file, or "-" for standard input.
+        format: "csv", "tsv", "space" (any white space between columns) or "parquet"; by the file's ending by default,
+            "csv" for standard input.
+        columns: of source, destination and time, by place or by name.
+        msg_from: place of the first of the features, which are all columns behind it.
+        numbers: whether ids are whole numbers; else they are text.
+        whole_times: whether times are whole numbers.
+        header: whether text begins with a line of names; by default, if that line has no number where the time belongs.
+
+    Raises:
+        DatasetNotFoundError: no such file.
+        ArgumentError: an unknown format or column.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        columns: Sequence[Column] = (0, 1, 2),
+        msg_from: int | None = None,
+        numbers: bool = True,
+        whole_times: bool = True,
+        header: bool | None = None,
+    ) -> None:
+        if len(columns) != 3:
+            raise ArgumentError(f"columns: expected those of source, destination and time, got {list(columns)}")
+        self.path = None if str(source) == "-" else Path(source)
+        self.origin = "standard input" if self.path is None else str(self.path)
+        if self.path is not None and not self.path.is_file():
+            raise DatasetNotFoundError(f"events: no file {self.path}")
+        if format is None:
+            name = "-.csv" if self.path is None else self.path.name.lower().removesuffix(".gz")
+            format = _FORMAT_OF.get(Path(name).suffix)
+        if format not in FORMATS or (format == "parquet" and self.path is None):
+            raise ArgumentError(f"format: expected one of {', '.join(FORMATS)} for {self.origin}, got {format!r}")
+        self.format, self.delimiter = format, _DELIMITERS.get(format)
+        self.columns, self.msg_from, self.header = tuple(columns), msg_from, header
+        self.numbers, self.whole_times = numbers, whole_times
+
+    def chunks(self, size: int, skip: int = 0) -> Iterator[EventChunk]:
+        """Yield ``size`` events at a time, the rest in the last chunk.
+
+        Args:
+            size: events in a chunk.
+            skip: leave out so many events first.
+
+        Raises:
+            DatasetIntegrityError: a line that is no event; the message names it.
+            ArgumentError: a column that is not there.
+            MissingExtraError: Parquet without pyarrow.
+        """
+        parts = self._tables(size, skip) if self.format == "parquet" else self._lines(size, skip)
+        for cells, places in parts:
+            yield self._checked(cells, places)
+
+    def _lines(self, size: int, skip: int) -> Iterator[tuple[Array, list[str]]]:
+        with self._opened() as text:
+            filled = ((number, line) for number, line in enumerate(text, 1) if line.strip())
+            lines = dropwhile(lambda found: found[1].startswith(_COMMENTS), filled)
+            names = next(lines, None)
+            if names is None:
+                return
+            at = [_place(column, self._cells(names[1]), self.origin) for column in self.columns]
+            header = self.header
+            if header is None:
+                header = any(isinstance(c, str) for c in self.columns) or not _is_number(self._cells(names[1])[at[2]])
+            first = next(lines, None) if header else names
+            if first is None:
+                return
+            # A line of names may have one for all features.
+            width = len(self._cells(first[1]))
+            features = [] if self.msg_from is None else list(range(self.msg_from, width))
+            rest = islice(chain((first,), lines), skip, None)
+            while part := list(islice(rest, size)):
+                yield self._parsed(part, [*at, *features]), [f"line {number}" for number, _ in part]
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Iterable[str]]:
+        try:
+            if self.path is None:
+                yield sys.stdin
+            elif self.path.name.lower().endswith(".gz"):
+                with gzip.open(self.path, "rt", encoding="utf-8") as file:
+                    yield file
+            else:
+                with self.path.open(encoding="utf-8") as file:
+                    yield file
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise DatasetIntegrityError(f"{self.origin} cannot be read as text: {error}") from error
+
+    def _cells(self, line: str) -> list[str]:
+        if self.delimiter is None:
+            return line.split()
+        return [cell.strip() for cell in next(csv.reader((line,), delimiter=self.delimiter))]
+
+    def _parsed(self, part: Sequence[tuple[int, str]], usecols: Sequence[int]) -> Array:
+        ids = "i8" if self.numbers else "O"
+        fields: list[Any] = [("src", ids), ("dst", ids), ("t", "f8")]
+        if self.msg_from is not None:
+            fields.append(("msg", "f4", (len(usecols) - 3,)))
+
+        def load(lines: Sequence[str]) -> Array:
+            # A comment sign inside a name is no comment.
+            return np.loadtxt(
+                lines, dtype=fields, delimiter=self.delimiter, comments=None, usecols=usecols, ndmin=1, quotechar='"'
+            )
+
+        try:
+            return load([line for _, line in part])
+        except ValueError:
+            for number, line in part:
+                try:
+                    load((line,))
+                except ValueError:
+                    raise self._error(f"line {number}", repr(line.strip()[:_SHOWN])) from None
+            raise
+
+    def _error(self, place: str, found: str) -> DatasetIntegrityError:
+        kinds = "whole numbers" if self.numbers else "names"
+        time = "whole" if self.whole_times else "finite"
+        features = "" if self.msg_from is None else ", and finite features"
+        wanted = f"two {kinds} and a {time} time in columns {list(self.columns)}{features}"
+        return DatasetIntegrityError(f"{self.origin}, {place}: expected {wanted}, found {found}")
+
+    def _tables(self, size: int, skip: int) -> Iterator[tuple[Mapping[str, Array], list[str]]]:
+        try:
+            import pyarrow.parquet  # type: ignore[import-not-found]
+        except ImportError as error:
+            raise MissingExtraError(f"{self.path} is a Parquet file: pip install graphmem[parquet]") from error
+        with decoding(Path(self.origin)):
+            file = pyarrow.parquet.ParquetFile(self.path)
+        with file:
+            names = list(file.schema_arrow.names)
+            at = {role: names[_place(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=True)}
+            features = [] if self.msg_from is None else names[self.msg_from :]
+            batches = file.iter_batches(batch_size=size, columns=[*at.values(), *features])
+            row = 0
+            while True:
+                with decoding(Path(self.origin)):
+                    part = next(batches, None)
+                if part is None:
+                    return
+                start, row = row, row + len(part)
+                part = part.slice(min(max(skip - start, 0), len(part)))
+                places = [f"row {k}" for k in range(row - len(part), row)]
+                if places:
+                    yield self._columns(part, at, features, places), places
+
+    def _columns(
+        self, part: Any, at: Mapping[str, str], features: Sequence[str], places: Sequence[str]
+    ) -> Mapping[str, Array]:
+        for name in (*at.values(), *features):
+            if part.column(name).null_count:
+                row = part.column(name).is_null().to_pylist().index(True)
+                raise self._error(places[row], f"nothing in column {name!r}")
+        cells = {role: np.asarray(part.column(name).to_numpy(zero_copy_only=False)) for role, name in at.items()}
+        if self.msg_from is not None:
+            columns = [part.column(name).to_numpy(zero_copy_only=False).astype(np.float32) for name in features]
+            cells["msg"] = np.stack(columns, 1) if columns else np.empty((len(part), 0), np.float32)
+        return cells
+
+    def _checked(self, cells: Any, places: Sequence[str]) -> EventChunk:
+        """A chunk of cells that are what they should be."""
+        t = np.asarray(cells["t"])
+        good = np.isfinite(t)
+        if self.whole_times:
+            good &= (np.abs(t) < 2**53) & (t == np.rint(t)) if t.dtype.kind == "f" else t.dtype.kind in "iu"
+        ends = [np.asarray(cells[role]) for role in ("src", "dst")]
+        if not self.numbers:
+            ends = [np.array([str(name) for name in end.tolist()]) for end in ends]
+            for end in ends:
+                good &= end != ""
+        elif any(end.dtype.kind not in "iu" for end in ends):
+            raise self._error(places[0], f"{ends[0].dtype}, {ends[1].dtype}")
+        msg = None
+        if self.msg_from is not None:
+            msg = np.ascontiguousarray(cells["msg"])
+            good &= np.isfinite(msg).all(1)
+        if not good.all():
+            bad = int(good.argmin())
+            raise self._error(places[bad], f"{ends[0][bad]!s}, {ends[1][bad]!s}, {t[bad]!s}")
+        src, dst = ends
+        return EventChunk(src, dst, t.astype(np.int64 if self.whole_times else np.float64), msg, places)
+
+
+__all__ = ["FORMATS", "EventChunk", "EventReader"]
