@@ -185,18 +185,20 @@ class EventReader:
             names = list(file.schema_arrow.names)
             at = {role: names[_place(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=True)}
             features = [] if self.msg_from is None else names[self.msg_from :]
-            batches = file.iter_batches(batch_size=size, columns=[*at.values(), *features])
-            row = 0
-            while True:
-                with decoding(Path(self.origin)):
-                    part = next(batches, None)
-                if part is None:
-                    return
-                start, row = row, row + len(part)
-                part = part.slice(min(max(skip - start, 0), len(part)))
-                places = [f"row {k}" for k in range(row - len(part), row)]
-                if places:
-                    yield self._columns(part, at, features, places), places
+            batches = self._decoded(file.iter_batches(batch_size=size, columns=[*at.values(), *features]))
+            row = skip
+            for part in _shifted(islice(batches, skip // size, None), skip % size):
+                places = [f"row {row + k}" for k in range(len(part))]
+                row += len(part)
+                yield self._columns(part, at, features, places), places
+
+    def _decoded(self, items: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            with decoding(Path(self.origin)):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
     def _columns(
         self, part: Any, at: Mapping[str, str], features: Sequence[str], places: Sequence[str]
@@ -205,19 +207,21 @@ class EventReader:
             if part.column(name).null_count:
                 row = part.column(name).is_null().to_pylist().index(True)
                 raise self._error(places[row], f"nothing in column {name!r}")
-        cells = {role: np.asarray(part.column(name).to_numpy(zero_copy_only=False)) for role, name in at.items()}
+        cells = {role: part.column(name).to_numpy() for role, name in at.items()}
         if self.msg_from is not None:
-            columns = [part.column(name).to_numpy(zero_copy_only=False).astype(np.float32) for name in features]
+            columns = [part.column(name).to_numpy().astype(np.float32) for name in features]
             cells["msg"] = np.stack(columns, 1) if columns else np.empty((len(part), 0), np.float32)
         return cells
 
     def _checked(self, cells: Any, places: Sequence[str]) -> EventChunk:
         """A chunk of cells that are what they should be."""
-        t = np.asarray(cells["t"])
+        t = cells["t"]
+        if t.dtype.kind not in "iuf":
+            raise self._error(places[0], f"{t.dtype} in the place of the time")
         good = np.isfinite(t)
-        if self.whole_times:
-            good &= (np.abs(t) < 2**53) & (t == np.rint(t)) if t.dtype.kind == "f" else t.dtype.kind in "iu"
-        ends = [np.asarray(cells[role]) for role in ("src", "dst")]
+        if self.whole_times and t.dtype.kind == "f":
+            good &= (np.abs(t) < 2**53) & (t == np.rint(t))
+        ends = [cells[role] for role in ("src", "dst")]
         if not self.numbers:
             ends = [np.array([str(name) for name in end.tolist()]) for end in ends]
             for end in ends:
@@ -233,6 +237,20 @@ class EventReader:
             raise self._error(places[bad], f"{ends[0][bad]!s}, {ends[1][bad]!s}, {t[bad]!s}")
         src, dst = ends
         return EventChunk(src, dst, t.astype(np.int64 if self.whole_times else np.float64), msg, places)
+
+
+def _shifted(batches: Iterator[Any], offset: int) -> Iterator[Any]:
+    """Tables that begin ``offset`` rows behind the beginnings of equally long batches."""
+    import pyarrow
+
+    rest = None
+    for batch in batches:
+        table = pyarrow.Table.from_batches([batch])
+        if rest is not None:
+            yield pyarrow.concat_tables([rest, table.slice(0, offset)])
+        rest = table.slice(offset)
+    if rest:
+        yield rest
 
 
 __all__ = ["FORMATS", "EventChunk", "EventReader"]
