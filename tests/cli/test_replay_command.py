@@ -163,7 +163,7 @@ def test_killed_and_resumed(command: Command, run: str) -> None:
         before = state.stat().st_mtime_ns if state.exists() else 0
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
-            if attempt < 4 and state.exists() and state.stat().st_mtime_ns != before:
+            if attempt < 3 and state.exists() and state.stat().st_mtime_ns != before:
                 os.kill(process.pid, signal.SIGKILL)
                 break
             time.sleep(0.001)
