@@ -40,7 +40,8 @@ class ReplayOptions:
         candidates: score so many random destinations beside each event, too, and report AP (against the first of them)
             and MRR (among all).
         seed: of the random destinations.
-        after: of a run's own stream, what the state has seen before the first event; nothing, train, valid or test.
+        after: what of a run's own stream the state has seen before the first event; nothing, train, valid or test, the
+            default.
         lateness: events may be late by so much, in units of time.
         out: csv with the scores; stdout by default.
         save_state: folder for the state behind the last event, from which a later replay goes on.
@@ -57,7 +58,7 @@ class ReplayOptions:
     batch_size: int = 200
     candidates: int | None = None
     seed: int = 42
-    after: str = "test"
+    after: str | None = None
     lateness: float | None = None
     out: str | None = None
     save_state: str | None = None

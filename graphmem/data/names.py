@@ -109,6 +109,8 @@ class NodeNames:
 
     def add(self, src: npt.NDArray[Any], dst: npt.NDArray[Any]) -> tuple[I64, I64]:
         """Nodes of the ends of events [E]; new names become nodes event by event, the source's first."""
+        if self._kind(src) != self._kind(dst):
+            raise ArgumentError(f"names: expected ends of one kind, got sources of {src.dtype}, targets of {dst.dtype}")
         nodes = self.find(src), self.find(dst, dst=True)
         for event in np.flatnonzero((nodes[0] < 0) | (nodes[1] < 0)).tolist():
             for is_dst, names in enumerate((src, dst)):

@@ -270,7 +270,7 @@ class StreamPredictor:
         path: str | os.PathLike[str],
         *,
         model: TemporalLinkModel | None = None,
-        after: str = "test",
+        after: str | None = None,
         lateness: float | None = None,
         device: str | None = None,
     ) -> StreamPredictor:
@@ -280,22 +280,25 @@ class StreamPredictor:
             path: folder of a saved predictor, or of a seed of a run; or a file in one.
             model: a new model of the same kind, for a predictor that did not come from a run.
             after: of a run: what of its stream the state has seen when this returns: "nothing"; the events up to the
-                end of "train", as training left it, or "valid"; or all ("test").
+                end of "train", as training left it, or "valid"; or all, "test", which is the default.
             lateness: as saved, or 0, by default.
             device: "cpu", "cuda" or "auto"; that of the run by default.
 
         Raises:
             CheckpointError: missing, damaged, of a graph model, or of another kind than ``model``.
+            ArgumentError: ``after`` of a saved predictor, whose state is what it is; or an unknown period.
         """
         file = Path(path)
         if (file / STATE_FILE).is_file():
             file /= STATE_FILE
         saved = None if file.is_dir() else load_checkpoint(file).get("predictor")
         if saved is None:
-            run = follow_run(file, after, device)
+            run = follow_run(file, after or "test", device)
             predictor = cls(run.model, names=run.names, latest=run.latest, lateness=lateness or 0)
             predictor._config = run.config
             return predictor
+        if after is not None:
+            raise ArgumentError(f"after: expected None for the saved state in {file}, got {after!r}")
         if model is None:
             if saved["config"] is None:
                 raise CheckpointError(f"{file}: expected `model`, for the predictor did not come from a run")

@@ -177,7 +177,7 @@ class NodeMemory(StateModule):
         new, t = self._updated(nodes, self._read_mail(nodes))
         return memory.index_copy(0, waiting, new), last_update.index_copy(0, waiting, t)
 
-    @torch.no_grad()
+    @torch.inference_mode()  # nothing of this has a gradient, and operators need not look for one
     def update_state(
         self, src: Tensor, dst: Tensor, t: Tensor, raw_msg: Tensor | None = None, event: Tensor | None = None
     ) -> None:

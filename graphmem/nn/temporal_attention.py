@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,8 @@ class TemporalAttention(nn.Module):
         self.lin_value = Linear(in_channels, out_channels)
         self.lin_edge = Linear(time_enc.out_channels + msg_dim, out_channels, bias=False)
         self.lin_skip = Linear(in_channels, out_channels)
+        self._frozen = False
+        self._kept: tuple[Any, tuple[Tensor, ...]] | None = None
 
     def reset_parameters(self) -> None:
         """Reset the projections; the time code belongs to the caller."""
@@ -101,8 +104,9 @@ class TemporalAttention(nn.Module):
         x_root = x[: nbr.size(0)] if root is None else gather_rows(x, root)
         code = self.time_enc.lin
         p = self.dropout if self.training else 0.0
+        query_weight, query_bias, *values = self._maps()
         mixed = torch.ops.graphmem.temporal_attention(
-            linear(x_root, *self._query_map()),
+            linear(x_root, query_weight, query_bias),
             x,
             nbr,
             dt.double(),
@@ -113,19 +117,39 @@ class TemporalAttention(nn.Module):
             p,
             draw_seed() if p > 0 else 0,
         )[0]
-        values = torch.cat((self.lin_value.weight, self.lin_edge.weight, self.lin_value.bias.unsqueeze(1)), 1)
-        heads = [linear(rows, weight) for rows, weight in zip(mixed, values.chunk(self.heads), strict=True)]
+        heads = [linear(rows, weight) for rows, weight in zip(mixed, values, strict=True)]
         skip: Tensor = self.lin_skip(x_root)
         return skip + torch.cat(heads, 1)
 
-    def _query_map(self) -> tuple[Tensor, Tensor]:
-        """Weight [H F, in_channels] and bias [H F] from a node to its queries times the key weights."""
+    def freeze(self) -> None:
+        """Keep what is computed from weights alone between calls without gradient, for as long as no weight changes.
+
+        For many small calls, of which it is a good part. A change through ``weight.data`` is not noticed.
+        """
+        self._frozen = True
+
+    def _maps(self) -> tuple[Tensor, ...]:
+        if not self._frozen or torch.is_grad_enabled():
+            return self._folded()
+        query, key, value = self.lin_query, self.lin_key, self.lin_value
+        weights = (query.weight, query.bias, key.weight, self.lin_edge.weight, value.weight, value.bias)
+        state = [(weight.data_ptr(), weight._version) for weight in weights]
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, self._folded())
+        return self._kept[1]
+
+    def _folded(self) -> tuple[Tensor, ...]:
+        """Weight [H F, in_channels] and bias [H F] from a node to its queries times the key weights, in all heads.
+
+        Then of each head the weight [C, F + 1] from mixed features and the sum of their coefficients to its values.
+        """
         query = torch.cat((self.lin_query.weight, self.lin_query.bias.unsqueeze(1)), 1)
         query = query / math.sqrt(self.out_channels // self.heads)
         key = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
         heads = zip(key.chunk(self.heads), query.chunk(self.heads), strict=True)
         folded = torch.cat([matmul(k, q, transpose_a=True) for k, q in heads])
-        return folded[:, :-1], folded[:, -1]
+        values = torch.cat((self.lin_value.weight, self.lin_edge.weight, self.lin_value.bias.unsqueeze(1)), 1)
+        return folded[:, :-1].contiguous(), folded[:, -1].contiguous(), *values.chunk(self.heads)
 
     def extra_repr(self) -> str:
         """Show the widths."""

@@ -192,7 +192,7 @@ def test_bad_input(command: Command, run: str) -> None:
     assert "Traceback" not in command.err
     assert "no file" in command.error("replay", run, "--events", "none.csv")
     assert "does not exist" in command.error("replay", "nowhere", "--events", "rest.csv")
-    assert "after" in command.error("replay", run, "--events", "rest.csv", "--after", "tomorrow")
+    assert "after: expected one of 'nothing'" in command.error("replay", run, "--events", "rest.csv", "--after", "now")
     assert "resume: expected save_state" in command.error("replay", run, "--events", "rest.csv", "--resume")
     assert "save_every: expected save_state" in command.error("replay", run, "--events", "rest.csv", "--save_every", 2)
     assert "json: expected --out" in command.error("replay", run, "--events", "rest.csv", "--json")
@@ -202,5 +202,6 @@ def test_bad_input(command: Command, run: str) -> None:
     Path("s.csv").write_text("short")
     assert "out: expected the" in command.error(*good, "--save_state", "state", "--resume")
     assert "seed: expected 42" in command.error(*good, "--save_state", "state", "--resume", "--seed", 1)
+    assert "after: expected None" in command.error("replay", "state", "--events", "rest.csv", "--after", "train")
     Path("state/predictor.pt").write_bytes(b"damaged")
     assert "damaged" in command.error("replay", "state", "--events", "rest.csv")

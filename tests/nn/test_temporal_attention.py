@@ -90,6 +90,41 @@ def test_dropout_hits_whole_coefficients_and_only_in_training() -> None:
     torch.testing.assert_close(mean, run(), rtol=0, atol=0.1)
 
 
+def test_frozen_weights_are_those_that_are_there() -> None:
+    """The bits of an attention that keeps nothing, through every way in which weights change."""
+    plain, frozen = build(), build()
+    frozen.freeze()
+    nbr, dt, msg = events(5)
+    x = torch.randn(NODES, IN, dtype=torch.float64)
+
+    def check() -> None:
+        messages, eid = table(msg.to(x.dtype))
+        for _ in range(2):
+            expected = plain(x, nbr, dt, messages, eid)
+            with torch.inference_mode():
+                assert torch.equal(frozen(x, nbr, dt, messages, eid), expected)
+            with torch.no_grad():
+                assert torch.equal(frozen(x, nbr, dt, messages, eid), expected)
+
+    check()
+    for module in (plain, frozen):
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+        module(x, nbr, dt, *table(msg)).sum().backward()
+        optimizer.step()
+    check()
+    other = {name: value + 1 for name, value in plain.state_dict().items()}
+    for module in (plain, frozen):
+        module.load_state_dict(other)
+    check()
+    with torch.no_grad():
+        for module in (plain, frozen):
+            module.lin_query.bias.mul_(2)
+    check()
+    x = x.float()
+    plain.float(), frozen.float()
+    check()
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ArgumentError, match="out_channels: expected a multiple of heads = 3, got 8"):
         TemporalAttention(IN, 8, 0, TimeEncoder(2), heads=3)

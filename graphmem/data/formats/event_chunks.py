@@ -78,7 +78,7 @@ class EventReader:
             raise ArgumentError(f"columns: expected those of source, destination and time, got {list(columns)}")
         self.path = None if str(source) == "-" else Path(source)
         self.origin = "standard input" if self.path is None else str(self.path)
-        if self.path is not None and not self.path.is_file():
+        if self.path is not None and (self.path.is_dir() or not self.path.exists()):  # a pipe is no regular file
             raise DatasetNotFoundError(f"events: no file {self.path}")
         if format is None:
             name = "-.csv" if self.path is None else self.path.name.lower().removesuffix(".gz")
