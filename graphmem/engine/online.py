@@ -23,6 +23,8 @@ from graphmem.nn.state import grow_state
 from graphmem.ops import _check
 
 STATE_FILE = "predictor.pt"
+# Least number of rows that the state grows by.
+_SPARE_ROWS = 64
 
 Names = npt.NDArray[Any]
 Times = npt.NDArray[Any]
@@ -201,7 +203,7 @@ class StreamPredictor:
     def _reserve(self) -> None:
         """Keep at least one row empty behind those of the nodes."""
         if len(self.names) >= self._rows:
-            self._rows = len(self.names) + max(len(self.names) // 4, 64)
+            self._rows = len(self.names) + max(len(self.names) // 4, _SPARE_ROWS)
             grow_state(self.model, self._rows)
 
     def _read(self, events: EventStream | Sequence[Any]) -> tuple[Names, Names, Times, Tensor | None]:

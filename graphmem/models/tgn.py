@@ -98,7 +98,7 @@ class TGN(MemoryLinkModel):
         self.messages, self._messages = None, events.msg
 
     def follow(self) -> None:
-        """Keep the messages of the events that the neighbours refer to, from now on. Weights are not to change often."""
+        """Keep the messages of the events that the neighbours refer to, and what is computed from weights alone."""
         self.attention.freeze()
         if self.attention.msg_dim == 0 or self.messages is not None:
             return

@@ -42,19 +42,19 @@ def make_task(split: StreamSplit = SPLIT, **options: Any) -> TemporalLinkTask:
     return TemporalLinkTask(split, **{**defaults, **options})
 
 
-def make_model(name: str, msg_dim: int = 0) -> TemporalLinkModel:
+def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkModel:
     torch.manual_seed(0)
     small = {"memory_dim": 8, "time_dim": 8}
     if name == "tgn, mixed":
         neighbors = TemporalNeighbors(NODES)
         return TGN(NODES, msg_dim, **small, embedding_dim=8, num_neighbors=3, delta="query", neighbors=neighbors)
     if name == "tgn":
-        return TGN(NODES, msg_dim, **small, embedding_dim=8, num_neighbors=3)
+        return TGN(nodes, msg_dim, **small, embedding_dim=8, num_neighbors=3)
     if name == "jodie":
-        return JODIE(NODES, msg_dim, **small, time_scale=10.0)
+        return JODIE(nodes, msg_dim, **small, time_scale=10.0)
     if name == "apan":
-        return APAN(NODES, msg_dim, embedding_dim=8, time_dim=8, mailbox=3, num_neighbors=2)
-    return EdgeBank() if name == "edgebank" else Recency(NODES, name)
+        return APAN(nodes, msg_dim, embedding_dim=8, time_dim=8, mailbox=3, num_neighbors=2)
+    return EdgeBank() if name == "edgebank" else Recency(nodes, name)
 
 
 LEARNING = ("tgn", "jodie", "apan")

@@ -16,20 +16,19 @@ from torch import Tensor
 from graphmem.data.names import NodeNames
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import split_stream
-from graphmem.engine import StreamPredictor
+from graphmem.engine import StreamPredictor, online
 from graphmem.engine.evaluation import evaluating
+from graphmem.engine.event_scores import EventScores
 from graphmem.engine.lateness import Events, LatenessBuffer
 from graphmem.errors import ArgumentError, ArgumentTypeError, CheckpointError, LateEventError
 from graphmem.models import TGN, TemporalLinkModel
-from graphmem.nn.state import grow_state
 
 MESSAGES = {name: 2 if name in ("tgn", "jodie", "apan") else 0 for name in ALL}
 
 
-def warmed(name: str, events: EventStream, nodes: int = NODES) -> TemporalLinkModel:
+def warmed(name: str, events: EventStream) -> TemporalLinkModel:
     """A model that has seen some events in training mode, so that mail waits."""
     model = make_model(name, MESSAGES[name])
-    grow_state(model, nodes)
     model.prepare(events)
     with torch.no_grad():
         for low in range(0, len(events), 16):
@@ -52,27 +51,20 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_scores_are_those_of_the_evaluation(name: str) -> None:
+def test_scores_are_those_of_the_evaluation(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, though the evaluation scores negatives in the same call and knows the whole stream."""
     whole = stream(name)
     split = split_stream(whole)
     task = make_task(split, metrics=("ap",), eval_negatives=("random",), ranking_negatives=None)
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[Tensor] = []
     model = warmed(name, split.train)
-    start = task._metrics.start
+    add = EventScores.add
 
-    def recording(*arguments: Any) -> Any:
-        scores = start(*arguments)
-        add = scores.add
+    def noted(self: EventScores, pos: Tensor, neg: Any, ranking: Tensor | None) -> None:
+        seen.append(torch.cat((pos.unsqueeze(1), neg["random"]), 1))
+        add(self, pos, neg, ranking)
 
-        def noted(pos: Tensor, neg: dict[str, Tensor], ranking: Tensor | None) -> None:
-            seen.append((pos, neg["random"]))
-            add(pos, neg, ranking)
-
-        scores.add = noted  # type: ignore[method-assign]
-        return scores
-
-    task._metrics.start = recording  # type: ignore[method-assign]
+    monkeypatch.setattr(EventScores, "add", noted)
     with evaluating(model):
         for period in ("valid", "test"):
             task.evaluate(model, period)
@@ -82,9 +74,8 @@ def test_scores_are_those_of_the_evaluation(name: str) -> None:
     for events in (split.valid, split.test):
         for low in range(0, len(events), task.batch_size):
             batch = events[low : low + task.batch_size]
-            pos, neg = seen.pop(0)
             drawn = negatives.draw(batch, 0)[1]
-            assert torch.equal(predictor.step(batch, candidates=drawn), torch.cat((pos[:, None], neg), 1))
+            assert torch.equal(predictor.step(batch, candidates=drawn), seen.pop(0))
     assert seen == []
     assert predictor.num_events == len(whole)
 
@@ -105,8 +96,10 @@ def test_predictions_write_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_growth_is_as_if_the_nodes_had_been_there(name: str) -> None:
+@pytest.mark.parametrize("spare", [1, 64])
+def test_growth_is_as_if_the_nodes_had_been_there(name: str, spare: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of half of the nodes, whose others arrive one by one, against one that was built with all."""
+    monkeypatch.setattr(online, "_SPARE_ROWS", spare)
     whole = stream(name)
     order = torch.stack((whole.src, whole.dst), 1).view(-1).tolist()
     rank = {node: place for place, node in enumerate(dict.fromkeys(order))}
@@ -114,32 +107,17 @@ def test_growth_is_as_if_the_nodes_had_been_there(name: str) -> None:
     events = EventStream(place[whole.src], place[whole.dst], whole.t, NODES, msg=whole.msg)
     known = int(max(events.src[:20].max(), events.dst[:20].max())) + 1
     assert known < NODES - 4
-    small = EventStream(
-        events.src[:20], events.dst[:20], events.t[:20], known, msg=None if events.msg is None else events.msg[:20]
-    )
-    grown, full = make_small(name, known), make_small(name, NODES)
-    grown.load_state_dict(
-        {**full.state_dict(), **{k: v for k, v in grown.state_dict().items() if k not in dict(full.named_parameters())}}
-    )
+    grown, full = make_model(name, MESSAGES[name], known), make_model(name, MESSAGES[name])
     one, other = StreamPredictor(grown), StreamPredictor(full)
-    one.update(small)
-    other.update(small)
+    one.update(events[:20])
+    other.update(events[:20])
     for low in range(20, len(events), 7):
         batch = events[low : low + 7]
         question = (batch.src, torch.arange(NODES).expand(len(batch), -1), batch.t)
         assert torch.equal(one.predict(*question), other.predict(*question))
         assert torch.equal(one.step(batch), other.step(batch))
+        assert grown.num_nodes == 0 or len(one.names) < grown.num_nodes <= len(one.names) * 5 // 4 + spare
     assert len(one.names) == len(rank)
-
-
-def make_small(name: str, nodes: int) -> TemporalLinkModel:
-    import test_event_task
-
-    before, test_event_task.NODES = test_event_task.NODES, nodes
-    try:
-        return make_model(name, MESSAGES[name])
-    finally:
-        test_event_task.NODES = before
 
 
 def brute_force(times: list[int], lateness: int, cuts: list[int]) -> tuple[list[list[int]], int | None]:
@@ -249,7 +227,7 @@ def test_saved_and_loaded_gives_the_same_bits(name: str, tmp_path: Path) -> None
         msg = None if events.msg is None else events.msg[low:high]
         return text[0][low:high], text[1][low:high], events.t[low:high] - (torch.arange(low, high) % 3), msg
 
-    whole = StreamPredictor(make_small(name, 2), names=names, lateness=4)
+    whole = StreamPredictor(make_model(name, MESSAGES[name], 2), names=names, lateness=4)
     for low in range(0, 120, 8):
         whole.step(part(low, low + 8))
     assert whole.num_waiting > 0
@@ -257,7 +235,7 @@ def test_saved_and_loaded_gives_the_same_bits(name: str, tmp_path: Path) -> None
     whole.save(tmp_path / "state")
     torch.manual_seed(99)
     torch.rand(1)
-    loaded = StreamPredictor.load(tmp_path / "state", model=make_small(name, 2))
+    loaded = StreamPredictor.load(tmp_path / "state", model=make_model(name, MESSAGES[name], 2))
     assert loaded.extra == {"read": 120}
     assert (loaded.lateness, loaded.latest, loaded.num_waiting) == (4, whole.latest, whole.num_waiting)
     assert_same(bits(whole), bits(loaded))
