@@ -46,8 +46,8 @@ def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkM
     torch.manual_seed(0)
     small = {"memory_dim": 8, "time_dim": 8}
     if name == "tgn, mixed":
-        neighbors = TemporalNeighbors(NODES)
-        return TGN(NODES, msg_dim, **small, embedding_dim=8, num_neighbors=3, delta="query", neighbors=neighbors)
+        neighbors = TemporalNeighbors(nodes)
+        return TGN(nodes, msg_dim, **small, embedding_dim=8, num_neighbors=3, delta="query", neighbors=neighbors)
     if name == "tgn":
         return TGN(nodes, msg_dim, **small, embedding_dim=8, num_neighbors=3)
     if name == "jodie":

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_event_task import ALL, NODES, make_model, make_stream, make_task
+from test_event_task import ALL, LEARNING, NODES, make_model, make_stream, make_task
 from torch import Tensor
 
 from graphmem.data.names import NodeNames
@@ -23,7 +23,7 @@ from graphmem.engine.lateness import Events, LatenessBuffer
 from graphmem.errors import ArgumentError, ArgumentTypeError, CheckpointError, LateEventError
 from graphmem.models import TGN, TemporalLinkModel
 
-MESSAGES = {name: 2 if name in ("tgn", "jodie", "apan") else 0 for name in ALL}
+MESSAGES = {name: 2 if name in (*LEARNING, "tgn, mixed") else 0 for name in ALL}
 
 
 def warmed(name: str, events: EventStream) -> TemporalLinkModel:
