@@ -10,9 +10,9 @@ not defined.
 
 "growth": nanoseconds an event of "both" in each tenth of SFHH's stream (batches of the first of --batches, one thread).
 
-"latest", "all": RecentNeighbors and TemporalNeighbors on a stream of --events events between a million nodes, made as it
-goes (batches of the last of --batches): nanoseconds an event, ten events of its source asked for and the event taken in,
-and bytes of the state beside the largest that the documentation allows, in each tenth.
+"latest", "all": RecentNeighbors and TemporalNeighbors on a stream of --events events between a million nodes, made as
+it goes (batches of the last of --batches): nanoseconds an event, ten events of its source asked for and the event taken
+in, and bytes of the state beside the largest that the documentation allows, in each tenth.
 
 "tgl" (--tgl: a folder with TGL's `sampler_core`, built by its setup.py): ten events before each event's time of its
 source, its destination and a random one, batches of 600 as in its sampler.py, over all of Wikipedia. Theirs is the time
