@@ -4,6 +4,8 @@ from graphmem.data.convert import to_csr
 from graphmem.data.dataset import GraphDataset, LinkSplit
 from graphmem.data.event_batches import batch_bounds
 from graphmem.data.event_negatives import EventNegatives
+from graphmem.data.formats.dgb import read_dgb
+from graphmem.data.formats.events import read_events
 from graphmem.data.graph import CSRGraph
 from graphmem.data.registry import dataset_card, list_datasets, load_dataset, load_stream, prepare_dataset
 from graphmem.data.splits import split_edges
@@ -25,6 +27,8 @@ __all__ = [
     "load_dataset",
     "load_stream",
     "prepare_dataset",
+    "read_dgb",
+    "read_events",
     "split_edges",
     "split_stream",
     "to_csr",

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphmem.data.formats.dgb import is_dgb, read_dgb
 from graphmem.data.formats.events import read_events
 from graphmem.data.registry import canonical_stream_name, dataset_card, list_datasets, load_dataset, load_stream
 from graphmem.errors import ArgumentError, DatasetError, DatasetIntegrityError, DatasetNotFoundError
@@ -78,11 +79,17 @@ def test_sorting_is_asked_for(tmp_path: Path) -> None:
     [
         ("", "has no events"),
         ("# nothing\n\n", "has no events"),
-        ("1,2,3\n4,5\n", "cannot be read"),
-        ("1,2,3\n4,5,late\n", "cannot be read"),
-        ("1,2,3\n4,5,\n", "cannot be read"),
-        ("1,2,3\n4,5,nan\n", "event 1 has no time, but nan"),
-        ("1,2,3\n4,5,inf\n", "event 1 has no time, but inf"),
+        ("src,dst,t\n", "has a line of names and no events"),
+        ("# some\n\n1,2,3\n4,5\n", "line 4: expected src in column 0, dst in column 1, t in column 2, found '4,5'"),
+        ("1,2,3\n4,5,late\n", "line 2: .* found '4,5,late'"),
+        ("1,2,3\n\n4,5,\n", "line 3: .* found '4,5,'"),
+        ("1,2,3\n\n4,5,nan\n", "line 3: event 1 has no time, but nan"),
+        ("1,2,3\n4,5,inf\n", "line 2: event 1 has no time, but inf"),
+        ("1,2,3\n\n4,5,2\n", "line 3: event 1 is earlier"),
+        ("a,2,3\n,5,4\n", "line 2: expected an id for src, found ''"),
+        ("a,2,3\nb, ,4\n", "line 2: expected an id for dst, found ' '"),
+        ("1,2,3\nnan,5,4\n", "line 2: expected an id for src, found 'nan'"),
+        ("1,2,2024-05-01\n1,2,soon\n", "line 2: expected a number or a date, found 'soon'"),
     ],
 )
 def test_damaged_text(tmp_path: Path, text: str, message: str) -> None:
@@ -90,6 +97,95 @@ def test_damaged_text(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DatasetIntegrityError, match=message) as caught:
         read_events(path)
     assert str(path) in str(caught.value)
+
+
+def test_long_names_stay_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"{'a' * 300}x,b,1\n{'a' * 300}y,b,2\n")
+    stream = read_events(path)
+    assert stream.node_names is not None
+    assert [stream.node_names[node] for node in stream.src.tolist()] == ["a" * 300 + "x", "a" * 300 + "y"]
+
+
+def test_large_whole_times_stay_apart(tmp_path: Path) -> None:
+    nanoseconds = [1_700_000_000_000_000_001, 1_700_000_000_000_000_002]
+    stream = read_events(write(tmp_path / "a.csv", "".join(f"1,2,{t}\n" for t in nanoseconds)))
+    assert stream.t.tolist() == nanoseconds
+    np.savez(tmp_path / "a.npz", src=[0, 1], dst=[2, 0], t=np.array([1, 2**63], dtype=np.uint64))
+    with pytest.raises(DatasetIntegrityError, match=r"times have to be below 2\*\*63"):
+        read_events(tmp_path / "a.npz")
+
+
+def test_dates(tmp_path: Path) -> None:
+    want = [1714559400, 1714559401]
+    for first, second in (
+        ("2024-05-01 10:30:00", "2024-05-01 10:30:01"),
+        ("2024-05-01T10:30:00", "2024-05-01T10:30:01Z"),
+        ("2024-05-01T12:30:00+02:00", "2024-05-01T10:30:01+00:00"),
+    ):
+        path = write(tmp_path / "a.csv", f"1,2,{first}\n1,2,{second}\n")
+        assert read_events(path).t.tolist() == want
+        assert read_events(write(path, "who,whom,when\n" + path.read_text())).t.tolist() == want
+    stream = read_events(write(tmp_path / "a.csv", "1,2,2024-05-01\n1,2,2024-05-01 00:00:00.5\n"))
+    assert stream.t.tolist() == [1714521600, 1714521600.5]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"u": [1, 1], "v": [2, 2], "t": pandas.to_datetime(want, unit="s")})
+    assert read_events(frame).t.tolist() == want
+    frame.loc[1, "t"] = pandas.NaT
+    with pytest.raises(DatasetIntegrityError, match="empty cells in column 2"):
+        read_events(frame)
+
+
+def test_ids_that_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1,4,1\n4,4,2\n2,1,3\n")
+    stream = read_events(path, ids="keep")
+    assert (stream.src.tolist(), stream.num_nodes, stream.node_names) == ([1, 4, 2], 5, None)
+    assert read_events(path, ids="keep", num_nodes=9).num_nodes == 9
+    pair = read_events(path, ids="keep", bipartite=True)
+    assert (pair.src.tolist(), pair.dst.tolist(), pair.num_nodes) == ([1, 4, 2], [9, 9, 6], 10)
+    assert pair.dst_range == (5, 10)
+    with pytest.raises(DatasetIntegrityError, match=r"at least 0 and below 4, found 1\.\.4"):
+        read_events(path, ids="keep", num_nodes=4)
+    with pytest.raises(DatasetIntegrityError, match=r"at least 0, found -1\.\.2"):
+        read_events(write(tmp_path / "b.csv", "-1,2,3\n"), ids="keep")
+    with pytest.raises(DatasetIntegrityError, match="expects whole numbers, found names"):
+        read_events(write(tmp_path / "c.csv", "a,2,3\n"), ids="keep")
+    with pytest.raises(ArgumentError, match="num_nodes: expected None"):
+        read_events(path, num_nodes=9)
+    with pytest.raises(ArgumentError, match="ids"):
+        read_events(path, ids="guess")
+
+
+def test_self_loops_are_dropped_on_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.csv", "1,4,1\n4,4,2\n2,1,3\n2,2,3\n")
+    assert read_events(path).num_events == 4
+    with caplog.at_level("INFO", logger="graphmem"):
+        stream = read_events(path, drop_self_loops=True)
+    assert "left out 2 events" in caplog.text
+    assert stream.t.tolist() == [1, 3]
+    with pytest.raises(DatasetIntegrityError, match="all 1 events go from a node to itself"):
+        read_events(write(tmp_path / "b.csv", "1,1,1\n"), drop_self_loops=True)
+
+
+def test_damaged_arrays(tmp_path: Path) -> None:
+    good: dict[str, Any] = {"src": np.array([0.0, 1]), "dst": np.array([2, 0]), "t": np.array([1, 2])}
+    np.savez(tmp_path / "a.npz", **good)
+    assert read_events(tmp_path / "a.npz").src.tolist() == [0, 1]
+    for change, message in (
+        ({"src": np.array([0, np.nan])}, "row 1: expected an id for src, found nan"),
+        ({"dst": np.array([0.5, 1])}, "row 0: expected an id for dst, found 0.5"),
+        ({"dst": np.array([2.0**60, 1])}, "row 0: expected an id for dst"),
+        ({"src": np.array([2**63, 1], dtype=np.uint64)}, r"ids have to be below 2\*\*63"),
+        ({"src": np.array([1])}, "expected columns of one length"),
+        ({"src": np.array([[1], [2]])}, "expected columns of one length"),
+        ({"t": np.array(5)}, "expected columns of one length"),
+        ({"weight": np.ones(3)}, "expected columns of one length"),
+        ({"weight": np.array(["a", "b"])}, "cannot be read"),
+        ({"msg": np.ones((1, 2))}, "msg"),
+        ({name: np.empty(0) for name in good}, "there are no events"),
+    ):
+        np.savez(tmp_path / "b.npz", **{**good, **change})
+        with pytest.raises(DatasetIntegrityError, match=message):
+            read_events(tmp_path / "b.npz")
 
 
 def test_wrong_calls(tmp_path: Path) -> None:
@@ -125,6 +221,50 @@ def test_npz_and_frames(tmp_path: Path) -> None:
     frame.loc[1, "whom"] = None
     with pytest.raises(DatasetIntegrityError, match="empty cells in column 'whom', the first in row 1"):
         read_events(frame, columns=("who", "whom", "when"))
+
+
+DGB = ",u,i,ts,label,idx\n0,1,3,0.0,0.0,1\n1,2,4,0.0,1.0,2\n2,1,4,7.0,0.0,3\n"
+
+
+def test_the_layout_of_dgb(tmp_path: Path) -> None:
+    path, features = write(tmp_path / "ml_some.csv", DGB), tmp_path / "ml_some.npy"
+    np.save(features, np.arange(8.0).reshape(4, 2))
+    stream = load_stream(path)
+    assert (stream.name, stream.dst_range, list(stream.node_names)) == ("some", (2, 4), [1, 2, 3, 4])  # type: ignore[arg-type]
+    assert (stream.src.tolist(), stream.dst.tolist(), stream.t.tolist()) == ([0, 1, 0], [2, 3, 3], [0, 0, 7])
+    assert stream.msg is not None
+    assert stream.msg.tolist() == [[2, 3], [4, 5], [6, 7]]
+    assert stream.y is not None
+    assert stream.y.tolist() == [0, 1, 0]
+    np.save(features, np.zeros((4, 1)))  # no features
+    assert read_dgb(path).msg is None
+    features.unlink()
+    assert read_dgb(path, name="other").name == "other"
+    # Another order, in which idx says whose features are whose.
+    lines = DGB.splitlines()
+    shuffled = "\n".join([lines[0], lines[3], *lines[1:3]])
+    np.save(features, np.arange(8.0).reshape(4, 2))
+    with pytest.raises(DatasetIntegrityError, match="line 3: event 1 is earlier"):
+        read_dgb(write(path, shuffled))
+    assert read_dgb(path, sort=True).msg.tolist() == [[2, 3], [4, 5], [6, 7]]  # type: ignore[union-attr]
+
+
+def test_a_damaged_layout_of_dgb(tmp_path: Path) -> None:
+    path, features = write(tmp_path / "ml_some.csv", DGB), tmp_path / "ml_some.npy"
+    for array in (np.ones((3, 2)), np.ones(4), np.array([["a"]] * 4)):
+        np.save(features, array)
+        with pytest.raises(DatasetIntegrityError, match=r"expected features \[4, D\]"):
+            read_dgb(path)
+    features.write_bytes(b"no array")
+    with pytest.raises(DatasetIntegrityError, match=r"ml_some.npy: cannot be read"):
+        read_dgb(path)
+    np.save(features, np.ones((4, 2)))
+    with pytest.raises(DatasetIntegrityError, match=r"the numbers 1 to 3 in column 'idx'"):
+        read_dgb(write(path, DGB.replace(",3\n", ",2\n")))
+    with pytest.raises(ArgumentError, match="no column 'u'"):
+        read_dgb(write(path, "a,b\n1,2\n"))
+    assert not is_dgb(path)
+    assert not is_dgb(tmp_path / "ml_none.csv")
 
 
 def test_names_of_streams_and_graphs(tmp_path: Path) -> None:

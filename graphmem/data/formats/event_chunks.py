@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphmem.data.formats._common import Array, decoding
-from graphmem.data.formats.events import _COMMENTS, Column, _is_number, _place
+from graphmem.data.formats.event_text import COMMENTS, Column, bad_line, is_float, place_of
 from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
 
 FORMATS = ("csv", "tsv", "space", "parquet")
@@ -108,14 +108,14 @@ class EventReader:
     def _lines(self, size: int, skip: int) -> Iterator[tuple[Array, list[str]]]:
         with self._opened() as text:
             filled = ((number, line) for number, line in enumerate(text, 1) if line.strip())
-            lines = dropwhile(lambda found: found[1].startswith(_COMMENTS), filled)
+            lines = dropwhile(lambda found: found[1].startswith(COMMENTS), filled)
             names = next(lines, None)
             if names is None:
                 return
-            at = [_place(column, self._cells(names[1]), self.origin) for column in self.columns]
+            at = [place_of(column, self._cells(names[1]), self.origin) for column in self.columns]
             header = self.header
             if header is None:
-                header = any(isinstance(c, str) for c in self.columns) or not _is_number(self._cells(names[1])[at[2]])
+                header = any(isinstance(c, str) for c in self.columns) or not is_float(self._cells(names[1])[at[2]])
             first = next(lines, None) if header else names
             if first is None:
                 return
@@ -160,12 +160,10 @@ class EventReader:
         try:
             return load([line for _, line in part])
         except ValueError:
-            for number, line in part:
-                try:
-                    load((line,))
-                except ValueError:
-                    raise self._error(f"line {number}", repr(line.strip()[:_SHOWN])) from None
-            raise
+            bad = bad_line(part, load)
+            if bad is None:
+                raise
+            raise self._error(f"line {bad[0]}", repr(bad[1].strip()[:_SHOWN])) from None
 
     def _error(self, place: str, found: str) -> DatasetIntegrityError:
         kinds = "whole numbers" if self.numbers else "names"
@@ -183,7 +181,7 @@ class EventReader:
             file = pyarrow.parquet.ParquetFile(self.path)
         with file:
             names = list(file.schema_arrow.names)
-            at = {role: names[_place(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=True)}
+            at = {role: names[place_of(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=True)}
             features = [] if self.msg_from is None else names[self.msg_from :]
             batches = self._decoded(file.iter_batches(batch_size=size, columns=[*at.values(), *features]))
             row = skip

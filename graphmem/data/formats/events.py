@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
+import datetime
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,18 +15,27 @@ import torch
 from graphmem.data.cache import LocatedFiles
 from graphmem.data.card import DatasetCard
 from graphmem.data.formats._common import Array, decoding
+from graphmem.data.formats.event_text import Column, EventText, parse_date, place_of
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
+from graphmem.ops import _check
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".npz")
 
-Column = int | str
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_COMMENTS = ("#", "%")
-_NAME_LENGTH = 256
+_NO_NAMES = ("", "nan", "NaN")
+_ROLES = ("src", "dst", "t")
+
+logger = logging.getLogger(__name__)
 
 
-Cells = dict[str, Array]  # by what they hold: ids int64 or text, everything else float64
+class _Table(NamedTuple):
+    cells: dict[str, Array]
+    """By what they hold."""
+    origin: str
+    """What they were read from."""
+    place: Callable[[int], str]
+    """Where an event stands in it."""
 
 
 def read_events(
@@ -39,13 +49,17 @@ def read_events(
     header: bool | None = None,
     bipartite: bool = False,
     sort: bool = False,
+    drop_self_loops: bool = False,
+    ids: str = "map",
+    num_nodes: int | None = None,
     name: str | None = None,
 ) -> EventStream:
     """Read a stream of events.
 
     Ids of any kind become nodes 0, 1, ...: whole numbers in ascending order, names in the order of the alphabet. The
-    publisher's ids stay in ``node_names``. Times become int64 where all of them are whole, else float64. Every event
-    stays: repetitions and self-loops are events like others.
+    publisher's ids stay in ``node_names``. Times become int64 where all of them are whole, else float64; dates
+    ("2024-05-01 12:30:00", in UTC where they say nothing else) become seconds since 1970. Every event stays:
+    repetitions and self-loops are events like others.
 
     Args:
         source: path of a file; its ending decides: .csv, .tsv, .txt (all with or without .gz), .parquet or .npz (keys
@@ -59,26 +73,38 @@ def read_events(
             Lines that begin with # or % are skipped.
         bipartite: number destinations apart from sources, and behind them.
         sort: sort by time; equal times keep their order. Otherwise a file out of order is an error.
+        drop_self_loops: leave out events from a node to itself; a log message says how many.
+        ids: "map" as above; "keep": ids are the nodes, whole numbers from 0 on, of which some may have no event.
+        num_nodes: with "keep", how many nodes there are; by default one more than the largest id.
         name: of the stream; the file's by default.
 
     Raises:
         DatasetNotFoundError: no such file.
-        DatasetIntegrityError: cells that are missing or no numbers, or times out of order without ``sort``.
+        DatasetIntegrityError: no events, cells that are missing or no numbers, or times out of order without ``sort``;
+            the message says where.
         MissingExtraError: Parquet without pandas and pyarrow.
-        ArgumentError: an unknown column or ending.
+        ArgumentError: an unknown column, ending or option.
     """
     if len(columns) != 3:
         raise ArgumentError(f"columns: expected those of source, destination and time, got {list(columns)}")
     roles = {"src": columns[0], "dst": columns[1], "t": columns[2], "weight": weight_column, "y": label_column}
     places = {role: column for role, column in roles.items() if column is not None}
+    _check.choice("ids", ids, ("map", "keep"))
+    if num_nodes is not None and (ids == "map" or bipartite):
+        raise ArgumentError('num_nodes: expected None but with ids="keep" and without `bipartite`, which number nodes')
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        origin, short = str(path), path.name.partition(".")[0]
-        cells = _read_file(path, places, msg_from, delimiter, header)
+        short = path.name.partition(".")[0]
+        table = _read_file(path, places, msg_from, delimiter, header)
     else:
-        origin = short = type(source).__name__
-        cells = _from_frame(source, places, msg_from, origin)
-    return _assemble(cells, origin, name or short, bipartite, sort)
+        short = type(source).__name__
+        table = _from_frame(source, places, msg_from, short)
+    table, t = _in_order(table, sort)
+    if drop_self_loops:
+        table, t = _without_self_loops(table, t)
+    src, dst = (_ids(table, role) for role in ("src", "dst"))
+    nodes = _kept(table, src, dst, num_nodes, bipartite) if ids == "keep" else _numbered(src, dst, bipartite)
+    return _stream(table, t, nodes, name or short)
 
 
 def load(card: DatasetCard, files: LocatedFiles) -> EventStream:
@@ -93,13 +119,14 @@ def _suffix(path: Path) -> str:
 
 def _read_file(
     path: Path, places: dict[str, Column], msg_from: int | None, delimiter: str | None, header: bool | None
-) -> Cells:
+) -> _Table:
     if not path.is_file():
         raise DatasetNotFoundError(f"source: no file {path}")
     suffix = _suffix(path)
     if suffix == ".npz":
         with decoding(path), np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            cells = {key: archive[key] for key in archive.files}
+        return _of_rows(cells, str(path))
     if suffix == ".parquet":
         try:
             import pandas
@@ -111,154 +138,205 @@ def _read_file(
         return _from_frame(frame, places, msg_from, str(path))
     if not path.name.lower().endswith(SUFFIXES):
         raise ArgumentError(f"source: {path.name} ends in none of {SUFFIXES}")
-    return _read_text(path, places, msg_from, delimiter or _DELIMITERS.get(suffix), header)
+    text = EventText(path, places, msg_from, delimiter or _DELIMITERS.get(suffix), header)
+    return _Table(text.read(), str(path), text.place)
 
 
-def _from_frame(frame: Any, places: dict[str, Column], msg_from: int | None, origin: str) -> Cells:
+def _from_frame(frame: Any, places: dict[str, Column], msg_from: int | None, origin: str) -> _Table:
     """Columns of a pandas frame or a pyarrow table."""
     if hasattr(frame, "to_pandas"):
         frame = frame.to_pandas()
     if not hasattr(frame, "iloc"):
         raise ArgumentError(f"source: expected a path, a pandas frame or a pyarrow table, got {origin}")
     names = [str(column) for column in frame.columns]
-    cells: Cells = {}
+    cells: dict[str, Array] = {}
     for role, column in places.items():
-        series = frame.iloc[:, _place(column, names, origin)]
+        series = frame.iloc[:, place_of(column, names, origin)]
         if series.isna().any():
             raise DatasetIntegrityError(
                 f"{origin}: empty cells in column {column!r}, the first in row {series.isna().argmax()}"
             )
         cells[role] = series.to_numpy()
     if msg_from is not None and msg_from < len(names):
-        cells["msg"] = frame.iloc[:, msg_from:].to_numpy(dtype=np.float64)
-    return cells
+        with decoding(Path(origin)):
+            cells["msg"] = frame.iloc[:, msg_from:].to_numpy(dtype=np.float64)
+    return _of_rows(cells, origin)
 
 
-def _place(column: Column, names: Sequence[str], origin: str) -> int:
-    if isinstance(column, int) and 0 <= column < len(names):
-        return column
-    if column not in names:
-        raise ArgumentError(f"columns: {origin} has no column {column!r}; it has {list(names)}")
-    return list(names).index(str(column))
-
-
-def _read_text(
-    path: Path, places: dict[str, Column], msg_from: int | None, delimiter: str | None, header: bool | None
-) -> Cells:
-    with decoding(path):
-        skipped, first, second = _first_lines(path)
-    names = [cell.strip() for cell in first.split(delimiter)]
-    by_name = any(isinstance(column, str) for column in places.values())
-    at = {role: _place(column, names, str(path)) for role, column in places.items()}
-    if header is None:
-        header = by_name or not _is_number(names[at["t"]])
-    skipped += header
-    # A header may have one name for all features.
-    width = len((second if header else first).split(delimiter))
-    usecols = [*at.values(), *(range(msg_from, width) if msg_from is not None else ())]
-    kinds = {"src": "i8", "dst": "i8"}
-
-    def load(ids: str) -> Array:
-        fields = [(role, ids if role in kinds else "f8") for role in at]
-        fields += [(f"msg{k}", "f8") for k in range(len(usecols) - len(at))]
-        # A comment sign inside a name is no comment: whole lines are left out by their number.
-        return np.loadtxt(
-            path, dtype=fields, delimiter=delimiter, comments=None, skiprows=skipped, usecols=usecols, ndmin=1,
-            quotechar='"', encoding="utf-8",
-        )  # fmt: skip
-
-    try:
-        table = load("i8")
-    except ValueError:
-        with decoding(path):  # names, or a damaged file, which this reports
-            table = load(f"U{_NAME_LENGTH}")
-    cells: Cells = {role: table[role] for role in at}
-    if msg_from is not None:
-        columns = [table[f"msg{k}"] for k in range(len(usecols) - len(at))]
-        if columns:
-            cells["msg"] = np.stack(columns, axis=1)
-    return cells
-
-
-def _first_lines(path: Path) -> tuple[int, str, str]:
-    """How many comment lines come first, and the two lines behind them."""
-    zipped = path.name.lower().endswith(".gz")
-    opened: Any = gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8")
-    with opened as lines:
-        for number, line in enumerate(lines):
-            if line.strip() and not line.startswith(_COMMENTS):
-                return number, line, next(lines, "")
-    raise DatasetIntegrityError(f"{path}: the file has no events")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _assemble(cells: Cells, origin: str, name: str, bipartite: bool, sort: bool) -> EventStream:
-    missing = [role for role in ("src", "dst", "t") if role not in cells]
+def _of_rows(cells: dict[str, Array], origin: str) -> _Table:
+    missing = [role for role in _ROLES if role not in cells]
     if missing:
         raise DatasetIntegrityError(f"{origin}: {missing} are missing, found {sorted(cells)}")
-    with decoding(Path(origin)):
-        t = np.asarray(cells["t"], dtype=np.int64 if cells["t"].dtype.kind in "iu" else np.float64)
-    if t.dtype == np.float64:
-        bad = np.flatnonzero(~np.isfinite(t))
-        if bad.size:
-            raise DatasetIntegrityError(f"{origin}: event {bad[0]} has no time, but {t[bad[0]]}")
-        if np.abs(t).max(initial=0) < 2**53 and (t == np.rint(t)).all():
-            t = t.astype(np.int64)
+    count = cells["t"].shape[:1]
+    for name, column in cells.items():
+        if name in (*_ROLES, "weight", "y") and (column.ndim != 1 or column.shape != count):
+            shapes = f"{name} of shape {list(column.shape)}, t of {list(cells['t'].shape)}"
+            raise DatasetIntegrityError(f"{origin}: expected columns of one length, found {shapes}")
+    return _Table(cells, origin, lambda event: f"{origin}, row {event}")
+
+
+def _in_order(table: _Table, sort: bool) -> tuple[_Table, Array]:
+    """The events in the order of time, and their times, int64 or float64."""
+    t = _times(table)
     earlier = np.flatnonzero(t[1:] < t[:-1])
-    order = None
-    if earlier.size:
-        if not sort:
-            raise DatasetIntegrityError(
-                f"{origin}: event {earlier[0] + 1} is earlier than the one before it ({earlier.size} such places); "
-                "sort=True sorts the events by time"
-            )
-        order = np.argsort(t, kind="stable")
-    src, dst, num_nodes, names, dst_range = _number(cells["src"], cells["dst"], bipartite)
+    if earlier.size == 0:
+        return table, t
+    if not sort:
+        raise DatasetIntegrityError(
+            f"{table.place(int(earlier[0]) + 1)}: event {earlier[0] + 1} is earlier than the one before it "
+            f"({earlier.size} such places); sort=True sorts the events by time"
+        )
+    order = np.argsort(t, kind="stable")
+    return _selected(table, order), t[order]
+
+
+def _selected(table: _Table, events: Array) -> _Table:
+    cells = {name: column[events] for name, column in table.cells.items() if name in (*_ROLES, "weight", "y", "msg")}
+    return _Table(cells, table.origin, lambda event: table.place(int(events[event])))
+
+
+def _times(table: _Table) -> Array:
+    t = table.cells["t"]
+    if t.size == 0:
+        raise DatasetIntegrityError(f"{table.origin}: there are no events")
+    if t.dtype.kind not in "iuf":
+        t = _seconds(table, t)
+    if t.dtype.kind in "iu":
+        if t.dtype.kind == "u" and int(t.max()) >= 2**63:
+            raise DatasetIntegrityError(f"{table.origin}: times have to be below 2**63, found {t.max()}")
+        return t.astype(np.int64)
+    t = t.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(t))
+    if bad.size:
+        raise DatasetIntegrityError(f"{table.place(int(bad[0]))}: event {bad[0]} has no time, but {t[bad[0]]}")
+    whole = np.abs(t).max() < 2**53 and (t == np.rint(t)).all()
+    return t.astype(np.int64) if whole else t
+
+
+def _seconds(table: _Table, t: Array) -> Array:
+    """Dates as seconds since 1970."""
+    if t.dtype.kind == "M":
+        dates = t.astype("datetime64[us]")
+    else:
+        dates = np.array([_date(table, event, text) for event, text in enumerate(t.tolist())])
+    missing = np.flatnonzero(np.isnat(dates))
+    if missing.size:
+        raise DatasetIntegrityError(f"{table.place(int(missing[0]))}: event {missing[0]} has no time")
+    return dates.astype(np.int64) / 1e6
+
+
+def _date(table: _Table, event: int, text: Any) -> np.datetime64:
+    moment = parse_date(str(text))
+    if moment is None:
+        raise DatasetIntegrityError(f"{table.place(event)}: expected a number or a date, found {text!r}")
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    return np.datetime64(moment, "us")
+
+
+def _without_self_loops(table: _Table, t: Array) -> tuple[_Table, Array]:
+    stays = np.flatnonzero(table.cells["src"] != table.cells["dst"])
+    logger.info("%s: left out %d events from a node to itself", table.origin, t.size - stays.size)
+    if stays.size == 0:
+        raise DatasetIntegrityError(f"{table.origin}: all {t.size} events go from a node to itself")
+    return _selected(table, stays), t[stays]
+
+
+def _ids(table: _Table, role: str) -> Array:
+    """Ids of one end: int64, or text."""
+    ids = table.cells[role]
+    if ids.dtype.kind == "f":
+        bad = np.flatnonzero(~((ids == np.rint(ids)) & (np.abs(ids) < 2**53)))
+        if bad.size:
+            raise DatasetIntegrityError(f"{table.place(int(bad[0]))}: expected an id for {role}, found {ids[bad[0]]}")
+        return ids.astype(np.int64)
+    if ids.dtype.kind in "iu":
+        if ids.dtype.kind == "u" and ids.size and int(ids.max()) >= 2**63:
+            raise DatasetIntegrityError(f"{table.origin}: ids have to be below 2**63, found {ids.max()}")
+        return ids.astype(np.int64)
+    texts = np.array([str(name) for name in ids.tolist()], dtype=object)
+    for event, text in enumerate(texts):
+        if text.strip() in _NO_NAMES:
+            raise DatasetIntegrityError(f"{table.place(event)}: expected an id for {role}, found {text!r}")
+    return texts
+
+
+class _Nodes(NamedTuple):
+    src: Array
+    dst: Array
+    num_nodes: int
+    names: Array | None
+    """``None`` where they are the numbers."""
+    dst_range: tuple[int, int] | None
+
+
+def _kept(table: _Table, src: Array, dst: Array, num_nodes: int | None, bipartite: bool) -> _Nodes:
+    if src.dtype != np.int64 or dst.dtype != np.int64:
+        raise DatasetIntegrityError(f'{table.origin}: ids="keep" expects whole numbers, found names')
+    low, most = int(min(src.min(), dst.min())), int(max(src.max(), dst.max()))
+    if low < 0 or (num_nodes is not None and most >= num_nodes):
+        below = "" if num_nodes is None else f" and below {num_nodes}"
+        raise DatasetIntegrityError(f"{table.origin}: ids have to be at least 0{below}, found {low}..{most}")
+    if not bipartite:
+        return _Nodes(src, dst, most + 1 if num_nodes is None else num_nodes, None, None)
+    count, others = int(src.max()) + 1, int(dst.max()) + 1
+    names = np.concatenate([np.arange(count), np.arange(others)])
+    return _Nodes(src, dst + count, count + others, names, (count, count + others))
+
+
+def _numbered(src: Array, dst: Array, bipartite: bool) -> _Nodes:
+    """Ids as nodes in ascending order."""
+    if src.dtype != dst.dtype:
+        src, dst = (end.astype(str).astype(object) for end in (src, dst))
+    if bipartite:
+        (sources, src), (targets, dst) = _unique(src), _unique(dst)
+        return _Nodes(
+            src, dst + sources.size, sources.size + targets.size, np.concatenate([sources, targets]),
+            (sources.size, sources.size + targets.size),
+        )  # fmt: skip
+    names, nodes = _unique(np.concatenate([src, dst]))
+    same = names.dtype.kind in "iu" and np.array_equal(names, np.arange(names.size))
+    return _Nodes(nodes[: src.size], nodes[src.size :], names.size, None if same else names, None)
+
+
+def _unique(ids: Array) -> tuple[Array, Array]:
+    """Distinct ids, ascending, and the place of each among them."""
+    if ids.dtype != object:
+        return np.unique(ids, return_inverse=True)
+    names = sorted(set(ids.tolist()))
+    number = {name: node for node, name in enumerate(names)}
+    nodes = np.fromiter((number[name] for name in ids.tolist()), np.int64, ids.size)
+    return np.array(names, dtype=object), nodes
+
+
+def _stream(table: _Table, t: Array, nodes: _Nodes, name: str) -> EventStream:
+    cells = table.cells
 
     def column(value: Array | None, dtype: Any) -> torch.Tensor | None:
-        if value is None:
-            return None
-        value = np.ascontiguousarray(value if order is None else value[order], dtype=dtype)
-        return torch.from_numpy(value)
+        return None if value is None else torch.from_numpy(np.ascontiguousarray(value, dtype=dtype))
 
-    ends = [column(end, np.int64) for end in (src, dst)]
-    y = cells.get("y")
-    if y is not None and (y == np.rint(y)).all():
-        y = y.astype(np.int64)
+    with decoding(Path(table.origin)):
+        y = cells.get("y")
+        if y is not None and (y == np.rint(y)).all():
+            y = y.astype(np.int64)
+        columns: dict[str, Any] = {
+            "msg": column(cells.get("msg"), np.float32),
+            "weight": column(cells.get("weight"), np.float32),
+            "y": column(y, None if y is None else y.dtype),
+        }
     try:
         return EventStream(
-            ends[0],  # type: ignore[arg-type]
-            ends[1],  # type: ignore[arg-type]
+            column(nodes.src, np.int64),  # type: ignore[arg-type]
+            column(nodes.dst, np.int64),  # type: ignore[arg-type]
             column(t, t.dtype),  # type: ignore[arg-type]
-            num_nodes,
-            msg=column(cells.get("msg"), np.float32),
-            weight=column(cells.get("weight"), np.float32),
-            y=column(y, None if y is None else y.dtype),
-            dst_range=dst_range,
-            node_names=names,
+            nodes.num_nodes,
+            dst_range=nodes.dst_range,
+            node_names=nodes.names,
             name=name,
+            **columns,
         )
     except ArgumentError as error:
-        raise DatasetIntegrityError(f"{origin}: {error}") from error
-
-
-def _number(src: Array, dst: Array, bipartite: bool) -> tuple[Array, Array, int, Array | None, tuple[int, int] | None]:
-    """Nodes of both ends, their number, their names unless these are the numbers, and where destinations are."""
-    if bipartite:
-        sources, src_node = np.unique(src, return_inverse=True)
-        targets, dst_node = np.unique(dst, return_inverse=True)
-        names, dst_node = np.concatenate([sources, targets]), dst_node + sources.size
-        return src_node, dst_node, names.size, names, (sources.size, names.size) if targets.size else None
-    names, nodes = np.unique(np.concatenate([src, dst]), return_inverse=True)
-    same = names.dtype.kind in "iu" and np.array_equal(names, np.arange(names.size))
-    return nodes[: src.size], nodes[src.size :], names.size, None if same else names, None
+        raise DatasetIntegrityError(f"{table.origin}: {error}") from error
 
 
 __all__ = ["SUFFIXES", "load", "read_events"]
