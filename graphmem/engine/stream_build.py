@@ -16,11 +16,11 @@ from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
-from graphmem.models import APAN, JODIE, TGN, EdgeBank, Recency, TemporalLinkModel
+from graphmem.models import APAN, JODIE, TGN, TNCN, EdgeBank, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
-_CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
+_CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN, "tncn": TNCN}
 
 
 class StreamExperiment(NamedTuple):
@@ -76,7 +76,7 @@ def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
     """The model of a run; what it has to know of the stream is its nodes, width of messages and kind of times."""
     options = dict(settings.options)
     dtype = stream.t.dtype
-    if settings.train.visibility == "mixed" and settings.model == "tgn":  # type: ignore[attr-defined]
+    if settings.train.visibility == "mixed" and settings.model in ("tgn", "tncn"):  # type: ignore[attr-defined]
         options = {"delta": "query", "neighbors": TemporalNeighbors(stream.num_nodes, dtype=dtype), **options}
     if settings.model == "edgebank":
         return EdgeBank(**options, dtype=dtype)

@@ -19,7 +19,7 @@ class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
     Args:
-        model: tgn, jodie or apan; or a heuristic, evaluated only: edgebank, recency, popularity.
+        model: tgn, jodie, apan or tncn; or a heuristic, evaluated only: edgebank, recency, popularity.
         data: name of a stream (see `graphmem data list`), or path of a file of events.
         batch_size: events that are predicted from the same state.
         lr: learning rate.
@@ -29,7 +29,7 @@ class StreamRunConfig(RunBase):
         ranking_negatives: kind of those of MRR and Hits@K.
         num_ranking_negatives: how many of them an event has.
         visibility: what a prediction of the evaluation sees, batch (all events before its batch), event (all events
-            before its own time) or, with tgn and in training too, mixed (memories of batch, neighbours of event).
+            before its own time) or, with tgn or tncn, in training too, mixed (memories of batch, neighbours of event).
         groups: of events reported apart, transductive, new (the inductive setting), new_old, new_new.
         clip_norm: largest norm of the gradient.
         average: decay per step of an average of the weights, which is then what is evaluated and kept.

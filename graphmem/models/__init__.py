@@ -8,6 +8,7 @@ from graphmem.models.jodie import JODIE
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.models.tgn import TGN
+from graphmem.models.tncn import TNCN
 
 __all__ = [
     "APAN",
@@ -17,6 +18,7 @@ __all__ = [
     "NCN2",
     "NCNC",
     "TGN",
+    "TNCN",
     "EdgeBank",
     "Heuristic",
     "LinkModel",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -92,7 +94,7 @@ class EmbeddingLinkModel(TemporalLinkModel):
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
-        self.predictor = LinkPredictor(embedding_dim)
+        self.predictor: Any = LinkPredictor(embedding_dim)
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Embed nodes.
@@ -122,7 +124,11 @@ class EmbeddingLinkModel(TemporalLinkModel):
             items, place = distinct(place * times.numel() + rank)
             nodes, when = nodes[items // times.numel()], times[items % times.numel()]
         source, destination = place.split([src.numel(), dst.numel()])
-        out: Tensor = self.predictor(self.embed(nodes, when), source, destination.view(dst.shape))
+        return self.decode(nodes, when, source, destination.view(dst.shape))
+
+    def decode(self, nodes: Tensor, t: Tensor | None, source: Tensor, destination: Tensor) -> Tensor:
+        """Logits [B, C] of candidates [B, C] of sources [B]: places among nodes [n] at times [n], see :meth:`embed`."""
+        out: Tensor = self.predictor(self.embed(nodes, t), source, destination)
         return out
 
 

@@ -7,7 +7,7 @@ Learning on Dynamic Graphs", 2020 (arXiv 2006.10637), in the form of PyG's ``exa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,23 @@ from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
 from graphmem.ops import _check, distinct
+
+
+class _Read(NamedTuple):
+    z: Tensor
+    """[m, memory_dim], memories of all nodes that are looked at."""
+    last_update: Tensor
+    """[m], times of their last events."""
+    root: Tensor
+    """int64 [n], the nodes as places in z."""
+    nbr: Tensor
+    """int64 [n, K], other ends of their latest events; -1 where there are fewer."""
+    place: Tensor
+    """int64 [n, K], the same as places in z; anything where there are fewer."""
+    eid: Tensor
+    """int64 [n, K]."""
+    when: Tensor
+    """[n, K], times of the events."""
 
 
 class TGN(MemoryLinkModel):
@@ -119,6 +136,10 @@ class TGN(MemoryLinkModel):
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Attend from nodes int64 [n] (at times [n] with ``delta="query"``) to their latest events."""
+        return self._attend(self._read(nodes, t), t)
+
+    def _read(self, nodes: Tensor, t: Tensor | None) -> _Read:
+        """Latest events of nodes, and the memories of both ends."""
         if isinstance(self.neighbors, TemporalNeighbors):
             assert t is not None
             nbr, eid, when = self.neighbors.query(nodes, t, self.num_neighbors)
@@ -127,14 +148,19 @@ class TGN(MemoryLinkModel):
         read, place = distinct(torch.cat((nodes, nbr.view(-1))))
         z, last_update = self.memory(read)
         root, place = place[: nodes.numel()], place[nodes.numel() :].view(nbr.shape)
-        # Distinct nodes are the first rows of what is read. What stands for absent events is not looked at.
-        dt = (last_update[place] if t is None else t.unsqueeze(1)) - when
+        return _Read(z, last_update, root, nbr, place, eid, when)
+
+    def _attend(self, read: _Read, t: Tensor | None) -> Tensor:
+        # What stands for absent events is not looked at.
+        dt = (read.last_update[read.place] if t is None else t.unsqueeze(1)) - read.when
+        eid = read.eid
         messages = None
         if self.messages is not None:
             messages, eid = self.messages.msg, self.messages.find(eid)
         elif self.attention.msg_dim:
             messages = self._known_messages()
-        out: Tensor = self.attention(z, place, dt, messages, eid, None if t is None else root)
+        # Distinct nodes are the first rows of what is read.
+        out: Tensor = self.attention(read.z, read.place, dt, messages, eid, None if t is None else read.root)
         return out
 
     def _known_messages(self) -> Tensor:

@@ -53,12 +53,12 @@ OPTION_TYPES: dict[str, type] = {
 }
 STREAM_OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "heads", "mailbox"), int),
-    **dict.fromkeys(("updater", "commit", "aggregator_module", "time_init", "delta"), str),
+    **dict.fromkeys(("updater", "commit", "aggregator_module", "time_init", "delta", "hops"), str),
     **dict.fromkeys(("dropout", "time_scale", "window"), float),
     "directed": bool,
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
-STREAM_MODELS = ("tgn", "jodie", "apan")
+STREAM_MODELS = ("tgn", "jodie", "apan", "tncn")
 SPLITS = ("auto", "ncn", "random", "publisher")
 _KEYS = ("extends", "model", "data", "notes", "options", "train", "published", "start")
 

@@ -31,7 +31,7 @@ def events(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("model", ["tgn", "jodie", "apan", "edgebank", "recency", "popularity"])
+@pytest.mark.parametrize("model", ["tgn", "tncn", "jodie", "apan", "edgebank", "recency", "popularity"])
 def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     small = () if model in ("edgebank", "recency", "popularity") else ("--epochs", 2, "--batch_size", 20)
     words = ("--ranking_negatives", "random", "--num_ranking_negatives", 5, "--metrics", "[ap,auc,mrr]")
