@@ -26,7 +26,7 @@ def main() -> None:
     device = parser.parse_args().device
 
     def call(name: str, *args: object) -> None:
-        moved = [a.detach().to(device) if isinstance(a, Tensor) else a for a in args]
+        moved = [a.detach().to(device, copy=True) if isinstance(a, Tensor) else a for a in args]
         getattr(torch.ops.graphmem, name)(*moved)
 
     for name, cases in operators().items():
