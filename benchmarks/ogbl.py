@@ -14,18 +14,16 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
-import resource
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from common import provenance, write_json
+from leaderboard import leaderboard, show
 
 from graphmem.engine import evaluate_scores, evaluating
 from graphmem.engine.build import load_run
-from graphmem.engine.experiment import RunConfig, run
+from graphmem.engine.experiment import RunConfig
 
 METRIC = {"ogbl-ddi": "hits@20", "ogbl-collab": "hits@50", "ogbl-ppa": "hits@100", "ogbl-citation2": "mrr"}
 
@@ -56,11 +54,6 @@ def judge(dataset: str, folder: Path) -> dict[str, Any]:
     return row
 
 
-def summary(rows: list[dict[str, Any]], split: str) -> dict[str, float]:
-    values = [row[split] for row in rows]
-    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
-
-
 def config_of(args: argparse.Namespace) -> RunConfig:
     return RunConfig(
         model=args.model,
@@ -81,45 +74,11 @@ def config_of(args: argparse.Namespace) -> RunConfig:
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     """Train, judge and record."""
-    config = config_of(args)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    result = run(config, resume=(Path(config.folder) / "config.json").exists())
-    if result.get("interrupted"):
-        raise SystemExit(130)
-    rows = [judge(args.dataset, Path(config.folder) / f"seed_{seed['seed']}") for seed in result["seeds"]]
-    for row, seed in zip(rows, result["seeds"], strict=True):
-        row.update(epochs=seed["epochs"], seconds=seed["seconds"])
-    record = {
-        "dataset": args.dataset,
-        "method": args.model.upper(),
-        "metric": METRIC[args.dataset],
-        "test": summary(rows, "test"),
-        "valid": summary(rows, "valid"),
-        "published": result["published"],
-        "parameters": result["parameters"],
-        "protocol": result["protocol"],
-        "valid_edges_at_test": result["protocol"]["test_graph"] != "train links",
-        "hyperparameters": result["settings"],
-        "peak_memory_bytes_above_import": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before),
-        "seconds": time.perf_counter() - start,
-        "runs": rows,
-    }
+    record, result = leaderboard(
+        args.dataset, args.model, METRIC[args.dataset], config_of(args), lambda folder: judge(args.dataset, folder)
+    )
+    record["valid_edges_at_test"] = result["protocol"]["test_graph"] != "train links"
     return {**provenance(), "notes": __doc__, **record, "train_command": result["command"]}
-
-
-def show(record: dict[str, Any]) -> None:
-    def percent(value: dict[str, float]) -> str:
-        return f"{100 * value['mean']:.2f} ± {100 * value['std']:.2f}"
-
-    print(f"{record['method']} on {record['dataset']}, {record['metric']} by {record['runs'][0]['evaluator']}")
-    for row in record["runs"]:
-        values = f"valid {100 * row['valid']:.2f}, test {100 * row['test']:.2f}"
-        print(f"  seed {row['seed']}: {values}, epoch {row['epoch']} of {row['epochs']}")
-    published = record["published"]
-    beside = "" if published is None else f" (published {percent({'std': 0.0, **published})})"
-    print(f"  valid {percent(record['valid'])}, test {percent(record['test'])}{beside}")
-    memory = record["peak_memory_bytes_above_import"] / 2**20
-    print(f"  {record['parameters']:,} parameters, {memory:.0f} MiB above import, {record['seconds']:.0f} s")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

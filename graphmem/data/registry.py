@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl
 from graphmem.data.cache import LocatedFiles, array_sha256, locate
 from graphmem.data.card import DatasetCard, read_cards
 from graphmem.data.dataset import GraphDataset
+from graphmem.data.fixed_negatives import FixedNegatives
 from graphmem.data.stream import EventStream
+from graphmem.data.stream_splits import StreamSplit
 from graphmem.errors import ArgumentError, DatasetError, DatasetIntegrityError
 
 __all__ = [
@@ -27,7 +29,7 @@ __all__ = [
     "prepare_dataset",
 ]
 
-_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb", "events"}
+_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb", "events", "tgb"}
 _GENERATORS = {
     "dcsbm": ("generators", "dcsbm"),
     "power-law": ("generators", "power_law"),
@@ -146,6 +148,32 @@ def load_stream(
     stream: EventStream = _read(card, files)
     verify(card, stream, files)
     return stream
+
+
+def load_publisher_negatives(
+    name: str, split: StreamSplit, root: str | os.PathLike[str] | None = None, download: bool = True
+) -> FixedNegatives:
+    """The negatives that the publisher of a stream gives with it, as TGB does.
+
+    Args:
+        name: as for :func:`load_stream`.
+        split: of that stream, as the publisher splits it.
+        root: as for :func:`load_dataset`.
+        download: likewise.
+
+    Raises:
+        DatasetError: also where the publisher gives none.
+        ArgumentError: another split.
+    """
+    from graphmem.data.formats.tgb import read_negatives
+
+    text = canonical_stream_name(name)
+    card = None if _is_events_path(text) else dataset_card(text)
+    if card is None or "negatives" not in card.options:
+        raise DatasetError(f"ranking_negatives: the publisher of {text!r} gives none; TGB's streams have them")
+    paths = locate(card, root, download).paths
+    valid, test = (read_negatives(paths[file]) for file in card.options["negatives"])
+    return FixedNegatives(split, valid, test)
 
 
 def canonical_stream_name(name: str) -> str:

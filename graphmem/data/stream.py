@@ -80,6 +80,10 @@ class EventStream:
             raise ArgumentError(f"y: expected a tensor with {count} rows, one for each event")
         for name in ("t", "msg", "weight"):
             _check_finite(name, getattr(self, name))
+        for name in _COLUMNS:  # operators read rows one behind the other
+            value = getattr(self, name)
+            if value is not None and not value.is_contiguous():
+                object.__setattr__(self, name, value.contiguous())
         later = self.t[1:] < self.t[:-1]
         if bool(later.any()):
             at = int(later.nonzero()[0]) + 1

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graphmem.data.event_batches import batch_bounds
 from graphmem.data.event_negatives import EventNegatives
+from graphmem.data.fixed_negatives import FixedNegatives
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit
 from graphmem.engine.distributed import Group
@@ -22,6 +23,8 @@ from graphmem.models.temporal import TemporalLinkModel
 from graphmem.ops import _check
 
 VISIBILITY = ("batch", "event", "mixed")
+CANDIDATES_AT_ONCE = 2**18
+"""Pairs that are scored in one call: bounds the memory of one-against-many evaluations."""
 
 
 class EventBatch(NamedTuple):
@@ -48,8 +51,8 @@ class TemporalLinkTask(Task):
         negatives: kind of the training negatives, see :class:`~graphmem.data.event_negatives.EventNegatives`.
         num_negatives: of them for each event.
         eval_negatives: kinds of the negatives of AP and AUC, one for each event; the first gives the plain names.
-        ranking_negatives: kind of those of MRR and Hits@K; ``None`` leaves these metrics out.
-        num_ranking_negatives: how many of them.
+        ranking_negatives: kind of those of MRR and Hits@K, or the publisher's; ``None`` leaves these metrics out.
+        num_ranking_negatives: how many of them; the publisher's are as many as there are.
         visibility: what a prediction of the evaluation sees. "batch": every event before its batch of ``batch_size``;
             "event": every event before its own time; "mixed": memories as with "batch", neighbours as with "event", in
             training too (DyGLib's way, for models that read :class:`~graphmem.nn.TemporalNeighbors`).
@@ -74,7 +77,7 @@ class TemporalLinkTask(Task):
         negatives: str = "random",
         num_negatives: int = 1,
         eval_negatives: Sequence[str] = ("random",),
-        ranking_negatives: str | None = None,
+        ranking_negatives: str | FixedNegatives | None = None,
         num_ranking_negatives: int = 100,
         visibility: str = "batch",
         groups: Sequence[str] = (),
@@ -91,10 +94,13 @@ class TemporalLinkTask(Task):
                 raise ArgumentError(f"split: expected events in every period, got none for {period!r}")
         self.negatives = EventNegatives(split, negatives, seed=seed, k=num_negatives)
         self.eval_negatives = {kind: EventNegatives(split, kind, seed=eval_seed, k=1) for kind in eval_negatives}
-        self.ranking_negatives = None
-        if ranking_negatives is not None:
+        self.ranking_negatives: EventNegatives | FixedNegatives | None
+        if isinstance(ranking_negatives, str):
             self.ranking_negatives = EventNegatives(split, ranking_negatives, seed=eval_seed, k=num_ranking_negatives)
-        self._metrics = EventMetrics(metrics, tuple(eval_negatives), ranking_negatives, tuple(groups))
+        else:
+            self.ranking_negatives = ranking_negatives
+        kind = None if self.ranking_negatives is None else self.ranking_negatives.kind
+        self._metrics = EventMetrics(metrics, tuple(eval_negatives), kind, tuple(groups))
 
     @property
     def protocol(self) -> Mapping[str, str | int | float | bool]:
@@ -170,27 +176,44 @@ class TemporalLinkTask(Task):
 
         The model goes on from the state that it has; events between that state and the period are shown to it first.
         """
-        _check.choice("split", split, ("valid", "test"))
-        model = _temporal_model(model)
+        scores = self._metrics.start(self.split, self._period(split))
+        for _, pos, neg, ranking in self.scored(model, split):
+            scores.add(pos, neg, ranking)
+        return scores.metrics()
+
+    def _period(self, split: str) -> EventStream:
+        period: EventStream = getattr(self.split, _check.choice("split", split, ("valid", "test")))
+        return period
+
+    def scored(
+        self, model: nn.Module, split: str
+    ) -> Iterator[tuple[EventStream, Tensor, dict[str, Tensor], Tensor | None]]:
+        """The scores behind :meth:`evaluate`, window by window, each shown to the model when it has been scored.
+
+        Yields:
+            Events, their scores [B], those of a negative of each kind [B, 1], and of the ranking negatives [B, K], with
+            minus infinity where an event has fewer.
+        """
+        model, events = _temporal_model(model), self._period(split)
         model.prepare(self.split.stream)
-        events: EventStream = getattr(self.split, split)
         self.catch_up(model, events.first)
-        samplers = [*self.eval_negatives.values()]
+        samplers: list[EventNegatives | FixedNegatives] = [*self.eval_negatives.values()]
         if self.ranking_negatives is not None:
             samplers.append(self.ranking_negatives)
-        scores = self._metrics.start(self.split, events)
         for batch in self._windows(events):
             if self.visibility == "mixed":
                 model.reveal(batch)
             pos, neg = self._logits(model, batch, [sampler.draw(batch, epoch=0) for sampler in samplers])
             if self.group is not None:
-                scores_of = torch.cat((pos.unsqueeze(1), *neg), dim=1)
-                pos, *neg = self.group.gather(scores_of, len(batch)).split([1, *(part.size(1) for part in neg)], dim=1)
+                together = self.group.gather(torch.cat((pos.unsqueeze(1), *neg), dim=1), len(batch))
+                pos, *neg = together.split([1, *(part.size(1) for part in neg)], dim=1)
                 pos = pos.squeeze(1)
-            ranking = neg.pop() if self.ranking_negatives is not None else None
-            scores.add(pos, dict(zip(self.eval_negatives, neg, strict=True)), ranking)
+            ranking = None if self.ranking_negatives is None else neg.pop()
+            if ranking is not None and isinstance(self.ranking_negatives, FixedNegatives):
+                absent = self.ranking_negatives.absent(batch)
+                ranking = ranking if absent is None else ranking.masked_fill(absent, -torch.inf)
+            yield batch, pos, dict(zip(self.eval_negatives, neg, strict=True)), ranking
             model.update(batch)
-        return scores.metrics()
 
     def _logits(
         self, model: TemporalLinkModel, events: EventStream, negatives: Sequence[tuple[Tensor | None, Tensor]]
@@ -206,7 +229,9 @@ class TemporalLinkTask(Task):
             negatives = [(None if ends is None else share(ends), share(others)) for ends, others in negatives]
         kept = [others for ends, others in negatives if ends is None]
         candidates = torch.cat([dst.unsqueeze(1), *kept], dim=1)
-        pos, *scored = model.score(src, candidates, t).split([1, *(others.size(1) for others in kept)], dim=1)
+        tiles = candidates.split(max(1, CANDIDATES_AT_ONCE // max(1, src.numel())), dim=1)
+        scores = torch.cat([model.score(src, tile, t) for tile in tiles], dim=1)
+        pos, *scored = scores.split([1, *(others.size(1) for others in kept)], dim=1)
         shared = iter(scored)
         out = []
         for ends, others in negatives:

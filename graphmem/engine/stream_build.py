@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from graphmem.data.registry import load_stream
+from graphmem.data.fixed_negatives import FixedNegatives
+from graphmem.data.registry import load_publisher_negatives, load_stream
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import split_stream
 from graphmem.engine.device import usable_device
@@ -49,6 +50,9 @@ def build_stream(
     assert isinstance(train, StreamTrainSettings)
     stream = load_stream(settings.data) if stream is None else stream
     split = split_stream(stream, protocol=train.split, seed=seed)
+    ranking: str | FixedNegatives | None = train.ranking_negatives
+    if ranking == FixedNegatives.kind:
+        ranking = load_publisher_negatives(settings.data, split)
     task = TemporalLinkTask(
         split,
         batch_size=int(train.batch_size),
@@ -56,7 +60,7 @@ def build_stream(
         negatives=train.negatives,
         num_negatives=train.num_negatives,
         eval_negatives=train.eval_negatives,
-        ranking_negatives=train.ranking_negatives,
+        ranking_negatives=ranking,
         num_ranking_negatives=train.num_ranking_negatives,
         visibility=train.visibility,
         groups=train.groups,

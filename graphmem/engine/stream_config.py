@@ -26,7 +26,7 @@ class StreamRunConfig(RunBase):
         split: time (70/15/15 by quantiles of the time), tgb, dyglib or masked.
         negatives: kind of the training negatives, random, historical, inductive or hist_rnd.
         eval_negatives: kinds of the negatives of AP and AUC; the first gives the plain names.
-        ranking_negatives: kind of those of MRR and Hits@K.
+        ranking_negatives: kind of those of MRR and Hits@K; publisher, of TGB's streams, takes TGB's own.
         num_ranking_negatives: how many of them an event has.
         visibility: what a prediction of the evaluation sees, batch (all events before its batch), event (all events
             before its own time) or, with tgn or tncn, in training too, mixed (memories of batch, neighbours of event).

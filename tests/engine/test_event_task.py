@@ -274,6 +274,16 @@ def test_evaluation_catches_up(name: str) -> None:
             task.evaluate(model, "valid")
 
 
+@pytest.mark.parametrize("name", LEARNING)
+def test_columns_in_any_memory_order(name: str) -> None:
+    stream = make_stream(msg_dim=2)
+    assert stream.msg is not None
+    ends = torch.stack((stream.src, stream.dst), 1)
+    other = EventStream(*ends.unbind(1), stream.t, NODES, msg=stream.msg.t().contiguous().t(), dst_range=(12, 24))
+    records = [evaluate(make_model(name, 2), make_task(split_stream(one))) for one in (stream, other)]
+    assert all(value == records[1][key] or value != value for key, value in records[0].items())
+
+
 @pytest.mark.parametrize("name", [*LEARNING, "tgn, mixed"])
 def test_an_epoch_goes_on_in_its_middle(name: str, tmp_path: Path) -> None:
     def fit(folder: Path, resume: bool = False, stop: int | None = None) -> dict[str, Any]:
