@@ -17,11 +17,18 @@ from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
-from graphmem.models import APAN, JODIE, TGN, TNCN, EdgeBank, Recency, TemporalLinkModel
+from graphmem.errors import ArgumentError
+from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
-_CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN, "tncn": TNCN}
+_CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {
+    "tgn": TGN,
+    "tncn": TNCN,
+    "dyrep": DyRep,
+    "jodie": JODIE,
+    "apan": APAN,
+}
 
 
 class StreamExperiment(NamedTuple):
@@ -88,4 +95,7 @@ def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
         return Recency(stream.num_nodes, settings.model, **options, dtype=dtype)
     if settings.model != "apan":
         options["compat"] = settings.compat
-    return _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)
+    try:
+        return _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)
+    except TypeError as error:
+        raise ArgumentError(f"options: {settings.model} does not take all of {sorted(options)}: {error}") from error

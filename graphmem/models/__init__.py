@@ -2,6 +2,7 @@
 
 from graphmem.models.apan import APAN
 from graphmem.models.base import LinkModel
+from graphmem.models.dyrep import DyRep
 from graphmem.models.edgebank import EdgeBank, Recency
 from graphmem.models.heuristics import Heuristic
 from graphmem.models.jodie import JODIE
@@ -19,6 +20,7 @@ __all__ = [
     "NCNC",
     "TGN",
     "TNCN",
+    "DyRep",
     "EdgeBank",
     "Heuristic",
     "LinkModel",

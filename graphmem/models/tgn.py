@@ -22,6 +22,8 @@ from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
 from graphmem.ops import _check, distinct
 
+Memory = Callable[[Tensor], tuple[Tensor, Tensor]]
+
 
 class _Read(NamedTuple):
     z: Tensor
@@ -138,15 +140,15 @@ class TGN(MemoryLinkModel):
         """Attend from nodes int64 [n] (at times [n] with ``delta="query"``) to their latest events."""
         return self._attend(self._read(nodes, t), t)
 
-    def _read(self, nodes: Tensor, t: Tensor | None) -> _Read:
-        """Latest events of nodes, and the memories of both ends."""
+    def _read(self, nodes: Tensor, t: Tensor | None, memory: Memory | None = None) -> _Read:
+        """Latest events of nodes, and the memories of both ends, read by ``memory`` in place of the model's own."""
         if isinstance(self.neighbors, TemporalNeighbors):
             assert t is not None
             nbr, eid, when = self.neighbors.query(nodes, t, self.num_neighbors)
         else:
             nbr, eid, when = self.neighbors.query(nodes, self.num_neighbors)
         read, place = distinct(torch.cat((nodes, nbr.view(-1))))
-        z, last_update = self.memory(read)
+        z, last_update = self.memory(read) if memory is None else memory(read)
         root, place = place[: nodes.numel()], place[nodes.numel() :].view(nbr.shape)
         return _Read(z, last_update, root, nbr, place, eid, when)
 
@@ -175,6 +177,9 @@ class TGN(MemoryLinkModel):
     def update(self, events: EventStream) -> None:
         """Give the events to memory and neighbours."""
         super().update(events)
+        self._remember(events)
+
+    def _remember(self, events: EventStream) -> None:
         if isinstance(self.neighbors, TemporalNeighbors):
             self.reveal(events)
         else:

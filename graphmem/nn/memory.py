@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -122,6 +123,7 @@ class NodeMemory(StateModule):
             message_module = ConcatMessage(raw_msg_dim, memory_dim, time_dim)
         self.msg_s_module = message_module
         self.msg_d_module = copy.deepcopy(message_module)
+        self._others: Callable[[Tensor], Tensor] | None = None
         self.aggregator = _aggregator(aggregator_module)
         self.aggr_module = aggregator_module if isinstance(aggregator_module, nn.Module) else None
         self.time_enc = TimeEncoder(time_dim, time_init)
@@ -193,7 +195,7 @@ class NodeMemory(StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range.
         """
-        columns = half_events(*self._check_events(src, dst, t, raw_msg, event))
+        columns = half_events(*self.check_events(src, dst, t, raw_msg, event))
         half = torch.arange(columns["owner"].numel(), device=self.device)
         at_once = not self.training or self.commit == "eager"
         if self.mail_d is None:
@@ -242,9 +244,26 @@ class NodeMemory(StateModule):
         """
         super().forget(nodes, events)
 
-    def _check_events(
-        self, src: Tensor, dst: Tensor, t: Tensor, raw_msg: Tensor | None, event: Tensor | None
+    def represent_others(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Let messages have ``function(nodes int64 [M]) -> [M, d]`` in place of the other ends' memories.
+
+        It is called when mail is read, and may look at :attr:`memory`, not call the module.
+        """
+        self._others = function
+
+    def check_events(
+        self,
+        src: Tensor,
+        dst: Tensor,
+        t: Tensor,
+        raw_msg: Tensor | None,
+        event: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Arguments of :meth:`update_state`, of which ``raw_msg`` and ``event`` are there.
+
+        Raises:
+            ArgumentError: wrong shape, dtype, device or range.
+        """
         src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=self.device)
         count = src.numel()
         dst = _check.tensor("dst", dst, shape=(count,), dtypes=(torch.int64,), device=self.device)
@@ -307,7 +326,7 @@ class NodeMemory(StateModule):
     def _is_fused(self, last: Mail, nodes: Tensor) -> bool:
         """Whether one operator does all: the usual message and cell, one message a node."""
         usual = isinstance(self.msg_s_module, ConcatMessage) and isinstance(self.updater, GRUCell)
-        every = self.aggregator == "last" and len(last) == nodes.numel()
+        every = self.aggregator == "last" and len(last) == nodes.numel() and self._others is None
         return usual and every and self.memory.dtype in (torch.float32, torch.float64)
 
     def _fused(self, mail: Mail) -> Tensor:
@@ -318,7 +337,8 @@ class NodeMemory(StateModule):
 
     def _messages(self, mail: Mail) -> Tensor:
         time_code = self.time_enc(mail.t - self.last_update[mail.node])
-        parts = (self.memory[mail.node], self.memory[mail.other], mail.msg, time_code)
+        other = self.memory[mail.other] if self._others is None else self._others(mail.other)
+        parts = (self.memory[mail.node], other, mail.msg, time_code)
         if isinstance(self.msg_s_module, ConcatMessage):
             out: Tensor = self.msg_s_module(*parts)
             return out

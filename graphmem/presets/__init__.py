@@ -58,7 +58,7 @@ STREAM_OPTION_TYPES: dict[str, type] = {
     "directed": bool,
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
-STREAM_MODELS = ("tgn", "jodie", "apan", "tncn")
+STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan")
 SPLITS = ("auto", "ncn", "random", "publisher")
 _KEYS = ("extends", "model", "data", "notes", "options", "train", "published", "start")
 

@@ -31,7 +31,7 @@ def events(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("model", ["tgn", "tncn", "jodie", "apan", "edgebank", "recency", "popularity"])
+@pytest.mark.parametrize("model", ["tgn", "tncn", "dyrep", "jodie", "apan", "edgebank", "recency", "popularity"])
 def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     small = () if model in ("edgebank", "recency", "popularity") else ("--epochs", 2, "--batch_size", 20)
     words = ("--ranking_negatives", "random", "--num_ranking_negatives", 5, "--metrics", "[ap,auc,mrr]")
@@ -56,6 +56,8 @@ def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None
     assert "is a graph, not a stream" in command.error("train", "tgn", "--data", "cora")
     assert "use load_stream" in command.error("train", "ncn", "--data", "collegemsg")
     assert "visibility" in command.error("train", "tgn", "--data", events, "--visibility", "all")
+    error = command.error("train", "jodie", "--data", events, "--options.embedding_dim", 8)
+    assert "options: jodie does not take all of" in error
 
 
 def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path) -> None:

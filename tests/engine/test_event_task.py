@@ -19,7 +19,7 @@ from graphmem.engine.evaluation import evaluate
 from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.metrics import auc, average_precision, ranks
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.models import APAN, JODIE, TGN, TNCN, EdgeBank, Recency, TemporalLinkModel
+from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 
 NODES = 24
@@ -45,6 +45,8 @@ def make_task(split: StreamSplit = SPLIT, **options: Any) -> TemporalLinkTask:
 def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkModel:
     torch.manual_seed(0)
     small = {"memory_dim": 8, "time_dim": 8}
+    if name == "dyrep":
+        return DyRep(nodes, msg_dim, **small, num_neighbors=3)
     if name == "tncn":
         return TNCN(nodes, msg_dim, **small, embedding_dim=8, num_neighbors=3, hops="0-1")
     if name == "tgn, mixed":
@@ -59,7 +61,7 @@ def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkM
     return EdgeBank() if name == "edgebank" else Recency(nodes, name)
 
 
-LEARNING = ("tgn", "tncn", "jodie", "apan")
+LEARNING = ("tgn", "tncn", "dyrep", "jodie", "apan")
 ALL = (*LEARNING, "tgn, mixed", "edgebank", "recency", "popularity")
 
 
