@@ -54,6 +54,7 @@ class EventNegatives:
 
     def __init__(self, split: StreamSplit, kind: str = "random", *, seed: int = 0, k: int = 1) -> None:
         self.kind, self.seed, self.k = _check.choice("kind", kind, KINDS), seed, k
+        _check.seed("seed", seed)
         _check.integer("k", k, 1)
         stream = split.stream
         self._num_nodes = stream.num_nodes
@@ -94,8 +95,9 @@ class EventNegatives:
             Sources int64 [B, k], ``None`` where they are the events' own; destinations int64 [B, k].
 
         Raises:
-            ArgumentError: for "hist_rnd", too few destinations for k, or events that are not in the stream.
+            ArgumentError: an epoch below 0; for "hist_rnd", too few destinations for k, or events outside of the stream.
         """
+        _check.integer("epoch", epoch)
         if self.kind == "random":
             return None, self._tensor(self._random(events, epoch, 0), events)
         if self.kind == "hist_rnd":

@@ -76,7 +76,7 @@ class EventStream:
             _check.tensor("weight", self.weight, shape=(count,), dtypes=(torch.float32,), device=device)
         if self.edge_type is not None:
             _check.tensor("edge_type", self.edge_type, shape=(count,), dtypes=(torch.int64,), device=device)
-        if self.y is not None and (not isinstance(self.y, Tensor) or self.y.size(0) != count):
+        if self.y is not None and not (_is_dense(self.y) and self.y.shape[:1] == (count,)):
             raise ArgumentError(f"y: expected a tensor with {count} rows, one for each event")
         for name in ("t", "msg", "weight"):
             _check_finite(name, getattr(self, name))
@@ -92,7 +92,10 @@ class EventStream:
                 f"{int(later.sum())} such places); sort the events by time with a stable sort"
             )
         if self.dst_range is not None:
-            low, high = self.dst_range
+            pair = self.dst_range
+            if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(type(end) is int for end in pair)):
+                raise ArgumentError(f"dst_range: expected (low, high), got {pair!r}")
+            low, high = pair
             if not 0 <= low < high <= self.num_nodes:
                 raise ArgumentError(f"dst_range: expected 0 <= low < high <= {self.num_nodes}, got {self.dst_range}")
             if count and not (low <= int(self.dst.min()) and int(self.dst.max()) < high):
@@ -256,6 +259,10 @@ class EventStream:
 
 _COLUMNS = ("src", "dst", "t", "msg", "weight", "edge_type", "y")
 assert set(_COLUMNS) <= {field.name for field in fields(EventStream)}
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def _num_nodes(columns: dict[str, Tensor], num_nodes: int | None) -> int:

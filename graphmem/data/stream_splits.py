@@ -88,6 +88,7 @@ def split_stream(
         ArgumentError: an unknown protocol, ratios that leave a period empty, or a stream that begins after event 0.
     """
     _check.choice("protocol", protocol, PROTOCOLS)
+    _check.seed("seed", seed)
     if stream.first != 0:
         raise ArgumentError(f"stream: expected one from its first event on, got one from {stream.first} on")
     for name, ratio in (("val_ratio", val_ratio), ("test_ratio", test_ratio)):

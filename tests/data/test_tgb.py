@@ -96,6 +96,7 @@ def test_other_files_and_splits(tmp_path: Path) -> None:
     path = tmp_path / "ns.pkl"
     for content, message in (
         (b"no pickle", "cannot be read"),
+        (b"\x80\x05B\xff\xff\xff\x7f", "cannot be read|more memory"),
         (pickle.dumps([1]), "expected a dictionary of negatives, found list"),
         (pickle.dumps({1: np.ones(2)}), "cannot be read"),
         (pickle.dumps({(1, 2, 3): "x"}), "cannot be read"),

@@ -151,7 +151,11 @@ def draw(seed: int, number: int, targets: list[str]) -> tuple[str, dict[str, Any
     spoilt = dict(valid)
     for key in rng.sample(sorted(valid), min(len(valid), rng.choice((1, 1, 1, 2, 3)))):
         # Methods need their own object: what is spoilt is what they are given.
-        if key == "kind" or (key == "graph" and name in ("without_edges", "drop_edges", "spmm")):
+        if (
+            key == "kind"
+            or key.startswith("own_")
+            or (key == "graph" and name in ("without_edges", "drop_edges", "spmm"))
+        ):
             continue
         spoilt[key] = spoil(rng, spoilt[key])
     return name, valid, spoilt

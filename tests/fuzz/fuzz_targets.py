@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stream_targets import STREAM_TARGETS
 from torch import Tensor
 
 from graphmem import ops
@@ -376,4 +377,5 @@ TARGETS: dict[str, Target] = {
     ),
     "SparseFeatures": Target(sparse_arguments, call_sparse),
     "read_edges": Target(file_arguments, call_file),
+    **{name: Target(build, call) for name, (build, call) in STREAM_TARGETS.items()},
 }

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from graphmem import ops
-from graphmem.data import CSRGraph, LinkSplit, split_edges
+from graphmem.data import CSRGraph, EventNegatives, EventStream, LinkSplit, split_edges, split_stream
 from graphmem.data.formats.edge_list import read_edges
 from graphmem.data.negatives import random_targets, uniform_negatives
 from graphmem.errors import ArgumentError, ArgumentTypeError, GraphMemError
@@ -90,6 +90,18 @@ FOUND = {
     "targets rank": lambda: random_targets(PAIRS[0], 4, seed=0, epoch=1),
     "features device": lambda: SparseFeatures(ROWS.rowptr, ROWS.col, torch.ones(8, device=META), 4),
     "features weight": lambda: SparseFeatures(ROWS.rowptr, ROWS.col, torch.ones(8), 4).linear(torch.ones(2, 4, 1)),
+}
+
+
+ENDS = {"src": torch.tensor([0, 1, 2, 0]), "dst": torch.tensor([1, 2, 0, 2]), "t": torch.arange(4), "num_nodes": 3}
+STREAM = EventStream(**ENDS)
+FOUND |= {
+    "stream range": lambda: EventStream(**ENDS, dst_range=3),  # type: ignore[arg-type]
+    "stream labels": lambda: EventStream(**ENDS, y=torch.tensor(1.0)),
+    "stream sparse labels": lambda: EventStream(**ENDS, y=torch.ones(4).to_sparse()),
+    "negatives seed": lambda: EventNegatives(split_stream(STREAM, val_ratio=0.3), seed=None),  # type: ignore[arg-type]
+    "negatives epoch": lambda: EventNegatives(split_stream(STREAM)).draw(STREAM, 1.5),  # type: ignore[arg-type]
+    "stream split seed": lambda: split_stream(STREAM, protocol="masked", seed="1"),  # type: ignore[arg-type]
 }
 
 

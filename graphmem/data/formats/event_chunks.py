@@ -7,6 +7,7 @@ import csv
 import gzip
 import os
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, dropwhile, islice
 from pathlib import Path
@@ -137,7 +138,7 @@ class EventReader:
             else:
                 with self.path.open(encoding="utf-8") as file:
                     yield file
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise DatasetIntegrityError(f"{self.origin} cannot be read as text: {error}") from error
 
     def _cells(self, line: str) -> list[str]:

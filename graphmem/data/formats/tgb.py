@@ -141,8 +141,11 @@ def read_negatives(path: Path) -> dict[tuple[int, int, int], Array]:
     Raises:
         DatasetIntegrityError: no such pickle.
     """
-    with decoding(path), path.open("rb") as file:
-        found = _Harmless(file).load()
+    try:
+        with decoding(path), path.open("rb") as file:
+            found = _Harmless(file).load()
+    except MemoryError as error:  # a damaged length
+        raise DatasetIntegrityError(f"{path}: asks for more memory than there is") from error
     if not isinstance(found, dict):
         raise DatasetIntegrityError(f"{path}: expected a dictionary of negatives, found {type(found).__name__}")
     with decoding(path):
