@@ -95,7 +95,7 @@ class EventNegatives:
             Sources int64 [B, k], ``None`` where they are the events' own; destinations int64 [B, k].
 
         Raises:
-            ArgumentError: an epoch below 0; for "hist_rnd", too few destinations for k, or events outside of the stream.
+            ArgumentError: an epoch below 0; for "hist_rnd", too few destinations for k, or events out of the stream.
         """
         _check.integer("epoch", epoch)
         if self.kind == "random":
