@@ -33,6 +33,25 @@ def streams() -> list[str]:
     return ["## Real streams", words, table(head, rows)] if rows else []
 
 
+def beside_pyg() -> list[str]:
+    """Validation AP behind each epoch, ours and PyG's."""
+    rows = []
+    for side, name in (("ours", "graphmem's TGN"), ("pyg", "PyG's example")):
+        found = [row["valid_ap"] for row in rows_of("accuracy_tgn") if row.get("side") == side]
+        if found:
+            epochs = zip(*found, strict=True)
+            cells = [spread({"mean": statistics.fmean(v), "std": statistics.pstdev(v)}) for v in epochs]
+            rows.append([name, str(len(found)), *cells])
+    if not rows:
+        return []
+    words = (
+        "`benchmarks/accuracy_tgn.py`: Wikipedia edits without features, the same events and negatives on both sides; AP "
+        "of the validation period behind each epoch, mean ± population standard deviation over seeds."
+    )
+    head = ["", "seeds", *(f"epoch {n + 1}" for n in range(len(rows[0]) - 2))]
+    return ["## Accuracy of TGN beside PyG's example", words, table(head, rows)]
+
+
 def stream_speeds() -> list[str]:
     rows = []
     for row in rows_of("speed_tgn"):
