@@ -45,8 +45,8 @@ def beside_pyg() -> list[str]:
     if not rows:
         return []
     words = (
-        "`benchmarks/accuracy_tgn.py`: Wikipedia edits without features, the same events and negatives on both sides; AP "
-        "of the validation period behind each epoch, mean ± population standard deviation over seeds."
+        "`benchmarks/accuracy_tgn.py`: Wikipedia edits without features, the same events and negatives on both sides; "
+        "AP of the validation period behind each epoch, mean ± population standard deviation over seeds."
     )
     head = ["", "seeds", *(f"epoch {n + 1}" for n in range(len(rows[0]) - 2))]
     return ["## Accuracy of TGN beside PyG's example", words, table(head, rows)]
