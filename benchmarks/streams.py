@@ -1,4 +1,4 @@
-"""Temporal link prediction on real streams: TGN, JODIE, APAN, and what needs no training.
+"""Temporal link prediction on real streams: TGN, TNCN, DyRep, JODIE, APAN, and what needs no training.
 
 python benchmarks/streams.py [--data wikipedia ...] [--models tgn ...] [--threads 1]
 
@@ -18,15 +18,15 @@ from pathlib import Path
 from sweep import sweep
 
 from graphmem.data.registry import dataset_card
-from graphmem.engine.stream_config import StreamRunConfig
+from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig
+from graphmem.presets import STREAM_MODELS
 
 DATA = ("collegemsg", "highschool", "radoslaw", "uslegis", "canparl", "digg", "wikipedia", "email-eu", "mathoverflow")
-HEURISTICS = ("edgebank", "recency", "popularity")
-MODELS = ("tgn", "jodie", "apan")
+MODELS = STREAM_MODELS
 
 
 def configs(data: list[str], models: list[str], threads: int | None) -> Iterator[StreamRunConfig]:
-    for model in (*HEURISTICS, *MODELS):
+    for model in (*STREAM_HEURISTICS, *MODELS):
         for name in data:
             if model not in models:
                 continue
@@ -37,7 +37,7 @@ def configs(data: list[str], models: list[str], threads: int | None) -> Iterator
             yield StreamRunConfig(
                 model=model,
                 data=name,
-                seeds=1 if model in HEURISTICS else seeds,
+                seeds=1 if model in STREAM_HEURISTICS else seeds,
                 epochs=20,
                 patience=5,
                 metrics=("ap", "auc", "mrr"),
@@ -53,7 +53,7 @@ def configs(data: list[str], models: list[str], threads: int | None) -> Iterator
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=list(DATA))
-    parser.add_argument("--models", nargs="+", default=[*HEURISTICS, *MODELS])
+    parser.add_argument("--models", nargs="+", default=[*STREAM_HEURISTICS, *MODELS])
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     sweep("streams", configs(args.data, args.models, args.threads), Path("runs") / "streams", __doc__ or "")

@@ -18,7 +18,7 @@ from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
 from graphmem.errors import ArgumentError
-from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, Recency, TemporalLinkModel
+from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
@@ -91,6 +91,8 @@ def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
         options = {"delta": "query", "neighbors": TemporalNeighbors(stream.num_nodes, dtype=dtype), **options}
     if settings.model == "edgebank":
         return EdgeBank(**options, dtype=dtype)
+    if settings.model == "localglobal":
+        return LocalGlobal(stream.num_nodes, **options, dtype=dtype)
     if settings.model in STREAM_HEURISTICS:
         return Recency(stream.num_nodes, settings.model, **options, dtype=dtype)
     if settings.model != "apan":

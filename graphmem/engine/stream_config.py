@@ -11,7 +11,7 @@ from graphmem.errors import ArgumentError
 from graphmem.presets import STREAM_MODELS, STREAM_OPTION_TYPES, StreamTrainSettings, has_preset, load_preset
 
 # Nothing to learn: evaluated only.
-STREAM_HEURISTICS = ("edgebank", "recency", "popularity")
+STREAM_HEURISTICS = ("edgebank", "recency", "popularity", "localglobal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,8 @@ class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
     Args:
-        model: tgn, tncn, dyrep, jodie or apan; or a heuristic, evaluated only: edgebank, recency, popularity.
+        model: tgn, tncn, dyrep, jodie or apan; or a heuristic, evaluated only: edgebank, recency, popularity,
+            localglobal.
         data: name of a stream (see `graphmem data list`), or path of a file of events.
         batch_size: events that are predicted from the same state.
         lr: learning rate.

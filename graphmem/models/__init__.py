@@ -3,7 +3,7 @@
 from graphmem.models.apan import APAN
 from graphmem.models.base import LinkModel
 from graphmem.models.dyrep import DyRep
-from graphmem.models.edgebank import EdgeBank, Recency
+from graphmem.models.edgebank import EdgeBank, LocalGlobal, Recency
 from graphmem.models.heuristics import Heuristic
 from graphmem.models.jodie import JODIE
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
@@ -24,6 +24,7 @@ __all__ = [
     "EdgeBank",
     "Heuristic",
     "LinkModel",
+    "LocalGlobal",
     "NCNDiff",
     "Recency",
     "TemporalLinkModel",

@@ -12,7 +12,7 @@ from tgb_files import VERSIONS, write_tgb
 
 pytest.importorskip("pandas")
 
-MODELS = {"tgbl-wiki": "tgn", "tgbl-review": "recency", "tgbl-coin": "tncn", "tgbl-flight": "jodie"}
+MODELS = {"tgbl-wiki": "tgn", "tgbl-review": "recency", "tgbl-coin": "tncn", "tgbl-flight": "localglobal"}
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

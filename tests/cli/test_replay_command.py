@@ -31,6 +31,7 @@ SMALL = {
     "apan": ("--options.embedding_dim", 8, "--options.time_dim", 8, "--epochs", 2),
     "edgebank": (),
     "recency": (),
+    "localglobal": (),
 }
 # Training events of the run.
 SEEN = 280

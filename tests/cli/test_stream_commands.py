@@ -15,6 +15,8 @@ import torch
 from cli_command import Command
 
 from graphmem.engine.checkpoint import load_checkpoint
+from graphmem.engine.stream_config import STREAM_HEURISTICS
+from graphmem.presets import STREAM_MODELS
 
 SMALL = ("--options.memory_dim", 8, "--options.time_dim", 8, "--batch_size", 20, "--threads", 1)
 
@@ -31,9 +33,9 @@ def events(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("model", ["tgn", "tncn", "dyrep", "jodie", "apan", "edgebank", "recency", "popularity"])
+@pytest.mark.parametrize("model", [*STREAM_MODELS, *STREAM_HEURISTICS])
 def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
-    small = () if model in ("edgebank", "recency", "popularity") else ("--epochs", 2, "--batch_size", 20)
+    small = () if model in STREAM_HEURISTICS else ("--epochs", 2, "--batch_size", 20)
     words = ("--ranking_negatives", "random", "--num_ranking_negatives", 5, "--metrics", "[ap,auc,mrr]")
     extra = ("--eval_negatives", "[random,historical]", "--groups", "[new]", "--visibility", "event")
     out = command("train", model, "--data", events, *small, *words, *extra, "--out", "run", "--lr", 0.01)

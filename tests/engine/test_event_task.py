@@ -18,8 +18,9 @@ from graphmem.engine.conformance import check_task
 from graphmem.engine.evaluation import evaluate
 from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.metrics import auc, average_precision, ranks
+from graphmem.engine.stream_config import STREAM_HEURISTICS
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, Recency, TemporalLinkModel
+from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 
 NODES = 24
@@ -58,11 +59,13 @@ def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkM
         return JODIE(nodes, msg_dim, **small, time_scale=10.0)
     if name == "apan":
         return APAN(nodes, msg_dim, embedding_dim=8, time_dim=8, mailbox=3, num_neighbors=2)
+    if name == "localglobal":
+        return LocalGlobal(nodes)
     return EdgeBank() if name == "edgebank" else Recency(nodes, name)
 
 
 LEARNING = ("tgn", "tncn", "dyrep", "jodie", "apan")
-ALL = (*LEARNING, "tgn, mixed", "edgebank", "recency", "popularity")
+ALL = (*LEARNING, "tgn, mixed", *STREAM_HEURISTICS)
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -333,7 +336,7 @@ def test_no_question_has_no_answer(name: str) -> None:
 def test_heuristics_know_what_happened() -> None:
     stream = make_stream(count=400)
     task = make_task(split_stream(stream), eval_negatives=("random",), ranking_negatives=None, metrics=("ap", "auc"))
-    for name in ("edgebank", "recency", "popularity"):
+    for name in STREAM_HEURISTICS:
         assert evaluate(make_model(name), task)["test/auc"] > 0.5
 
 
