@@ -166,6 +166,35 @@ def test_self_loops_are_dropped_on_request(tmp_path: Path, caplog: pytest.LogCap
         read_events(write(tmp_path / "b.csv", "1,1,1\n"), drop_self_loops=True)
 
 
+def test_self_loops_are_those_of_nodes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1,1,1\n1,2,2\n")
+    assert read_events(path, bipartite=True, drop_self_loops=True).num_events == 2  # user 1 and page 1 are two nodes
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"u": [5, 6], "v": ["5", "7"], "t": [1, 2]})
+    assert read_events(frame, drop_self_loops=True).t.tolist() == [2]
+
+
+def test_names_as_bytes(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"src": np.array([b"b", b"a"]), "dst": np.array(["a", "c"]), "t": np.array([1, 2])}
+    np.savez(tmp_path / "a.npz", **columns)
+    assert list(read_events(tmp_path / "a.npz").node_names) == ["a", "b", "c"]  # type: ignore[arg-type]
+    for change, message in (
+        ({"src": np.array([b"\xff", b"a"])}, "cannot be read"),
+        ({"src": np.array([True, False])}, "expected ids for src, found truth values"),
+    ):
+        np.savez(tmp_path / "b.npz", **{**columns, **change})
+        with pytest.raises(DatasetIntegrityError, match=message):
+            read_events(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("options", [{}, {"sort": True}, {"sort": True, "drop_self_loops": True}])
+def test_messages_of_another_number_of_events(tmp_path: Path, rows: int, options: dict[str, bool]) -> None:
+    np.savez(tmp_path / "a.npz", src=[0, 1, 2], dst=[1, 2, 2], t=[3, 2, 1], msg=np.ones((rows, 2)))
+    with pytest.raises(DatasetIntegrityError, match="expected a row of msg for each of 3 events"):
+        read_events(tmp_path / "a.npz", **options)  # type: ignore[arg-type]
+
+
 def test_damaged_arrays(tmp_path: Path) -> None:
     good: dict[str, Any] = {"src": np.array([0.0, 1]), "dst": np.array([2, 0]), "t": np.array([1, 2])}
     np.savez(tmp_path / "a.npz", **good)

@@ -108,15 +108,18 @@ def call_chunks(content: Any, kind: str, **_: Any) -> int:
 
 
 def arrays_arguments(rng: random.Random) -> Arguments:
-    return {**_columns(rng), "weight": None, "y": None, "msg": None}
+    columns = _columns(rng)
+    options = {name: rng.random() < 0.3 for name in ("sort", "bipartite", "drop_self_loops")}
+    return {**columns, "weight": None, "y": None, "msg": torch.rand(len(columns["src"]), 2), **options}
 
 
-def call_arrays(**columns: Any) -> Tensor:
+def call_arrays(sort: Any, bipartite: Any, drop_self_loops: Any, **columns: Any) -> Tensor:
     tensors = {name: x for name, x in columns.items() if isinstance(x, Tensor)}
     strange = {name for name, x in tensors.items() if x.is_meta or x.layout != torch.strided or x.requires_grad}
     given = {name: x for name, x in columns.items() if x is not None and name not in strange}
     np.savez("arrays.npz", **{name: np.asarray(value) for name, value in given.items()})
-    return read_events("arrays.npz").src
+    options = {"sort": sort, "bipartite": bipartite, "drop_self_loops": drop_self_loops}
+    return read_events("arrays.npz", **options).src
 
 
 def dgb_arguments(rng: random.Random) -> Arguments:

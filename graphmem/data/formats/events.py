@@ -73,7 +73,8 @@ def read_events(
             Lines that begin with # or % are skipped.
         bipartite: number destinations apart from sources, and behind them.
         sort: sort by time; equal times keep their order. Otherwise a file out of order is an error.
-        drop_self_loops: leave out events from a node to itself; a log message says how many.
+        drop_self_loops: leave out events from a node to itself; a log message says how many. With ``bipartite`` there
+            are none.
         ids: "map" as above; "keep": ids are the nodes, whole numbers from 0 on, of which some may have no event.
         num_nodes: with "keep", how many nodes there are; by default one more than the largest id.
         name: of the stream; the file's by default.
@@ -100,9 +101,10 @@ def read_events(
         short = type(source).__name__
         table = _from_frame(source, places, msg_from, short)
     table, t = _in_order(table, sort)
-    if drop_self_loops:
-        table, t = _without_self_loops(table, t)
-    src, dst = (_ids(table, role) for role in ("src", "dst"))
+    src, dst = _alike(*(_ids(table, role) for role in ("src", "dst")))
+    if drop_self_loops and not bipartite:  # else no node is on both sides
+        stays = _no_self_loops(table, src, dst)
+        table, t, src, dst = _selected(table, stays), t[stays], src[stays], dst[stays]
     nodes = _kept(table, src, dst, num_nodes, bipartite) if ids == "keep" else _numbered(src, dst, bipartite)
     return _stream(table, t, nodes, name or short)
 
@@ -172,6 +174,10 @@ def _of_rows(cells: dict[str, Array], origin: str) -> _Table:
         if name in (*_ROLES, "weight", "y") and (column.ndim != 1 or column.shape != count):
             shapes = f"{name} of shape {list(column.shape)}, t of {list(cells['t'].shape)}"
             raise DatasetIntegrityError(f"{origin}: expected columns of one length, found {shapes}")
+        if name == "msg" and column.shape[:1] != count:
+            raise DatasetIntegrityError(
+                f"{origin}: expected a row of msg for each of {count[0]} events, found shape {list(column.shape)}"
+            )
     return _Table(cells, origin, lambda event: f"{origin}, row {event}")
 
 
@@ -234,12 +240,20 @@ def _date(table: _Table, event: int, text: Any) -> np.datetime64:
     return np.datetime64(moment, "us")
 
 
-def _without_self_loops(table: _Table, t: Array) -> tuple[_Table, Array]:
-    stays = np.flatnonzero(table.cells["src"] != table.cells["dst"])
-    logger.info("%s: left out %d events from a node to itself", table.origin, t.size - stays.size)
+def _no_self_loops(table: _Table, src: Array, dst: Array) -> Array:
+    """Places of the events between two nodes."""
+    stays = np.flatnonzero(src != dst)
+    logger.info("%s: left out %d events from a node to itself", table.origin, src.size - stays.size)
     if stays.size == 0:
-        raise DatasetIntegrityError(f"{table.origin}: all {t.size} events go from a node to itself")
-    return _selected(table, stays), t[stays]
+        raise DatasetIntegrityError(f"{table.origin}: all {src.size} events go from a node to itself")
+    return stays
+
+
+def _alike(src: Array, dst: Array) -> tuple[Array, Array]:
+    """Ids of both ends, as text if those of one are."""
+    if src.dtype == dst.dtype:
+        return src, dst
+    return src.astype(str).astype(object), dst.astype(str).astype(object)
 
 
 def _ids(table: _Table, role: str) -> Array:
@@ -254,6 +268,11 @@ def _ids(table: _Table, role: str) -> Array:
         if ids.dtype.kind == "u" and ids.size and int(ids.max()) >= 2**63:
             raise DatasetIntegrityError(f"{table.origin}: ids have to be below 2**63, found {ids.max()}")
         return ids.astype(np.int64)
+    if ids.dtype.kind == "b":
+        raise DatasetIntegrityError(f"{table.origin}: expected ids for {role}, found truth values")
+    if ids.dtype.kind == "S":
+        with decoding(Path(table.origin)):
+            ids = np.char.decode(ids, "utf-8")
     texts = np.array([str(name) for name in ids.tolist()], dtype=object)
     for event, text in enumerate(texts):
         if text.strip() in _NO_NAMES:
@@ -286,8 +305,6 @@ def _kept(table: _Table, src: Array, dst: Array, num_nodes: int | None, bipartit
 
 def _numbered(src: Array, dst: Array, bipartite: bool) -> _Nodes:
     """Ids as nodes in ascending order."""
-    if src.dtype != dst.dtype:
-        src, dst = (end.astype(str).astype(object) for end in (src, dst))
     if bipartite:
         (sources, src), (targets, dst) = _unique(src), _unique(dst)
         return _Nodes(
