@@ -72,6 +72,11 @@ class NodeNames:
         flat = [node if node < self.numbered else self._names[node - self.numbered] for node in nodes.ravel().tolist()]
         return np.array(flat, dtype=None if flat else np.int64).reshape(nodes.shape)
 
+    @property
+    def bipartite(self) -> bool:
+        """Whether sources and destinations are named apart."""
+        return self._is_dst is not None
+
     def destinations(self) -> I64:
         """Nodes named as destinations, ascending; all nodes where these are not named apart."""
         if self._is_dst is None:

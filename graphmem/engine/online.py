@@ -132,7 +132,8 @@ class StreamPredictor:
                 f"src, candidates, t: expected shapes [B], [B, C], [B] or (), [C], (), got {list(np.shape(src))}, "
                 f"{list(np.shape(candidates))}, {list(np.shape(t))}"
             )
-        scores = self._score(source, dst, time)
+        same = np.asarray(candidates).reshape(dst.shape) == np.asarray(src).reshape(-1, 1)
+        scores = self._score(source, dst, time, same)
         return scores[0] if single else scores
 
     def update(self, events: EventStream | Sequence[Any]) -> None:
@@ -159,13 +160,14 @@ class StreamPredictor:
             ArgumentError: columns that do not fit each other or the model.
         """
         src, dst, t, msg = self._read(events)
-        asked = self.names.find(dst, dst=True)[:, None]
+        asked, same = self.names.find(dst, dst=True)[:, None], (src == dst)[:, None]
         if candidates is not None:
             others = self.names.find(candidates, dst=True)
             if others.ndim != 2 or others.shape[0] != t.size:
                 raise ArgumentError(f"candidates: expected [{t.size}, C], got {list(others.shape)}")
             asked = np.concatenate((asked, others), 1)
-        scores = self._score(self.names.find(src), asked, t)
+            same = np.concatenate((same, np.asarray(candidates) == src[:, None]), 1)
+        scores = self._score(self.names.find(src), asked, t, same)
         self._take_in(src, dst, t, msg)
         return scores[:, 0] if candidates is None else scores
 
@@ -176,10 +178,12 @@ class StreamPredictor:
         if released is not None:
             self._enter(released)
 
-    def _score(self, src: Names, dst: Names, t: Times) -> Tensor:
-        # A name that is not known reads the first spare row, which is empty.
+    def _score(self, src: Names, dst: Names, t: Times, same: npt.NDArray[np.bool_]) -> Tensor:
+        # A name that is not known reads a spare row, which is empty: the first, or the second for a destination that
+        # is not ``same`` as the source, since two nodes that nobody knows are not one.
         unknown = len(self.names)
-        source, destination = (self._tensor(np.where(nodes < 0, unknown, nodes)) for nodes in (src, dst))
+        source = self._tensor(np.where(src < 0, unknown, src))
+        destination = self._tensor(np.where(dst < 0, np.where(same & ~self.names.bipartite, unknown, unknown + 1), dst))
         # Operators are then called without a look at their gradients, which would take longer than some of them do.
         with torch.inference_mode():
             scores = self.model.score(source, destination, self._tensor(t))
@@ -201,9 +205,9 @@ class StreamPredictor:
             self.model.update(EventStream.trusted(*events[:3], self._rows, msg=events.msg, first=first))
 
     def _reserve(self) -> None:
-        """Keep at least one row empty behind those of the nodes."""
-        if len(self.names) >= self._rows:
-            self._rows = len(self.names) + max(len(self.names) // 4, _SPARE_ROWS)
+        """Keep at least two rows empty behind those of the nodes."""
+        if len(self.names) + 2 > self._rows:
+            self._rows = len(self.names) + max(len(self.names) // 4, _SPARE_ROWS, 2)
             grow_state(self.model, self._rows)
 
     def _read(self, events: EventStream | Sequence[Any]) -> tuple[Names, Names, Times, Tensor | None]:

@@ -18,7 +18,7 @@ from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
 from graphmem.errors import ArgumentError
-from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
+from graphmem.models import APAN, JODIE, NAT, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
@@ -28,6 +28,7 @@ _CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {
     "dyrep": DyRep,
     "jodie": JODIE,
     "apan": APAN,
+    "nat": NAT,
 }
 
 
@@ -95,7 +96,7 @@ def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
         return LocalGlobal(stream.num_nodes, **options, dtype=dtype)
     if settings.model in STREAM_HEURISTICS:
         return Recency(stream.num_nodes, settings.model, **options, dtype=dtype)
-    if settings.model != "apan":
+    if settings.model not in ("apan", "nat"):
         options["compat"] = settings.compat
     try:
         return _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)

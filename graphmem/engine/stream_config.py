@@ -19,7 +19,7 @@ class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
     Args:
-        model: tgn, tncn, dyrep, jodie or apan; or a heuristic, evaluated only: edgebank, recency, popularity,
+        model: tgn, tncn, dyrep, jodie, apan or nat; or a heuristic, evaluated only: edgebank, recency, popularity,
             localglobal.
         data: name of a stream (see `graphmem data list`), or path of a file of events.
         batch_size: events that are predicted from the same state.

@@ -6,6 +6,7 @@ from graphmem.models.dyrep import DyRep
 from graphmem.models.edgebank import EdgeBank, LocalGlobal, Recency
 from graphmem.models.heuristics import Heuristic
 from graphmem.models.jodie import JODIE
+from graphmem.models.nat import NAT
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.models.tgn import TGN
@@ -15,6 +16,7 @@ __all__ = [
     "APAN",
     "GAE",
     "JODIE",
+    "NAT",
     "NCN",
     "NCN2",
     "NCNC",

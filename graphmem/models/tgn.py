@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
+from graphmem.models.messages import ReadsMessages
 from graphmem.models.temporal import MemoryLinkModel
 from graphmem.nn.memory import NodeMemory
-from graphmem.nn.messages import EventMessages
 from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
@@ -42,7 +42,7 @@ class _Read(NamedTuple):
     """[n, K], times of the events."""
 
 
-class TGN(MemoryLinkModel):
+class TGN(ReadsMessages, MemoryLinkModel):
     r"""A memory of events, read through one layer of attention over each node's latest events.
 
     Equations in :class:`~graphmem.nn.NodeMemory`, :class:`~graphmem.nn.TemporalAttention` and
@@ -102,33 +102,16 @@ class TGN(MemoryLinkModel):
         if isinstance(neighbors, TemporalNeighbors) and not self.embeds_time:
             raise ArgumentError(f'delta: expected "query" with TemporalNeighbors, asked about a time, got {delta!r}')
         self.neighbors: Any = neighbors
-        self.messages: EventMessages | None = None
-        self._messages: Tensor | None = None
 
     def reset_parameters(self) -> None:
         """Draw all weights anew and forget what the memory knows."""
         for module in (self.memory, self.attention, self.predictor):
             module.reset_parameters()
 
-    def prepare(self, events: EventStream) -> None:
-        """Keep the messages of a stream, to look up those of past events."""
-        if events.first != 0:
-            raise ArgumentError(f"events: expected a stream from its first event on, got one from {events.first} on")
-        self.messages, self._messages = None, events.msg
-
     def follow(self) -> None:
         """Keep the messages of the events that the neighbours refer to, and what is computed from weights alone."""
         self.attention.freeze()
-        if self.attention.msg_dim == 0 or self.messages is not None:
-            return
-        messages = EventMessages(self.attention.msg_dim).to(self.position.device)
-        if int(self.position):
-            known = self._known_messages()
-            events = torch.arange(int(self.position), device=known.device)
-            if self._referred is not None:
-                events = self._referred()
-            messages.append(events, known[events])
-        self.messages, self._messages = messages, None
+        super().follow()
 
     @property
     def _referred(self) -> Callable[[], Tensor] | None:
@@ -155,24 +138,10 @@ class TGN(MemoryLinkModel):
     def _attend(self, read: _Read, t: Tensor | None) -> Tensor:
         # What stands for absent events is not looked at.
         dt = (read.last_update[read.place] if t is None else t.unsqueeze(1)) - read.when
-        eid = read.eid
-        messages = None
-        if self.messages is not None:
-            messages, eid = self.messages.msg, self.messages.find(eid)
-        elif self.attention.msg_dim:
-            messages = self._known_messages()
+        messages, eid = self._look_up(read.eid)
         # Distinct nodes are the first rows of what is read.
         out: Tensor = self.attention(read.z, read.place, dt, messages, eid, None if t is None else read.root)
         return out
-
-    def _known_messages(self) -> Tensor:
-        known = 0 if self._messages is None else self._messages.size(0)
-        if int(self.position) > known or self._messages is None:
-            raise ArgumentError(
-                f"prepare: expected a call with a stream of at least {int(self.position)} events before the first "
-                f"score, for their messages; {known} are known"
-            )
-        return self._messages
 
     def update(self, events: EventStream) -> None:
         """Give the events to memory and neighbours."""
@@ -184,9 +153,7 @@ class TGN(MemoryLinkModel):
             self.reveal(events)
         else:
             self.neighbors.insert(events.src, events.dst, events.t, events.eid)
-        if self.messages is not None:
-            assert events.msg is not None  # the memory has looked at it
-            self.messages.append(events.eid, events.msg, self._referred, self.num_nodes)
+        self._keep_messages(events)
 
     def reveal(self, events: EventStream) -> None:
         """Insert those events that the neighbours do not know yet. Needs :class:`~graphmem.nn.TemporalNeighbors`."""

@@ -9,35 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphmem.models.tgn import TGN
-from graphmem.nn.functional import Linear, gather_rows
+from graphmem.nn.functional import gather_rows
+from graphmem.nn.link_predictor import PairMLP
 from graphmem.ops import _check
-
-
-class PairMLP(nn.Module):
-    r"""Logits :math:`w^\top \mathrm{ReLU}(W x + b) + c` of feature vectors.
-
-    Args:
-        in_channels: width of x.
-        hidden_channels: of the hidden layer.
-    """
-
-    def __init__(self, in_channels: int, hidden_channels: int) -> None:
-        super().__init__()
-        self.lin_hidden = Linear(in_channels, hidden_channels)
-        self.lin_final = Linear(hidden_channels, 1)
-
-    def reset_parameters(self) -> None:
-        """Reset both layers."""
-        self.lin_hidden.reset_parameters()
-        self.lin_final.reset_parameters()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in_channels] to [...]."""
-        rows = x.flatten(0, -2)
-        return self.lin_final(self.lin_hidden(rows).relu()).view(x.shape[:-1])  # type: ignore[no-any-return]
 
 
 class TNCN(TGN):

@@ -8,6 +8,7 @@ from graphmem.nn.features import SparseFeatures
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.mailbox import MailAttention, Mailbox
 from graphmem.nn.memory import ConcatMessage, NodeMemory
+from graphmem.nn.neighbor_cache import NeighborCache
 from graphmem.nn.neighbors import Neighborhood, RecentNeighbors
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
 from graphmem.nn.temporal_attention import TemporalAttention
@@ -25,6 +26,7 @@ __all__ = [
     "MailAttention",
     "Mailbox",
     "Memo",
+    "NeighborCache",
     "Neighborhood",
     "NodeMemory",
     "PairDecoder",

@@ -1,4 +1,4 @@
-"""The pair decoder of the temporal models."""
+"""The pair decoders of the temporal models."""
 
 from __future__ import annotations
 
@@ -45,3 +45,27 @@ class LinkPredictor(nn.Module):
         last = self.lin_final
         out: Tensor = torch.ops.graphmem.pair_relu_dot(projected, src, dst, last.weight.view(-1), last.bias)
         return out
+
+
+class PairMLP(nn.Module):
+    r"""Logits :math:`w^\top \mathrm{ReLU}(W x + b) + c` of feature vectors.
+
+    Args:
+        in_channels: width of x.
+        hidden_channels: of the hidden layer.
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.lin_hidden = Linear(in_channels, hidden_channels)
+        self.lin_final = Linear(hidden_channels, 1)
+
+    def reset_parameters(self) -> None:
+        """Reset both layers."""
+        self.lin_hidden.reset_parameters()
+        self.lin_final.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_channels] to [...]."""
+        rows = x.flatten(0, -2)
+        return self.lin_final(self.lin_hidden(rows).relu()).view(x.shape[:-1])  # type: ignore[no-any-return]

@@ -53,12 +53,15 @@ OPTION_TYPES: dict[str, type] = {
 }
 STREAM_OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "heads", "mailbox"), int),
-    **dict.fromkeys(("updater", "commit", "aggregator_module", "time_init", "delta", "hops"), str),
-    **dict.fromkeys(("dropout", "time_scale", "window"), float),
+    **dict.fromkeys(("value_dim", "position_dim", "pool_dim"), int),
+    **dict.fromkeys(
+        ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash"), str
+    ),
+    **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob"), float),
     "directed": bool,
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
-STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan")
+STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")
 SPLITS = ("auto", "ncn", "random", "publisher")
 _KEYS = ("extends", "model", "data", "notes", "options", "train", "published", "start")
 

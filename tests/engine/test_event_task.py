@@ -20,7 +20,7 @@ from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.metrics import auc, average_precision, ranks
 from graphmem.engine.stream_config import STREAM_HEURISTICS
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.models import APAN, JODIE, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
+from graphmem.models import APAN, JODIE, NAT, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
 from graphmem.nn import TemporalNeighbors
 
 NODES = 24
@@ -59,12 +59,14 @@ def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkM
         return JODIE(nodes, msg_dim, **small, time_scale=10.0)
     if name == "apan":
         return APAN(nodes, msg_dim, embedding_dim=8, time_dim=8, mailbox=3, num_neighbors=2)
+    if name == "nat":
+        return NAT(nodes, msg_dim, **small, sizes=(4, 2))
     if name == "localglobal":
         return LocalGlobal(nodes)
     return EdgeBank() if name == "edgebank" else Recency(nodes, name)
 
 
-LEARNING = ("tgn", "tncn", "dyrep", "jodie", "apan")
+LEARNING = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")
 ALL = (*LEARNING, "tgn, mixed", *STREAM_HEURISTICS)
 
 

@@ -10,7 +10,7 @@ from temporal_cases import Events, ListNeighbors, random_events
 from torch import Tensor
 
 from graphmem.errors import ArgumentError
-from graphmem.models import APAN, JODIE, TGN, TemporalLinkModel
+from graphmem.models import APAN, JODIE, NAT, TGN, TemporalLinkModel
 from graphmem.nn.state import grow_state, reset_state, restore_state, snapshot_state
 
 NODES, MSG, K, SIZE = 14, 3, 3, 7
@@ -27,6 +27,7 @@ MODELS: dict[str, Callable[..., TemporalLinkModel]] = {
     "tgn-reference": lambda nodes=NODES: tgn(nodes, compat="reference"),
     "tgn-mean": lambda nodes=NODES: tgn(nodes, aggregator_module="mean", mailbox=4, updater="rnn"),
     "jodie": lambda nodes=NODES: JODIE(nodes, MSG, memory_dim=6, time_dim=4, time_scale=3.0),
+    "nat": lambda nodes=NODES: NAT(nodes, MSG, memory_dim=6, sizes=(4, 2), time_dim=4),
     "apan": lambda nodes=NODES: APAN(nodes, MSG, mailbox=4, neighbors=ListNeighbors(nodes, K), **SIZES),
 }
 

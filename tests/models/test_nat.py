@@ -1,0 +1,152 @@
+"""NAT: scores and states by loops over nodes and keys."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from temporal_cases import Events, random_events
+from torch import Tensor
+from torch.nn.functional import leaky_relu
+
+from graphmem.errors import ArgumentError
+from graphmem.models import NAT
+
+NODES, MSG, DIM, F = 8, 2, 5, 3
+SIZES = (4, 2)
+
+
+def make(**options: Any) -> NAT:
+    torch.manual_seed(0)
+    sizes = {"memory_dim": DIM, "value_dim": F, "sizes": SIZES, "position_dim": 3, "pool_dim": 4, "time_dim": 6}
+    return NAT(NODES, MSG, **{**sizes, "dropout": 0.0, **options}).double()
+
+
+def events() -> Events:
+    return random_events(3, 24, NODES, MSG)
+
+
+def code(model: NAT, dt: float) -> Tensor:
+    lin = model.time_enc.lin
+    return (lin.weight.view(-1) * dt + lin.bias).cos()
+
+
+def cell(cell: torch.nn.GRUCell, x: Tensor, h: Tensor) -> Tensor:
+    return torch.nn.GRUCell.forward(cell, x.unsqueeze(0), h.unsqueeze(0)).squeeze(0)
+
+
+def node_state(model: NAT, u: int, msg: Tensor) -> Tensor:
+    """s'_u."""
+    cache = model.cache
+    if model.other[u] < 0:
+        return model.state[u]
+    dt = model.gap[u] if model.time == "delta" else cache.time[u, 0]
+    x = torch.cat((model.state[model.other[u]], code(model, float(dt)), msg[cache.eid[u, 0]]))
+    return cell(model.state_cell, model.lin_state.weight @ x, model.state[u])
+
+
+def slot_value(model: NAT, u: int, column: int, msg: Tensor) -> Tensor:
+    """z'_{u,a} of the key in a slot."""
+    cache = model.cache
+    if cache.eid[u, column] < 0:
+        return cache.value[u, column]
+    when = cache.time[u, column]
+    dt = cache.time[u, 0] - when if model.time == "delta" else when
+    x = torch.cat((model.state[cache.key[u, column]], code(model, float(dt)), msg[cache.eid[u, column]]))
+    return cell(model.value_cell, model.lin_value.weight @ x, cache.value[u, column])
+
+
+def slow_score(model: NAT, u: int, v: int, t: int, msg: Tensor) -> Tensor:
+    cache, hop_of = model.cache, [0, *[1] * SIZES[0], *[2] * SIZES[1]]
+    keys: dict[int, Any] = {}
+    for side, node in enumerate((u, v)):
+        for column in range(cache.num_slots):
+            key = node if column == 0 else int(cache.key[node, column])
+            if key < 0:
+                continue
+            entry = keys.setdefault(key, {"zeta": torch.zeros(F, dtype=torch.double), "mask": 0, "age": [0.0, 0.0]})
+            entry["zeta"] = entry["zeta"] + slot_value(model, node, column, msg)
+            if not any(entry["mask"] >> (3 * side + hop) & 1 for hop in range(3)):
+                entry["age"][side] = math.log1p(t - int(cache.time[node, column]))
+            entry["mask"] |= 1 << (hop_of[column] + 3 * side)
+    kept = slice(2 if model.time == "delta" else 0)
+    ages = [torch.tensor(e["age"], dtype=torch.double)[kept] for e in keys.values()]
+    known = zip(keys.values(), ages, strict=True)
+    rows = [torch.cat((e["zeta"], model.position_emb.weight[e["mask"]], age)) for e, age in known]
+    h = (torch.stack(rows) @ model.lin_pool.weight.t() + model.lin_pool.bias).view(len(rows), model.heads, -1)
+    if model.attn is None:
+        pooled = h.sum(0).mean(0)
+    else:
+        weight = (leaky_relu(h, 0.2) * model.attn).sum(2).softmax(0)
+        pooled = (h * weight.unsqueeze(2)).sum(0).flatten()
+    parts = [pooled, node_state(model, u, msg), node_state(model, v, msg)]
+    if model.time == "delta":
+        last = [math.log1p(t - int(cache.time[x, 0])) if cache.eid[x, 0] >= 0 else 0.0 for x in (u, v)]
+        parts.append(torch.tensor(last, dtype=torch.double))
+    return model.predictor(torch.cat(parts).unsqueeze(0)).squeeze()
+
+
+@pytest.mark.parametrize("pool", ["attn", "sum"])
+@pytest.mark.parametrize("time", ["delta", "absolute"])
+@pytest.mark.parametrize("hash", ["mix", "reference"])
+def test_scores_by_loops(pool: str, time: str, hash: str) -> None:
+    model, stream = make(pool=pool, time=time, hash=hash).eval(), events()
+    model.prepare(stream)  # type: ignore[arg-type]
+    for batch in stream.batches(6):
+        dst = torch.randint(NODES, (len(batch), 3), generator=torch.Generator().manual_seed(batch.first))
+        dst[0, 0] = batch.src[0]  # a pair of a node with itself
+        scores = model.score(batch.src, dst, batch.t)
+        for b in range(len(batch)):
+            for c in range(3):
+                slow = slow_score(model, int(batch.src[b]), int(dst[b, c]), int(batch.t[b]), stream.msg)
+                torch.testing.assert_close(scores[b, c], slow, rtol=1e-9, atol=1e-9)
+        model.update(batch)  # type: ignore[arg-type]
+
+
+def test_states_by_loops() -> None:
+    model, stream = make(), events()
+    model.prepare(stream)  # type: ignore[arg-type]
+    last_time = [0] * NODES
+    for batch in stream.batches(5):
+        expected = {u: node_state(model, u, stream.msg) for u in {*batch.src.tolist(), *batch.dst.tolist()}}
+        before = dict(enumerate(last_time))
+        others: dict[int, int] = {}
+        for i, j, t in zip(batch.src.tolist(), batch.dst.tolist(), batch.t.tolist(), strict=True):
+            others[i], last_time[i] = j, t
+            others[j], last_time[j] = i, t
+        met = {u: bool(model.cache.eid[u, 0] >= 0) for u in expected}
+        model.update(batch)  # type: ignore[arg-type]
+        for u, state in expected.items():
+            torch.testing.assert_close(model.state[u], state)
+            assert int(model.other[u]) == others[u]
+            assert int(model.gap[u]) == (last_time[u] - before[u] if met[u] else 0)
+
+
+def test_messages_of_events_that_are_not_known() -> None:
+    model, stream = make(), events()
+    first, second, *_ = stream.batches(4)
+    model.update(first)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="^prepare: expected a call with a stream of at least 4 events"):
+        model.score(second.src, second.dst[:, None], second.t)
+
+
+def test_following_a_stream_keeps_the_messages_that_slots_refer_to() -> None:
+    stream = random_events(5, 400, NODES, MSG, torch.float32)
+    whole, follower = make().float().eval(), make().float().eval()
+    whole.prepare(stream)  # type: ignore[arg-type]
+    follower.follow()
+    for batch in stream.batches(20):
+        scores = [model.score(batch.src, batch.dst[:, None], batch.t) for model in (whole, follower)]
+        assert torch.equal(*scores)
+        whole.update(batch)  # type: ignore[arg-type]
+        follower.update(batch)  # type: ignore[arg-type]
+    assert follower.messages is not None
+    assert follower.messages.eid.numel() < 300
+
+
+@pytest.mark.parametrize(("name", "value"), [("pool", "max"), ("time", "unix"), ("sizes", (0,)), ("heads", 0)])
+def test_bad_options(name: str, value: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"^{name}"):
+        make(**{name: value})

@@ -1,0 +1,210 @@
+"""The N-cache against dictionaries in Python, event by event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from graphmem.errors import GraphMemError
+from graphmem.nn import NeighborCache
+from graphmem.nn.joint import joint_keys, known_slots
+from graphmem.nn.neighbor_cache import _uniform
+from graphmem.ops import distinct
+
+NODES, WIDTH = 9, 2
+Slots = dict[tuple[int, int], tuple[int, int, int, tuple[float, ...]]]
+"""(owner, column) to key, event, time and value."""
+
+
+def make(sizes: tuple[int, ...] = (4, 2), **options: Any) -> NeighborCache:
+    return NeighborCache(NODES, sizes, WIDTH, **options)
+
+
+def commit(cache: NeighborCache, src: Tensor, dst: Tensor, t: Tensor, eid: Tensor) -> Tensor:
+    """Commit a batch with the values that are stored, one added; these values."""
+    nodes, at = distinct(torch.cat((src, dst)))
+    value = cache.rows(nodes).value + 1
+    cache.commit(src, dst, t, eid, nodes, at, value)
+    return value
+
+
+class Simulated:
+    """Offers one by one; what slots held before the batch is kept apart."""
+
+    def __init__(self, cache: NeighborCache) -> None:
+        self.cache, self.slots = cache, Slots()
+
+    def column(self, key: int, hop: int) -> int:
+        return int(self.cache.place(torch.tensor([key]), hop))
+
+    def accepts(self, before: Slots, owner: int, column: int, key: int, event: int, number: int) -> bool:
+        held = before.get((owner, column))
+        if held is None or held[0] == key:
+            return True
+        draw = float(_uniform(self.cache.seed, torch.tensor([event]), torch.tensor([number])))
+        return draw < self.cache.replace_prob
+
+    def commit(self, src: Tensor, dst: Tensor, t: Tensor, eid: Tensor) -> None:
+        before, sizes = dict(self.slots), self.cache.sizes
+        own: Slots = {}
+
+        def one_more(value: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(x + 1 for x in value)
+
+        for i, j, when, event in zip(src.tolist(), dst.tolist(), t.tolist(), eid.tolist(), strict=True):
+            for end, (owner, other) in enumerate(((i, j), (j, i))):
+                column = self.column(other, 1)
+                if self.accepts(before, owner, column, other, event, end):
+                    held = before.get((owner, column))
+                    known = held is not None and held[0] == other
+                    value = one_more(held[3]) if known and held is not None else (0.0,) * WIDTH
+                    self.slots[owner, column] = (other, event, when, value)
+                for hop in range(2, len(sizes) + 1):
+                    low = 1 + sum(sizes[: hop - 2])
+                    for source in range(low, low + sizes[hop - 2]):
+                        if (other, source) not in before:
+                            continue
+                        key, number, time, value = before[other, source]
+                        column = self.column(key, hop)
+                        if self.accepts(before, owner, column, key, event, 2 * source + end):
+                            self.slots[owner, column] = (key, number, time, one_more(value))
+                stored = before.get((owner, 0), (owner, 0, 0, (0.0,) * WIDTH))[3]
+                own[owner, 0] = (owner, event, when, one_more(stored))
+        self.slots.update(own)
+
+    def check(self) -> None:
+        cache = self.cache
+        filled = (cache.key >= 0).nonzero().tolist()
+        assert {(i, c) for i, c in filled} == set(self.slots)
+        for (i, c), (key, event, time, value) in self.slots.items():
+            assert (int(cache.key[i, c]), int(cache.eid[i, c]), int(cache.time[i, c])) == (key, event, time)
+            assert cache.value[i, c].tolist() == list(value)
+
+
+@settings(deadline=None)
+@given(
+    events=st.lists(st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1)), max_size=60),
+    size=st.integers(1, 17),
+    sizes=st.sampled_from([(4, 2), (1,), (3, 5), (2, 2, 2)]),
+    replace_prob=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 3),
+    hash=st.sampled_from(["mix", "reference"]),
+)
+def test_equals_dictionaries(
+    events: list[tuple[int, int]], size: int, sizes: tuple[int, ...], replace_prob: float, seed: int, hash: str
+) -> None:
+    cache = make(sizes, replace_prob=replace_prob, seed=seed, hash=hash)
+    simulated = Simulated(cache)
+    src, dst = torch.tensor(events, dtype=torch.int64).view(-1, 2).t()
+    t = torch.arange(len(events)) // 3  # from time 0 on, in groups of equal times
+    eid = torch.arange(len(events)) + 2**24 + 1  # beyond what float32 tells apart
+    for low in range(0, len(events), size):
+        batch = [x[low : low + size] for x in (src, dst, t, eid)]
+        commit(cache, *batch)
+        simulated.commit(*batch)
+        simulated.check()
+
+
+def random_cache(seed: int = 0, **options: Any) -> NeighborCache:
+    cache, generator = make(**options), torch.Generator().manual_seed(seed)
+    for k in range(6):
+        src, dst = torch.randint(NODES - 1, (2, 5), generator=generator)  # the last node stays without events
+        commit(cache, src, dst, torch.full((5,), 10 * k), torch.arange(5) + 5 * k)
+    return cache
+
+
+@pytest.mark.parametrize("hash", ["mix", "reference"])
+@pytest.mark.parametrize("sizes", [(4, 2), (3,), (2, 3, 2)])
+def test_joint_neighbourhoods_by_sets(sizes: tuple[int, ...], hash: str) -> None:
+    cache = random_cache(sizes=sizes, hash=hash)
+    nodes = torch.arange(NODES)
+    rows = cache.rows(nodes)
+    slots, hops = cache.num_slots, len(sizes) + 1
+    hop_of = [0, *(h for h, size in enumerate(sizes, 1) for _ in range(size))]
+    first, second = (x.flatten() for x in torch.meshgrid(nodes, nodes, indexing="ij"))
+    joint = joint_keys(known_slots(cache, rows), first, second)
+    assert int(joint.ptr[-1]) == joint.mask.numel() == joint.pair.numel()
+    for p, (u, v) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        expected: dict[int, tuple[list[int], int, list[int], list[int]]] = {}
+        for side, node in enumerate((u, v)):
+            for column in range(slots):
+                key = int(rows.key[node, column])
+                if key < 0:
+                    continue
+                where, mask, *sides = expected.get(key, ([], 0, [], []))
+                place = node * slots + column
+                sides[side].append(place)
+                expected[key] = ([*where, place], mask | 1 << (hop_of[column] + side * hops), *sides)
+        found = {}
+        for r in range(int(joint.ptr[p]), int(joint.ptr[p + 1])):
+            places = joint.slot[joint.slot_ptr[r] : joint.slot_ptr[r + 1]].tolist()
+            key = int(rows.key.view(-1)[places[0]])
+            assert key not in found
+            assert int(joint.pair[r]) == p
+            found[key] = (places, int(joint.mask[r]), int(joint.first[r]), int(joint.second[r]))
+        assert found == {
+            key: (where, mask, mine[0] if mine else -1, theirs[0] if theirs else -1)
+            for key, (where, mask, mine, theirs) in expected.items()
+        }
+
+
+def test_the_hash_reaches_every_slot_and_the_released_one_does_not() -> None:
+    """Even seeds of the released hash reach 7 of 32 slots."""
+    keys = torch.arange(20_000)
+
+    def reached(hash: str, seed: int) -> int:
+        cache = NeighborCache(1, (32,), hash=hash, seed=seed)
+        return cache.place(keys, 1).unique().numel()
+
+    assert {reached("mix", seed) for seed in range(100)} == {32}
+    assert {reached("reference", seed) for seed in range(0, 100, 2)} <= {7, 8}
+    counts = NeighborCache(1, (32,)).place(keys, 1).bincount(minlength=33)[1:]
+    assert counts.min() > 0.85 * 20_000 / 32
+    large = torch.tensor([0, 2**31, 2**40, 2**62])
+    assert ((NeighborCache(1, (32,)).place(large, 1) - 1) < 32).all()
+
+
+def test_draws_are_uniform_and_differ() -> None:
+    draws = _uniform(3, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64))
+    assert abs(float(draws.mean()) - 0.5) < 0.01
+    assert float(draws.min()) >= 0
+    assert float(draws.max()) < 1
+    other = _uniform(3, torch.arange(20_000), torch.ones(20_000, dtype=torch.int64))
+    assert abs(float(torch.corrcoef(torch.stack((draws, other)))[0, 1])) < 0.03
+    assert not torch.equal(draws, _uniform(4, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64)))
+
+
+def test_forgetting_nodes_and_events() -> None:
+    cache = random_cache()
+    before = cache.snapshot()
+    cache.forget(nodes=torch.tensor([2]), events=torch.tensor([7, 11]))
+    gone = (before["key"] == 2) | torch.isin(before["eid"], torch.tensor([7, 11]))
+    gone[2] = True
+    assert gone.any(1).sum() > 1
+    for name, value in cache.snapshot().items():
+        assert torch.equal(value[~gone], before[name][~gone])
+        assert bool((value[gone] == cache._state_fill[name]).all())
+    cache.restore(before)
+    cache.grow(NODES + 2)
+    assert torch.equal(cache.key[:NODES], before["key"])
+    assert bool((cache.key[NODES:] == -1).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": (0,)}, "sizes"),
+        ({"replace_prob": 1.5}, "replace_prob"),
+        ({"hash": "md5"}, "hash"),
+        ({"dtype": torch.float32}, "dtype"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GraphMemError, match=f"^{message}"):
+        make(**options)
