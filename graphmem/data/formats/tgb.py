@@ -6,8 +6,10 @@ Ids, features and the order of events are those of py-tgb's ``LinkPropPredDatase
 
 from __future__ import annotations
 
+import gc
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from graphmem.data.cache import LocatedFiles
 from graphmem.data.card import DatasetCard
 from graphmem.data.formats._common import Array, decoding
+from graphmem.data.negative_table import NegativeTable, key_columns
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError, DatasetIntegrityError, MissingExtraError
 
@@ -135,26 +138,37 @@ def _seconds(times: Array) -> Array:
     return seconds
 
 
-def read_negatives(path: Path) -> dict[tuple[int, int, int], Array]:
+def read_negatives(path: Path) -> NegativeTable:
     """Negative destinations by (source, destination, time), from py-tgb's pickle, which cannot run code here.
+
+    The pickle is a dictionary of small arrays, several times as large as the table it becomes.
 
     Raises:
         DatasetIntegrityError: no such pickle.
     """
     try:
-        with decoding(path), path.open("rb") as file:
+        with decoding(path), path.open("rb") as file, _no_collection():
             found = _Harmless(file).load()
     except MemoryError as error:  # a damaged length
         raise DatasetIntegrityError(f"{path}: asks for more memory than there is") from error
     if not isinstance(found, dict):
         raise DatasetIntegrityError(f"{path}: expected a dictionary of negatives, found {type(found).__name__}")
     with decoding(path):
-        return {_key(key): np.asarray(value, dtype=np.int64).reshape(-1) for key, value in found.items()}
+        keys, values = key_columns(found, np.int64), list(found.values())
+        found.clear()  # the keys, and then value by value: both are not needed beside the table
+        return NegativeTable(keys, values)
 
 
-def _key(key: Any) -> tuple[int, int, int]:
-    src, dst, t = key
-    return int(src), int(dst), int(t)
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's search for cycles goes through all that is alive again and again: it doubles the time of reading."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 class _Harmless(pickle.Unpickler):
