@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report_streams import beside_pyg, stream_speeds, streams
+from report_streams import beside_pyg, dyglib, stream_speeds, streams
 from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -230,6 +230,7 @@ def accuracy() -> list[str]:
         overlap("overlap_large.json", "mrr"),
         "![overlap](figures/overlap.png)",
         *streams(),
+        *dyglib(),
         *beside_pyg(),
     ]
 

@@ -177,7 +177,8 @@ class NAT(ReadsMessages):
         n, slots = rows.key.shape
         last = rows.time[:, 0]
         # Rows of the node cell, then of the slots: an event each.
-        node, owner_slot = (other >= 0).nonzero().view(-1), (rows.eid >= 0).flatten().nonzero().view(-1)
+        known = rows.eid >= 0
+        node, owner_slot = ((other >= 0) & known[:, 0]).nonzero().view(-1), known.flatten().nonzero().view(-1)
         if self.time == "delta":
             steps = torch.cat((self.gap[nodes][node], (last.unsqueeze(1) - rows.time).flatten()[owner_slot]))
         else:
@@ -257,10 +258,6 @@ class NAT(ReadsMessages):
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
         self._keep_messages(events)
         self._advance(events)
-
-    def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
-        """Empty the rows of ``nodes``. States of other nodes that were computed from them or from ``events`` stay."""
-        super().forget(nodes)
 
     def extra_repr(self) -> str:
         """Show what is not seen in the modules."""

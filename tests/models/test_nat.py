@@ -146,6 +146,27 @@ def test_following_a_stream_keeps_the_messages_that_slots_refer_to() -> None:
     assert follower.messages.eid.numel() < 300
 
 
+def test_forgetting() -> None:
+    """A node that is forgotten by model and cache scores as one without events; cached events go without a trace."""
+    model, stream = make().eval(), events()
+    model.prepare(stream)  # type: ignore[arg-type]
+    *past, last = stream.batches(6)
+    for batch in past:
+        model.update(batch)  # type: ignore[arg-type]
+    dst = torch.arange(NODES).expand(len(last), -1)
+    before = model.score(last.src, dst, last.t)
+    node = last.src[:1]
+    model.forget(nodes=node)
+    model.cache.forget(nodes=node, events=model.cache.eid[last.src[1], :1])
+    after = model.score(last.src, dst, last.t)
+    assert torch.isfinite(after).all()
+    assert not torch.equal(before, after)
+    assert not (model.cache.key == node).any()
+    assert model.other[node] == -1
+    with pytest.raises(ArgumentError, match="^forget: NAT does not record"):
+        model.forget(events=torch.tensor([1]))
+
+
 @pytest.mark.parametrize(("name", "value"), [("pool", "max"), ("time", "unix"), ("sizes", (0,)), ("heads", 0)])
 def test_bad_options(name: str, value: Any) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}"):
