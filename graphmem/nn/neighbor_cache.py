@@ -110,7 +110,13 @@ class NeighborCache(StateModule):
         return self.key.size(0)
 
     def rows(self, nodes: Tensor) -> CacheRows:
-        """The dictionaries of nodes int64 [n]. The own entry has the node as its key, also before its first event."""
+        """The dictionaries of nodes int64 [n]. The own entry has the node as its key, also before its first event.
+
+        Raises:
+            ArgumentError: wrong shape, dtype, device or range.
+        """
+        nodes = _check.tensor("nodes", nodes, shape=(None,), dtypes=(torch.int64,), device=self.key.device)
+        _check.in_range("nodes", nodes, self.num_nodes)
         key = self.key[nodes]
         key[:, 0] = nodes
         return CacheRows(key, self.eid[nodes], self.time[nodes], self.value[nodes])
@@ -144,15 +150,23 @@ class NeighborCache(StateModule):
             value: [n, L, F], what the slots of these nodes are worth now.
 
         Raises:
-            ArgumentError: wrong shape, dtype or device.
+            ArgumentError: wrong shape, dtype, device or range. Nothing was written then.
         """
-        _check.tensor("value", value, shape=(nodes.numel(), self.num_slots, self.value_dim), dtypes=(self.value.dtype,))
+        before, device, size = self.rows(nodes), self.key.device, src.numel()
+        for name, column in (("src", src), ("dst", dst), ("eid", eid)):
+            _check.tensor(name, column, shape=(size,), dtypes=(torch.int64,), device=device)
+        _check.tensor("t", t, shape=(size,), dtypes=(self.time.dtype,), device=device)
+        at = _check.tensor("at", at, shape=(2 * size,), dtypes=(torch.int64,), device=device)
+        _check.in_range("at", at, nodes.numel())
+        shape = (nodes.numel(), self.num_slots, self.value_dim)
+        value = _check.tensor("value", value, shape=shape, dtypes=(self.value.dtype,), device=device)
+        if not at.is_cuda and not torch.equal(nodes[at], torch.cat((src, dst))):  # would stall the stream there
+            raise ArgumentError("at: expected the places of src, then of dst, among nodes")
         # Half event 2 e is that of the source of event e, 2 e + 1 that of its destination.
         owner, other = _halves(src, dst), _halves(dst, src)
         when, number = t.repeat_interleave(2), eid.repeat_interleave(2)
         own = _halves(*at.chunk(2))
         theirs = own.view(-1, 2).flip(1).flatten()
-        before = self.rows(nodes)
         end = torch.arange(owner.numel(), device=owner.device) % 2
         for hop in range(len(self.sizes), 0, -1):
             if hop == 1:

@@ -196,6 +196,32 @@ def test_forgetting_nodes_and_events() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("src", torch.tensor([1, NODES])),
+        ("dst", torch.tensor([1])),
+        ("t", torch.tensor([1.0, 2.0])),
+        ("eid", torch.tensor([1, 2], dtype=torch.int32)),
+        ("nodes", torch.tensor([0, 1, NODES])),
+        ("at", torch.tensor([0, 1, 2, 3])),
+        ("at", torch.tensor([1, 0, 2, 1])),
+        ("value", torch.zeros(3, 7, 1)),
+    ],
+)
+def test_bad_events_write_nothing(name: str, value: Tensor) -> None:
+    cache = random_cache()
+    before = cache.snapshot()
+    src, dst = torch.tensor([0, 1]), torch.tensor([2, 1])
+    nodes, at = distinct(torch.cat((src, dst)))
+    t, eid = torch.tensor([90, 91]), torch.tensor([40, 41])
+    given = {"src": src, "dst": dst, "t": t, "eid": eid, "nodes": nodes, "at": at, "value": cache.rows(nodes).value}
+    with pytest.raises(GraphMemError, match=f"^{'at' if name == 'src' else name}: expected"):
+        cache.commit(**{**given, name: value})
+    assert all(torch.equal(before[key], kept) for key, kept in cache.snapshot().items())
+    cache.commit(**given)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"sizes": (0,)}, "sizes"),
