@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from graphmem.data.stream import EventStream
 from graphmem.models.messages import ReadsMessages
 from graphmem.nn.cells import GRUCell
-from graphmem.nn.functional import Linear, dropout, gather_rows, gather_sum
+from graphmem.nn.functional import Linear, dropout, gather_rows, gather_sum, linear
 from graphmem.nn.joint import Joint, joint_keys, known_slots
 from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.neighbor_cache import CacheRows, NeighborCache
@@ -66,9 +66,9 @@ class NAT(ReadsMessages):
         pool_dim: width of the pooled neighbourhood of each head.
         time_dim: of the time codes.
         heads: of the pooling.
-        pool: "attn", per head a softmax over the neighbourhood of :math:`w^\top \mathrm{LeakyReLU}(W h_a)` (GATv2's
-            score) and the mean of :math:`W h_a` under it; or "sum", the sum of :math:`W h_a` and a bias, which is what
-            the released code computes, where the attention's result is dropped.
+        pool: "attn", per head the mean of :math:`W h_a` under a softmax over the neighbourhood of
+            :math:`\mathrm{LeakyReLU}(w^\top W h_a)`, GAT's score; or "sum", the sum of :math:`W h_a` and one
+            bias, averaged over heads: what the released code computes, where the attention's result is dropped.
         time: "delta": a slot's :math:`\delta` is the time of the owner's last event minus that of the slot's, and a
             node's the time between its last two events; or "absolute", times as they are and no times in h and
             the decoder, as in the released code.
@@ -217,28 +217,29 @@ class NAT(ReadsMessages):
             parts.append(torch.stack(ages, dim=1))
             met = read.rows.eid[:, 0] >= 0
             tau = [_age(t - read.last[x], met[x], zeta.dtype).unsqueeze(1) for x in (u, v)]
-        pooled = self._pool(self.lin_pool(torch.cat(parts, dim=1)), joint)
+        pooled = self._pool(torch.cat(parts, dim=1), joint)
         pooled = dropout(pooled, self.dropout, self.training)
         ends = [gather_rows(read.state, x) for x in (u, v)]
         out: Tensor = self.predictor(torch.cat((pooled, *ends, *tau), dim=1))
         return out
 
-    def _pool(self, x: Tensor, joint: Joint) -> Tensor:
-        """[R, heads pool_dim] of the keys to [P, ...] of the pairs."""
-        every, width = torch.arange(x.size(0), device=x.device), x.size(1) // self.heads
+    def _pool(self, h: Tensor, joint: Joint) -> Tensor:
+        """[R, in] of the keys to [P, ...] of the pairs. A mean of W h + b is W (mean of h) + b: pairs are projected."""
+        every = torch.arange(h.size(0), device=h.device)
         if self.attn is None:
-            by_head: Tensor = gather_sum(joint.ptr, every, x).unflatten(1, (self.heads, width))
+            by_head: Tensor = self.lin_pool(gather_sum(joint.ptr, every, h)).unflatten(1, (self.heads, -1))
             return by_head.mean(1)
-        heads = x.unflatten(1, (self.heads, width))
-        score = (nn.functional.leaky_relu(heads, 0.2) * self.attn).sum(2)
+        weights, biases = self.lin_pool.weight.chunk(self.heads), self.lin_pool.bias.chunk(self.heads)
+        queries = torch.stack([a @ weight for a, weight in zip(self.attn, weights, strict=True)])
+        constants = (self.attn * self.lin_pool.bias.view_as(self.attn)).sum(1)
+        score = nn.functional.leaky_relu(linear(h, queries, constants), 0.2)
         pairs = joint.ptr.numel() - 1
         index = joint.pair.unsqueeze(1).expand_as(score)
         top = score.new_full((pairs, self.heads), -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
-        weight = (score - top[joint.pair]).exp()
-        total = gather_sum(joint.ptr, every, weight)
-        summed = gather_sum(joint.ptr, every, (heads * weight.unsqueeze(2)).flatten(1))
-        mean: Tensor = summed.unflatten(1, (self.heads, width)) / total.unsqueeze(2)
-        return mean.flatten(1)
+        weight = (score - gather_rows(top, joint.pair)).exp()
+        share = weight / gather_rows(gather_sum(joint.ptr, every, weight), joint.pair)
+        means = [gather_sum(joint.ptr, every, h, part.contiguous()) for part in share.unbind(1)]
+        return torch.cat([linear(*head) for head in zip(means, weights, biases, strict=True)], dim=1)
 
     @torch.no_grad()
     def update(self, events: EventStream) -> None:

@@ -77,9 +77,9 @@ def slow_score(model: NAT, u: int, v: int, t: int, msg: Tensor) -> Tensor:
     rows = [torch.cat((e["zeta"], model.position_emb.weight[e["mask"]], age)) for e, age in known]
     h = (torch.stack(rows) @ model.lin_pool.weight.t() + model.lin_pool.bias).view(len(rows), model.heads, -1)
     if model.attn is None:
-        pooled = h.sum(0).mean(0)
+        pooled = (h.sum(0) - (len(rows) - 1) * model.lin_pool.bias.view(model.heads, -1)).mean(0)
     else:
-        weight = (leaky_relu(h, 0.2) * model.attn).sum(2).softmax(0)
+        weight = leaky_relu((h * model.attn).sum(2), 0.2).softmax(0)
         pooled = (h * weight.unsqueeze(2)).sum(0).flatten()
     parts = [pooled, node_state(model, u, msg), node_state(model, v, msg)]
     if model.time == "delta":
