@@ -155,13 +155,8 @@ class NAT(ReadsMessages):
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
-        device = self.position.device
-        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
-        dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
-        t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.time_dtype,), device=device)
-        ids = torch.cat((src, dst.view(-1)))
-        _check.in_range("src and dst", ids, self.num_nodes)
-        nodes, place = distinct(ids)
+        src, dst, t = self._checked(src, dst, t)
+        nodes, place = distinct(torch.cat((src, dst.view(-1))))
         read = self._read(nodes)
         known = known_slots(self.cache, read.rows)
         first, second = place[: src.numel()].repeat_interleave(dst.size(1)), place[src.numel() :]

@@ -77,6 +77,15 @@ class TemporalLinkModel(StateModule):
             f"TemporalNeighbors), got {type(self).__name__}"
         )
 
+    def _checked(self, src: Tensor, dst: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`score` is given, if it fits the model."""
+        device = self.position.device
+        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
+        dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
+        t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.time_dtype,), device=device)
+        _check.in_range("src and dst", torch.cat((src, dst.view(-1))), self.num_nodes)
+        return src, dst, t
+
     def _advance(self, events: EventStream) -> None:
         self.position = torch.full_like(self.position, events.first + len(events))
 
@@ -110,13 +119,8 @@ class EmbeddingLinkModel(TemporalLinkModel):
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
-        device = self.position.device
-        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
-        dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
-        t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.time_dtype,), device=device)
-        ids = torch.cat((src, dst.view(-1)))
-        _check.in_range("src and dst", ids, self.num_nodes)
-        nodes, place = distinct(ids)
+        src, dst, t = self._checked(src, dst, t)
+        nodes, place = distinct(torch.cat((src, dst.view(-1))))
         when = None
         if self.embeds_time:
             times, rank = t.unique(return_inverse=True)

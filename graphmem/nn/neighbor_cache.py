@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.state import StateModule
+from graphmem.nn.state import StateModule, entries_of
 from graphmem.ops import _check
 
 EMPTY = -1
@@ -227,11 +227,7 @@ class NeighborCache(StateModule):
             ArgumentError: wrong shape, dtype or range.
         """
         super().forget(nodes)
-        gone = torch.zeros_like(self.key, dtype=torch.bool)
-        for name, listed, entries in (("nodes", nodes, self.key), ("events", events, self.eid)):
-            if listed is not None:
-                listed = _check.tensor(name, listed, shape=(None,), dtypes=(torch.int64,))
-                gone |= torch.isin(entries, listed.to(entries.device))
+        gone = entries_of(nodes, self.key, events, self.eid)
         for name in ("key", "eid", "time", "value"):
             buffer = self.get_buffer(name).clone()
             buffer[gone] = self._state_fill[name]

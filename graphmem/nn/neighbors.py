@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.state import StateModule
+from graphmem.nn.state import StateModule, entries_of
 from graphmem.ops import _check, ring_graph, ring_insert, ring_query
 
 
@@ -190,11 +190,7 @@ class RecentNeighbors(StateModule):
             ArgumentError: wrong shape, dtype or range.
         """
         super().forget(nodes)
-        gone = torch.zeros_like(self.nbr, dtype=torch.bool)
-        for name, listed, entries in (("nodes", nodes, self.nbr), ("events", events, self.eid)):
-            if listed is not None:
-                listed = _check.tensor(name, listed, shape=(None,), dtypes=(torch.int64,))
-                gone |= torch.isin(entries, listed.to(entries.device))
+        gone = entries_of(nodes, self.nbr, events, self.eid)
         gone &= torch.arange(self.size, device=gone.device) < self.count.unsqueeze(1)
         self._compact(gone.any(1).nonzero().view(-1), gone)
 

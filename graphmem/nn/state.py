@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
+from graphmem.ops import _check
 
 Snapshot = dict[str, Tensor]
 
@@ -192,6 +193,29 @@ class StateModule(nn.Module):
             elif buffer.requires_grad:
                 setattr(self, name, buffer.detach().clone())  # never load into a tensor of a live autograd graph
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def entries_of(nodes: Tensor | None, of_node: Tensor, events: Tensor | None, of_event: Tensor) -> Tensor:
+    """Which entries are to be forgotten: those of nodes int64 [n] and of events int64 [m].
+
+    Args:
+        nodes: ``None`` for none.
+        of_node: int64 [*], the node of each entry.
+        events: ``None`` for none.
+        of_event: int64 [*], the event of each entry.
+
+    Returns:
+        bool [*].
+
+    Raises:
+        ArgumentError: wrong shape or dtype of what is to be forgotten.
+    """
+    gone = torch.zeros_like(of_node, dtype=torch.bool)
+    for name, listed, entries in (("nodes", nodes, of_node), ("events", events, of_event)):
+        if listed is not None:
+            listed = _check.tensor(name, listed, shape=(None,), dtypes=(torch.int64,))
+            gone |= torch.isin(entries, listed.to(entries.device))
+    return gone
 
 
 def state_modules(model: nn.Module) -> Iterator[tuple[str, StateModule]]:

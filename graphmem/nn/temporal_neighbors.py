@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.nn.neighbors import Neighborhood
-from graphmem.nn.state import StateModule
+from graphmem.nn.state import StateModule, entries_of
 from graphmem.ops import _check, temporal_append, temporal_sample
 from graphmem.ops.temporal import rooms
 
@@ -159,11 +159,7 @@ class TemporalNeighbors(StateModule):
             ArgumentError: wrong shape, dtype or range.
         """
         super().forget(nodes)
-        gone = torch.zeros_like(self.nbr, dtype=torch.bool)
-        for name, listed, entries in (("nodes", nodes, self.nbr), ("events", events, self.eid)):
-            if listed is not None:
-                listed = _check.tensor(name, listed, shape=(None,), dtypes=(torch.int64,))
-                gone |= torch.isin(entries, listed.to(entries.device))
+        gone = entries_of(nodes, self.nbr, events, self.eid)
         left = self.length.clone()
         origin = self.start - (self.length.cumsum(0) - self.length)
         for rows, owner, number in _some_at_once(self.length):
