@@ -183,7 +183,8 @@ class StreamPredictor:
         # is not ``same`` as the source, since two nodes that nobody knows are not one.
         unknown = len(self.names)
         source = self._tensor(np.where(src < 0, unknown, src))
-        destination = self._tensor(np.where(dst < 0, np.where(same & ~self.names.bipartite, unknown, unknown + 1), dst))
+        one = same & (not self.names.bipartite)
+        destination = self._tensor(np.where(dst < 0, np.where(one, unknown, unknown + 1), dst))
         # Operators are then called without a look at their gradients, which would take longer than some of them do.
         with torch.inference_mode():
             scores = self.model.score(source, destination, self._tensor(t))

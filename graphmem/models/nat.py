@@ -18,7 +18,7 @@ from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear, dropout, gather_rows, gather_sum, linear
 from graphmem.nn.joint import Joint, joint_keys, known_slots
 from graphmem.nn.link_predictor import PairMLP
-from graphmem.nn.neighbor_cache import CacheRows, NeighborCache
+from graphmem.nn.neighbor_cache import CacheRows, NeighborCache, halves, last_of
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check, distinct
 
@@ -162,9 +162,8 @@ class NAT(ReadsMessages):
         first, second = place[: src.numel()].repeat_interleave(dst.size(1)), place[src.numel() :]
         when = t.repeat_interleave(dst.size(1))
         parts = zip(*(x.split(PAIRS_AT_ONCE) for x in (first, second, when)), strict=True)
-        return torch.cat([self._decode(read, joint_keys(known, u, v), u, v, now) for u, v, now in parts]).view(
-            dst.shape
-        )
+        scores = torch.cat([self._decode(read, joint_keys(known, u, v), u, v, now) for u, v, now in parts])
+        return scores.view(dst.shape)
 
     def _read(self, nodes: Tensor) -> _Read:
         """Apply the events that were stored unapplied, for distinct nodes."""
@@ -243,14 +242,10 @@ class NAT(ReadsMessages):
             return
         nodes, at = distinct(torch.cat((events.src, events.dst)))
         read = self._read(nodes)
-        count, both = len(events), torch.cat((events.dst, events.src))
-        order = torch.arange(count, device=at.device).repeat(2) * 2
-        order[count:] += 1
-        last = torch.zeros_like(nodes).scatter_reduce(0, at, order, "amax", include_self=False)
-        half = last // 2 + count * (last % 2)
+        last = last_of(halves(*at.chunk(2)), nodes.numel())
         met = read.rows.eid[:, 0] >= 0
-        self.gap[nodes] = torch.where(met, events.t.repeat(2)[half] - read.last, 0)
-        self.other[nodes], self.state[nodes] = both[half], read.state
+        self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - read.last, 0)
+        self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
         self._keep_messages(events)
         self._advance(events)

@@ -17,8 +17,6 @@ class KnownSlots(NamedTuple):
     """int64 [n, L]; -1 for an empty slot."""
     column: Tensor
     """int64 [n, L, H + 1], where the key lies in any node's dictionaries of each hop."""
-    hops: int
-    """H + 1."""
 
 
 class Joint(NamedTuple):
@@ -44,7 +42,7 @@ def known_slots(cache: NeighborCache, rows: CacheRows) -> KnownSlots:
     """Compute where every key would lie in other nodes' dictionaries."""
     columns = [torch.zeros_like(rows.key)]  # own entries
     columns += [cache.place(rows.key.clamp(min=0), hop) for hop in range(1, len(cache.sizes) + 1)]
-    return KnownSlots(rows.key, torch.stack(columns, dim=2), len(columns))
+    return KnownSlots(rows.key, torch.stack(columns, dim=2))
 
 
 def joint_keys(known: KnownSlots, first: Tensor, second: Tensor) -> Joint:
@@ -58,20 +56,16 @@ def joint_keys(known: KnownSlots, first: Tensor, second: Tensor) -> Joint:
         first: int64 [P], nodes as places among them.
         second: int64 [P].
     """
-    slots, hops = known.key.size(1), known.hops
+    _, slots, hops = known.column.shape
     sides = torch.stack((first, second), dim=1)
-    key = known.key[sides]  # [P, 2, L]
-    column = known.column[sides].flatten(1)  # [P, 2 L (H + 1)]
-    held = []
-    for side in range(2):
-        found = key[:, side].gather(1, column).view(-1, 2 * slots, hops)
-        held.append(found == key.view(-1, 2 * slots, 1))
-    holds = torch.cat(held, dim=2)  # [P, 2 L, 2 (H + 1)]: dictionaries that hold the key of each slot
+    key = known.key[sides].flatten(1)  # [P, 2 L], the first node's slots, then the second's
+    column = known.column[sides].flatten(1, 2)  # [P, 2 L, H + 1]
+    asked = torch.cat((column, slots + column), dim=2)  # [P, 2 L, 2 (H + 1)]: the slots that may hold each slot's key
+    holds = key.gather(1, asked.flatten(1)).view(asked.shape) == key.unsqueeze(2)
     # The slot of the first dictionary that holds a key stands for it.
-    asked = torch.cat([side * slots + known.column[sides].view(-1, 2 * slots, hops) for side in range(2)], dim=2)
     bit = holds.to(torch.uint8).argmax(2, keepdim=True)
     stands = asked.gather(2, bit).squeeze(2) == torch.arange(2 * slots, device=key.device)
-    stands &= key.view(-1, 2 * slots) >= 0
+    stands &= key >= 0
     pair, _ = stands.nonzero(as_tuple=True)
     holds, asked = holds[stands], asked[stands]  # [R, 2 (H + 1)]
     base = torch.where(asked < slots, first[pair].unsqueeze(1), second[pair].unsqueeze(1)) * slots + asked % slots

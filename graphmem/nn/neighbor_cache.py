@@ -71,6 +71,11 @@ class NeighborCache(StateModule):
         ArgumentError: sizes, probability or hash that do not exist.
     """
 
+    key: Tensor
+    eid: Tensor
+    time: Tensor
+    value: Tensor
+
     def __init__(
         self,
         num_nodes: int,
@@ -99,11 +104,6 @@ class NeighborCache(StateModule):
             self.register_state(name, (num_nodes, self.num_slots), dtype=kind, fill=fill)
         self.register_state("value", (num_nodes, self.num_slots, value_dim))
 
-    key: Tensor
-    eid: Tensor
-    time: Tensor
-    value: Tensor
-
     @property
     def num_nodes(self) -> int:
         """N."""
@@ -121,9 +121,13 @@ class NeighborCache(StateModule):
         key[:, 0] = nodes
         return CacheRows(key, self.eid[nodes], self.time[nodes], self.value[nodes])
 
+    def _begin(self, hop: int) -> int:
+        """The first column of a hop's dictionary."""
+        return 1 + sum(self.sizes[: hop - 1])
+
     def place(self, keys: Tensor, hop: int) -> Tensor:
         """Where keys int64 [*] lie in every row's dictionary of a hop, from 1 on: columns int64 [*] of the row."""
-        first, size = 1 + sum(self.sizes[: hop - 1]), self.sizes[hop - 1]
+        first, size = self._begin(hop), self.sizes[hop - 1]
         if self.hash == "reference":
             n, s = keys + 1, self.seed % 100
             return first + (n * s + n * n * (s + 1)) % size
@@ -162,31 +166,26 @@ class NeighborCache(StateModule):
         value = _check.tensor("value", value, shape=shape, dtypes=(self.value.dtype,), device=device)
         if not at.is_cuda and not torch.equal(nodes[at], torch.cat((src, dst))):  # would stall the stream there
             raise ArgumentError("at: expected the places of src, then of dst, among nodes")
-        # Half event 2 e is that of the source of event e, 2 e + 1 that of its destination.
-        owner, other = _halves(src, dst), _halves(dst, src)
+        owner, other = halves(src, dst), halves(dst, src)
         when, number = t.repeat_interleave(2), eid.repeat_interleave(2)
-        own = _halves(*at.chunk(2))
+        own = halves(*at.chunk(2))
         theirs = own.view(-1, 2).flip(1).flatten()
         end = torch.arange(owner.numel(), device=owner.device) % 2
-        for hop in range(len(self.sizes), 0, -1):
-            if hop == 1:
-                column = self.place(other, 1)
-                known = before.key[own, column] == other
-                kept = value[own, column] * known.unsqueeze(1)
-                self._offer(owner, column, other, number, when, kept, number, end)
-                continue
+        for hop in range(2, len(self.sizes) + 1):
             # A dictionary reads the next smaller hop of the other end, as it was before the batch.
-            low = 1 + sum(self.sizes[: hop - 2])
-            span = slice(low, low + self.sizes[hop - 2])
-            key = before.key[theirs, span]
+            low = self._begin(hop - 1)
+            key = before.key[theirs, low : self._begin(hop)]
             half, slot = (key >= 0).nonzero(as_tuple=True)
             taken = theirs[half], low + slot
             offered = key[half, slot]
             self._offer(
                 *(owner[half], self.place(offered, hop), offered, before.eid[taken], before.time[taken]),
-                *(value[taken], number[half], 2 * (taken[1]) + end[half]),
+                *(value[taken], number[half], 2 * taken[1] + end[half]),
             )
-        last = _last_of(own, nodes.numel())
+        column = self.place(other, 1)
+        known = before.key[own, column] == other
+        self._offer(owner, column, other, number, when, value[own, column] * known.unsqueeze(1), number, end)
+        last = last_of(own, nodes.numel())
         entry = torch.zeros_like(owner[last])
         self._write(nodes, entry, nodes, number[last], when[last], value[:, 0])
 
@@ -207,7 +206,7 @@ class NeighborCache(StateModule):
         taken |= _uniform(self.seed, event, number) < self.replace_prob
         chosen = taken.nonzero().view(-1)
         address, place = (owner[chosen] * self.num_slots + column[chosen]).unique(return_inverse=True)
-        last = chosen[_last_of(place, address.numel())]
+        last = chosen[last_of(place, address.numel())]
         self._write(owner[last], column[last], key[last], eid[last], time[last], value[last])
 
     def _write(self, row: Tensor, column: Tensor, key: Tensor, eid: Tensor, time: Tensor, value: Tensor) -> None:
@@ -238,11 +237,12 @@ class NeighborCache(StateModule):
         return f"{self.num_nodes}, sizes={self.sizes}, value_dim={self.value_dim}, hash={self.hash!r}"
 
 
-def _halves(first: Tensor, second: Tensor) -> Tensor:
+def halves(first: Tensor, second: Tensor) -> Tensor:
+    """Half events [2 E] of events [E]: 2 e is that of the source of event e, 2 e + 1 that of its destination."""
     return torch.stack((first, second), dim=1).flatten()
 
 
-def _last_of(group: Tensor, count: int) -> Tensor:
+def last_of(group: Tensor, count: int) -> Tensor:
     """The last place of each of ``count`` groups in a list of groups int64 [m]; every group is there."""
     order = torch.arange(group.numel(), device=group.device)
     return torch.zeros(count, dtype=torch.int64, device=group.device).scatter_reduce(0, group, order, "amax")
@@ -266,4 +266,4 @@ def _uniform(seed: int, event: Tensor, number: Tensor) -> Tensor:
     return _mix32(low + 0x9E3779B9 * (number + 1)).double() / 2.0**32
 
 
-__all__ = ["CacheRows", "NeighborCache"]
+__all__ = ["CacheRows", "NeighborCache", "halves", "last_of"]
