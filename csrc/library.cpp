@@ -31,6 +31,26 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "Tensor "
       "weight_ih) -> (Tensor, Tensor, Tensor)");
   m.def(
+      "ncache_commit(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor src, Tensor dst, Tensor "
+      "t, Tensor event, Tensor nodes, Tensor at, Tensor now, int[] sizes, bool reference_hash, int seed, float "
+      "replace_prob, bool sequential) -> ()");
+  m.def(
+      "ncache_pool(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, bool reference_hash, "
+      "int seed, Tensor first, Tensor second, Tensor? t, Tensor position, Tensor? query, Tensor? constant) -> Tensor");
+  m.def(
+      "ncache_pool_backward(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, "
+      "bool reference_hash, int seed, Tensor first, Tensor second, Tensor? t, Tensor position, Tensor? query, Tensor? "
+      "constant) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "ncache_refresh(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor nodes, Tensor state, Tensor? messages, "
+      "Tensor? row, bool delta, Tensor time_weight, Tensor time_bias, Tensor weight, Tensor weight_ih, Tensor "
+      "weight_hh, Tensor bias_ih, Tensor bias_hh) -> Tensor");
+  m.def(
+      "ncache_refresh_backward(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor value, Tensor nodes, Tensor "
+      "state, Tensor? messages, Tensor? row, bool delta, Tensor time_weight, Tensor time_bias, Tensor weight, Tensor "
+      "weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+      "Tensor, Tensor)");
+  m.def(
       "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) "
       "-> (Tensor, Tensor, Tensor)");
   m.def(

@@ -112,6 +112,26 @@ GRAPHMEM_INLINE float tanh_of(float x) {
 }
 GRAPHMEM_INLINE double tanh_of(double x) { return std::tanh(x); }
 
+// log(1 + x) for x >= 0, to 1e-7 of the larger of it and 1: 1 + x = m 2^e with m in [sqrt(1/2), sqrt(2)), and the
+// logarithm of m by the polynomial of Cephes (Moshier, logf).
+GRAPHMEM_INLINE float log1p_of(float, double x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(1 + x)) - 0x3F3504F3;  // from sqrt(1/2) on
+  const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23);
+  const float f = std::bit_cast<float>((bits & 0x007FFFFF) + 0x3F3504F3) - 1;
+  float p = 7.0376836292e-2f;
+  p = p * f + -1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f + -1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f + -1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f + -2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  const float s = f * f;
+  return e * 0.693359375f + (f + (s * (f * p) - 0.5f * s + e * -2.12194440e-4f));
+}
+GRAPHMEM_INLINE double log1p_of(double, double x) { return std::log1p(x); }
+
 template <class T>
 GRAPHMEM_INLINE T sigmoid_of(T x) {
   return T(1) / (T(1) + exp_of(-x));

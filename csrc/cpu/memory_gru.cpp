@@ -3,6 +3,8 @@
 //   x = [s_node, s_other, message, cos(w dt + b)], g = W_ih x + b_ih, h = W_hh s_node + b_hh
 //   r = sigmoid(g_r + h_r), z = sigmoid(g_z + h_z), n = tanh(g_n + r h_n), s' = n + z (s_node - n)
 //
+// Without columns for s_node in W_ih it reads the state as its state alone; a node whose s_other is none (-1) stays as it is.
+//
 // One task takes 48 rows from the gather to the gates, so that nothing but x and the gates, which the gradient reads,
 // goes through memory. The products are those of cpu/gemm.h; the gradients of w and b are added over blocks of 48 rows, in
 // order. So the bits do not depend on the number of threads.
@@ -93,10 +95,12 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Te
     const T *states = data<T>(kOp, "memory", memory, {kAny, d}), *messages = data<T>(kOp, "msg", msg, {rows, raw});
     const T* w = data<T>(kOp, "time_weight", time_weight, {times});
     const T* b = data<T>(kOp, "time_bias", time_bias, {times});
-    const T* w_ih = data<T>(kOp, "weight_ih", weight_ih, {3 * d, width});
+    expect_shape(kOp, "weight_ih", weight_ih, {3 * d, kAny});
+    const int64_t from = weight_ih.size(1) == width - d ? d : 0;  // the first column of x that W_ih reads
+    const T* w_ih = data<T>(kOp, "weight_ih", weight_ih, {3 * d, width - from});
     const T* w_hh = data<T>(kOp, "weight_hh", weight_hh, {3 * d, d});
     const T *b_ih = data<T>(kOp, "bias_ih", bias_ih, {3 * d}), *b_hh = data<T>(kOp, "bias_hh", bias_hh, {3 * d});
-    const Tensor ih = packed_transpose(memory, w_ih, 3 * d, width);
+    const Tensor ih = packed_transpose(memory, w_ih, 3 * d, width - from);
     const Tensor hh = packed_transpose(memory, w_hh, 3 * d, d);
     T *saved_x = static_cast<T*>(x.mutable_data_ptr()), *saved_gates = static_cast<T*>(gates.mutable_data_ptr());
     T* result = static_cast<T*>(out.mutable_data_ptr());
@@ -110,15 +114,20 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Te
         for (int64_t i = 0; i < count; ++i) {
           T* row = in + i * width;
           row = std::copy_n(states + nodes[begin + i] * d, d, row);
-          row = std::copy_n(states + others[begin + i] * d, d, row);
+          const int64_t other_node = others[begin + i];
+          row = other_node < 0 ? std::fill_n(row, d, T(0)) : std::copy_n(states + other_node * d, d, row);
           row = std::copy_n(messages + (begin + i) * raw, raw, row);
           time_code(steps[begin + i], w, b, times, row);
         }
-        multiply_packed(in, width, 1, static_cast<const T*>(ih.const_data_ptr()), b_ih, count, width, 3 * d, g);
+        multiply_packed(in + from, width, 1, static_cast<const T*>(ih.const_data_ptr()), b_ih, count, width - from, 3 * d, g);
         multiply_packed(in, width, 1, static_cast<const T*>(hh.const_data_ptr()), b_hh, count, d, 3 * d, h);
         T* to = save ? saved_gates + begin * 4 * d : own_gates;
-        for (int64_t i = 0; i < count; ++i)
+        for (int64_t i = 0; i < count; ++i) {
           gate(g + i * 3 * d, h + i * 3 * d, in + i * width, d, to + i * 4 * d, result + (begin + i) * d);
+          if (others[begin + i] >= 0) continue;
+          std::copy_n(in + i * width, d, result + (begin + i) * d);
+          std::fill_n(to + i * 4 * d + d, d, T(1));  // z = 1: no gradient
+        }
       }
     });
   });
@@ -142,11 +151,13 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_backward_cpu(Tensor grad, Tensor i
     const T* saved = data<T>(kOp, "gates", gates, {rows, 4 * d});
     const T* w = data<T>(kOp, "time_weight", time_weight, {times});
     const T* b = data<T>(kOp, "time_bias", time_bias, {times});
-    const T* w_ih = data<T>(kOp, "weight_ih", weight_ih, {3 * d, width});
+    expect_shape(kOp, "weight_ih", weight_ih, {3 * d, kAny});
+    const int64_t columns = weight_ih.size(1) == width - d ? width - d : width;
+    const T* w_ih = data<T>(kOp, "weight_ih", weight_ih, {3 * d, columns});
     // The last columns of W_ih lead to the time code: [3 d, times] as it lies.
     Tensor buffer = torch::stable::new_empty(grad, {packed_size<T>(3 * d, times)});
     T* packed = static_cast<T*>(buffer.mutable_data_ptr());
-    pack_panels(w_ih + width - times, width, 1, 3 * d, times, 0, num_panels<T>(times), packed);
+    pack_panels(w_ih + columns - times, columns, 1, 3 * d, times, 0, num_panels<T>(times), packed);
     T* result = static_cast<T*>(out.mutable_data_ptr());
     BlockSums<T> sums((rows + kRows - 1) / kRows, 2 * times);
     parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {

@@ -19,7 +19,6 @@
 #include "cpu/block_sums.h"
 #include "cpu/elementary.h"
 #include "cpu/fresh.h"
-#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "cpu/time_code.h"
 
@@ -64,11 +63,6 @@ struct Problem {
   }
 };
 
-template <class T>
-GRAPHMEM_INLINE T dot_rows(const T* a, const T* b, int64_t n) {
-  return lane_sum<T>(n, [&](int64_t f) { return a[f] * b[f]; });
-}
-
 // Softmax of `score` over `count` entries, in place.
 template <class T>
 GRAPHMEM_INLINE void softmax(T* score, int64_t count) {
@@ -83,7 +77,6 @@ GRAPHMEM_INLINE void softmax(T* score, int64_t count) {
 }
 
 #define GRAPHMEM_ATTENTION_CLONES(T)                                                           \
-  GRAPHMEM_CLONES T dot(const T* a, const T* b, int64_t n) { return dot_rows(a, b, n); }       \
   GRAPHMEM_CLONES void softmax_of(T* score, int64_t count) { softmax(score, count); }          \
   GRAPHMEM_CLONES void mix(T* __restrict__ out, T u, const T* a, T v, const T* b, int64_t n) { \
     for (int64_t f = 0; f < n; ++f) out[f] += u * a[f] + v * b[f];                             \

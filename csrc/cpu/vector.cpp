@@ -1,5 +1,7 @@
 #include "cpu/vector.h"
 
+#include "cpu/lanes.h"
+
 namespace graphmem {
 
 GRAPHMEM_CLONES void axpy(float* __restrict__ y, float w, const float* __restrict__ x, int64_t n) {
@@ -8,6 +10,14 @@ GRAPHMEM_CLONES void axpy(float* __restrict__ y, float w, const float* __restric
 
 GRAPHMEM_CLONES void axpy(double* __restrict__ y, double w, const double* __restrict__ x, int64_t n) {
   for (int64_t f = 0; f < n; ++f) y[f] += w * x[f];
+}
+
+GRAPHMEM_CLONES float dot(const float* a, const float* b, int64_t n) {
+  return lane_sum<float>(n, [&](int64_t f) { return a[f] * b[f]; });
+}
+
+GRAPHMEM_CLONES double dot(const double* a, const double* b, int64_t n) {
+  return lane_sum<double>(n, [&](int64_t f) { return a[f] * b[f]; });
 }
 
 }  // namespace graphmem

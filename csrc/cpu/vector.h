@@ -23,6 +23,10 @@ namespace graphmem {
 void axpy(float* y, float w, const float* x, int64_t n);
 void axpy(double* y, double w, const double* x, int64_t n);
 
+// Their product, in the order of cpu/lanes.h.
+float dot(const float* a, const float* b, int64_t n);
+double dot(const double* a, const double* b, int64_t n);
+
 // Rounds a row of sums to the dtype of the output; a no-op where both are the same memory.
 template <class Out, class Acc>
 inline void store(Out* out, const Acc* acc, int64_t n) {

@@ -53,10 +53,12 @@ class ReadsMessages(TemporalLinkModel):
         return (self._known_messages() if self.msg_dim else None), eid
 
     def _known_messages(self) -> Tensor:
-        known = 0 if self._messages is None else self._messages.size(0)
-        if int(self.position) > known or self._messages is None:
+        known, past = 0 if self._messages is None else self._messages.size(0), int(self.position)
+        if known == past == 0:
+            return next(self.parameters()).new_zeros(1, self.msg_dim)  # there is a row for -1
+        if past > known or self._messages is None:
             raise ArgumentError(
-                f"prepare: expected a call with a stream of at least {int(self.position)} events before the first "
+                f"prepare: expected a call with a stream of at least {past} events before the first "
                 f"score, for their messages; {known} are known"
             )
         return self._messages

@@ -15,26 +15,25 @@ from torch import Tensor, nn
 from graphmem.data.stream import EventStream
 from graphmem.models.messages import ReadsMessages
 from graphmem.nn.cells import GRUCell
-from graphmem.nn.functional import Linear, dropout, gather_rows, gather_sum, linear
-from graphmem.nn.joint import Joint, joint_keys, known_slots
+from graphmem.nn.functional import Linear, dropout, gather_rows, linear
 from graphmem.nn.link_predictor import PairMLP
-from graphmem.nn.neighbor_cache import CacheRows, NeighborCache, halves, last_of
+from graphmem.nn.neighbor_cache import NeighborCache, halves
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import _check, distinct
+from graphmem.ops import CellWeights, _check, distinct, matmul, ncache_pool
+from graphmem.ops._joint import last_of
+from graphmem.ops.memory_gru import memory_gru_unchecked
 
 PAIRS_AT_ONCE = 4096
-"""Pairs whose joint neighbourhoods are held at once in evaluation: about 5 kB each with 49 slots a node."""
+"""Pairs that are decoded at once in evaluation."""
 
 
 class _Read(NamedTuple):
+    nodes: Tensor
+    """int64 [n], distinct."""
     state: Tensor
-    """[n, memory_dim], states of the nodes with their last event applied."""
-    rows: CacheRows
-    """Their dictionaries; values as stored."""
+    """[n, memory_dim], their states with their last event applied."""
     value: Tensor
-    """[n, L, F], values with the events of their slots applied."""
-    last: Tensor
-    """[n], times of the nodes' last events; 0 before the first."""
+    """[n, L, F], values of their slots with the events of these applied."""
 
 
 class NAT(ReadsMessages):
@@ -53,7 +52,9 @@ class NAT(ReadsMessages):
     .. math:: h_a = [\zeta_a;\; \mathrm{Emb}(m_a);\; \ln(1 + t - t_{u,a});\; \ln(1 + t - t_{v,a})], \qquad
         \mathrm{logit}_{uv} = \mathrm{MLP}([\mathrm{pool}_a\, h_a;\; s'_u;\; s'_v;\; \tau_u;\; \tau_v])
 
-    with :math:`\tau` the logarithm of the time since a node's last event, 0 before its first.
+    with :math:`t_{u,a}` the time of the event in the slot of u's smallest hop that holds a, and :math:`\tau` the
+    logarithm of one more than the time since a node's last event; all of them 0 where there is no event. So scores do
+    not change when all times are moved.
 
     Args:
         num_nodes: N.
@@ -123,7 +124,7 @@ class NAT(ReadsMessages):
         width = memory_dim + time_dim + msg_dim
         self.lin_state, self.lin_value = Linear(width, memory_dim, bias=False), Linear(width, value_dim, bias=False)
         self.state_cell, self.value_cell = GRUCell(memory_dim, memory_dim), GRUCell(value_dim, value_dim)
-        self.position_emb = nn.Embedding(4 ** (len(self.cache.sizes) + 1), position_dim)
+        self.position_emb = nn.Embedding(4 ** (len(self.cache.layout.sizes) + 1), position_dim)
         clocks = 2 if time == "delta" else 0
         self.lin_pool = Linear(value_dim + position_dim + clocks, heads * pool_dim)
         self.attn = nn.Parameter(torch.empty(heads, pool_dim)) if pool == "attn" else None
@@ -158,82 +159,61 @@ class NAT(ReadsMessages):
         src, dst, t = self._checked(src, dst, t)
         nodes, place = distinct(torch.cat((src, dst.view(-1))))
         read = self._read(nodes)
-        known = known_slots(self.cache, read.rows)
         first, second = place[: src.numel()].repeat_interleave(dst.size(1)), place[src.numel() :]
         when = t.repeat_interleave(dst.size(1))
+        if first.numel() <= PAIRS_AT_ONCE or torch.is_grad_enabled():
+            return self._decode(read, first, second, when).view(dst.shape)
         parts = zip(*(x.split(PAIRS_AT_ONCE) for x in (first, second, when)), strict=True)
-        scores = torch.cat([self._decode(read, joint_keys(known, u, v), u, v, now) for u, v, now in parts])
-        return scores.view(dst.shape)
+        return torch.cat([self._decode(read, *part) for part in parts]).view(dst.shape)
 
     def _read(self, nodes: Tensor) -> _Read:
         """Apply the events that were stored unapplied, for distinct nodes."""
-        rows, state, other = self.cache.rows(nodes), self.state[nodes], self.other[nodes]
-        n, slots = rows.key.shape
-        last = rows.time[:, 0]
-        # Rows of the node cell, then of the slots: an event each.
-        known = rows.eid >= 0
-        node, owner_slot = ((other >= 0) & known[:, 0]).nonzero().view(-1), known.flatten().nonzero().view(-1)
-        if self.time == "delta":
-            steps = torch.cat((self.gap[nodes][node], (last.unsqueeze(1) - rows.time).flatten()[owner_slot]))
-        else:
-            steps = torch.cat((last[node], rows.time.flatten()[owner_slot]))
-        code = self.time_enc(steps).split([node.numel(), owner_slot.numel()])
-        inputs = self._input(self.lin_state, self.state[other[node]], None, rows.eid[node, 0], code[0])
-        state = state.index_copy(0, node, self.state_cell(inputs, state[node]))
-        # A key's part of the input is computed once, however many dictionaries hold it.
-        keys, at = distinct(rows.key.flatten()[owner_slot])
-        value = rows.value.flatten(0, 1)
-        inputs = self._input(self.lin_value, self.state[keys], at, rows.eid.flatten()[owner_slot], code[1])
-        value = value.index_copy(0, owner_slot, self.value_cell(inputs, value[owner_slot]))
-        return _Read(state, rows, value.view(n, slots, value.size(1)), last)
-
-    def _input(self, layer: Linear, state: Tensor, at: Tensor | None, eid: Tensor, code: Tensor) -> Tensor:
-        """The layer of states [m] (rows ``at`` of them), time codes and messages, by parts."""
-        widths = [state.size(1), code.size(1), self.msg_dim]
-        of_state, of_time, of_message = layer.weight.split(widths, dim=1)
-        from_state = state @ of_state.t()
-        out: Tensor = (from_state if at is None else gather_rows(from_state, at)) + code @ of_time.t()
-        if self.msg_dim and eid.numel():
-            messages, row = self._look_up(eid)
+        cache = self.cache
+        event = cache.eid[nodes, 0]
+        other = torch.where(event >= 0, self.other[nodes], -1)
+        dt = self.gap[nodes] if self.time == "delta" else cache.time[nodes, 0]
+        code = self.time_enc.lin.weight.view(-1), self.time_enc.lin.bias
+        message, messages, row = self.state.new_empty(nodes.numel(), 0), None, None
+        if self.msg_dim:
+            messages, row = self._look_up(cache.eid[nodes])
             assert messages is not None
-            out = out + messages[row] @ of_message.t()
-        return out
+            message = messages[row[:, 0].clamp(min=0)]
+        # The layer before the cell has no bias: one product of weights instead of one for every row.
+        cell, weights = self.state_cell, matmul(self.state_cell.weight_ih, self.lin_state.weight)
+        of_cell = weights, cell.weight_hh, cell.bias_ih, cell.bias_hh
+        state = memory_gru_unchecked(self.state, nodes, other, message, dt.double(), *code, *of_cell)
+        cell = self.value_cell
+        of_value = CellWeights(*code, self.lin_value.weight, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        value = cache.refresh(nodes, self.state, of_value, messages, row, delta=self.time == "delta")
+        return _Read(nodes, state, value)
 
-    def _decode(self, read: _Read, joint: Joint, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
+    def _decode(self, read: _Read, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Logits [P] of pairs of rows of what was read, at times [P]."""
-        value = read.value.flatten(0, 1)
-        zeta = gather_sum(joint.slot_ptr, joint.slot, value)
-        parts = [zeta, gather_rows(self.position_emb.weight, joint.mask)]
-        tau: list[Tensor] = []
-        if self.time == "delta":
-            when = read.rows.time.flatten()
-            ages = [_age(t[joint.pair] - when[at], at >= 0, zeta.dtype) for at in (joint.first, joint.second)]
-            parts.append(torch.stack(ages, dim=1))
-            met = read.rows.eid[:, 0] >= 0
-            tau = [_age(t - read.last[x], met[x], zeta.dtype).unsqueeze(1) for x in (u, v)]
-        pooled = self._pool(torch.cat(parts, dim=1), joint)
+        cache, query, constant, tau = self.cache, None, None, []
+        weights, biases = self.lin_pool.weight.chunk(self.heads), self.lin_pool.bias.chunk(self.heads)
+        if self.attn is not None:
+            query = torch.cat([a @ weight for a, weight in zip(self.attn.split(1), weights, strict=True)])
+            constant = (self.attn * self.lin_pool.bias.view_as(self.attn)).sum(1)
+        timed = self.time == "delta"
+        position, when = self.position_emb.weight, t if timed else None
+        mixed = ncache_pool(
+            *(cache.key, cache.eid, cache.time, read.nodes, read.value, cache.layout, u, v, position),
+            t=when,
+            query=query,
+            constant=constant,
+        )
+        # A mean of W h + b is W (mean of h) + b: pairs are projected, not keys.
+        if self.attn is None:
+            pooled = self.lin_pool(mixed[0]).unflatten(1, (self.heads, -1)).mean(1)
+        else:
+            pooled = torch.cat([linear(*head) for head in zip(mixed.unbind(), weights, biases, strict=True)], dim=1)
+        if timed:
+            last, met = cache.time[read.nodes, 0], cache.eid[read.nodes, 0] >= 0
+            tau = [_age(t, last, met, x, pooled.dtype) for x in (u, v)]
         pooled = dropout(pooled, self.dropout, self.training)
         ends = [gather_rows(read.state, x) for x in (u, v)]
         out: Tensor = self.predictor(torch.cat((pooled, *ends, *tau), dim=1))
         return out
-
-    def _pool(self, h: Tensor, joint: Joint) -> Tensor:
-        """[R, in] of the keys to [P, ...] of the pairs. A mean of W h + b is W (mean of h) + b: pairs are projected."""
-        every = torch.arange(h.size(0), device=h.device)
-        if self.attn is None:
-            by_head: Tensor = self.lin_pool(gather_sum(joint.ptr, every, h)).unflatten(1, (self.heads, -1))
-            return by_head.mean(1)
-        weights, biases = self.lin_pool.weight.chunk(self.heads), self.lin_pool.bias.chunk(self.heads)
-        queries = torch.stack([a @ weight for a, weight in zip(self.attn, weights, strict=True)])
-        constants = (self.attn * self.lin_pool.bias.view_as(self.attn)).sum(1)
-        score = nn.functional.leaky_relu(linear(h, queries, constants), 0.2)
-        pairs = joint.ptr.numel() - 1
-        index = joint.pair.unsqueeze(1).expand_as(score)
-        top = score.new_full((pairs, self.heads), -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
-        weight = (score - gather_rows(top, joint.pair)).exp()
-        share = weight / gather_rows(gather_sum(joint.ptr, every, weight), joint.pair)
-        means = [gather_sum(joint.ptr, every, h, part.contiguous()) for part in share.unbind(1)]
-        return torch.cat([linear(*head) for head in zip(means, weights, biases, strict=True)], dim=1)
 
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
@@ -243,8 +223,8 @@ class NAT(ReadsMessages):
         nodes, at = distinct(torch.cat((events.src, events.dst)))
         read = self._read(nodes)
         last = last_of(halves(*at.chunk(2)), nodes.numel())
-        met = read.rows.eid[:, 0] >= 0
-        self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - read.last, 0)
+        met, before = self.cache.eid[nodes, 0] >= 0, self.cache.time[nodes, 0]
+        self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - before, 0)
         self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
         self._keep_messages(events)
@@ -255,8 +235,9 @@ class NAT(ReadsMessages):
         return f"{self.num_nodes}, pool={self.pool!r}, time={self.time!r}"
 
 
-def _age(dt: Tensor, known: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.where(known, dt.clamp(min=0).double().log1p(), 0).to(dtype)
+def _age(t: Tensor, last: Tensor, met: Tensor, at: Tensor, dtype: torch.dtype) -> Tensor:
+    """ln(1 + t - last) [P, 1] of rows ``at``; 0 where there was no event."""
+    return torch.where(met[at], (t - last[at]).clamp(min=0).double().log1p(), 0).to(dtype).unsqueeze(1)
 
 
 __all__ = ["NAT"]

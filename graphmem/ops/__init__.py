@@ -24,6 +24,7 @@ from graphmem.ops.distinct import distinct
 from graphmem.ops.dropout import dropout
 from graphmem.ops.matmul import linear, matmul
 from graphmem.ops.memory_gru import memory_gru
+from graphmem.ops.ncache import CellWeights, Layout, ncache_commit, ncache_pool, ncache_refresh
 from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
@@ -43,8 +44,10 @@ __all__ = [
     "CUDA_LIBRARY",
     "NATIVE",
     "CNPart",
+    "CellWeights",
     "HeadLayer",
     "HeadWeights",
+    "Layout",
     "SampledRows",
     "Transposed",
     "cn_count",
@@ -61,6 +64,9 @@ __all__ = [
     "linear",
     "matmul",
     "memory_gru",
+    "ncache_commit",
+    "ncache_pool",
+    "ncache_refresh",
     "norm_dropout_relu",
     "pair_head",
     "pair_product",

@@ -39,6 +39,21 @@ SCHEMAS = (
     "Tensor)",
     "memory_gru_backward(Tensor grad, Tensor inputs, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, "
     "Tensor weight_ih) -> (Tensor, Tensor, Tensor)",
+    "ncache_commit(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor src, Tensor dst, Tensor "
+    "t, Tensor event, Tensor nodes, Tensor at, Tensor now, int[] sizes, bool reference_hash, int seed, float "
+    "replace_prob, bool sequential) -> ()",
+    "ncache_pool(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, bool reference_hash, "
+    "int seed, Tensor first, Tensor second, Tensor? t, Tensor position, Tensor? query, Tensor? constant) -> Tensor",
+    "ncache_pool_backward(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, "
+    "bool reference_hash, int seed, Tensor first, Tensor second, Tensor? t, Tensor position, Tensor? query, Tensor? "
+    "constant) -> (Tensor, Tensor, Tensor, Tensor)",
+    "ncache_refresh(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor nodes, Tensor state, Tensor? messages, "
+    "Tensor? row, bool delta, Tensor time_weight, Tensor time_bias, Tensor weight, Tensor weight_ih, Tensor "
+    "weight_hh, Tensor bias_ih, Tensor bias_hh) -> Tensor",
+    "ncache_refresh_backward(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor value, Tensor nodes, Tensor "
+    "state, Tensor? messages, Tensor? row, bool delta, Tensor time_weight, Tensor time_bias, Tensor weight, Tensor "
+    "weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+    "Tensor, Tensor)",
     "norm_dropout_relu(Tensor x, Tensor weight, Tensor bias, float eps, float p, int seed) -> (Tensor, Tensor, Tensor)",
     "norm_dropout_relu_backward(Tensor grad, Tensor y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, float p) "
     "-> (Tensor, Tensor, Tensor)",

@@ -51,16 +51,21 @@ def memory_gru(
     bias_hh: Tensor,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A GRU cell on ``[memory of node, memory of other, msg, time code]``; its input and gates with ``save``."""
-    own = memory[node]
-    x = torch.cat((own, memory[other], msg, time_code(dt, time_weight, time_bias)), 1)
-    gates_x, gates_h = torch.addmm(bias_ih, x, weight_ih.t()), torch.addmm(bias_hh, own, weight_hh.t())
+    """A GRU cell on ``[memory of node, memory of other, msg, time code]``; its input and gates with ``save``.
+
+    With fewer weights it reads the last parts alone; nodes without another stay as they are.
+    """
+    own, absent = memory[node], (other < 0).unsqueeze(1)
+    theirs = memory[other.clamp(min=0)].masked_fill(absent, 0)
+    x = torch.cat((own, theirs, msg, time_code(dt, time_weight, time_bias)), 1)
+    gates_x = torch.addmm(bias_ih, x[:, x.size(1) - weight_ih.size(1) :], weight_ih.t())
+    gates_h = torch.addmm(bias_hh, own, weight_hh.t())
     (x_r, x_z, x_n), (h_r, h_z, h_n) = gates_x.chunk(3, 1), gates_h.chunk(3, 1)
-    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
+    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid().masked_fill(absent, 1)
     n = (x_n + r * h_n).tanh()
     gates = torch.cat((r, z, n, h_n), 1)
     rows = x.size(0) if save else 0
-    return n + z * (own - n), x[:rows].clone(), gates[:rows].clone()
+    return torch.where(absent, own, n + z * (own - n)), x[:rows].clone(), gates[:rows].clone()
 
 
 def memory_gru_backward(
@@ -77,7 +82,7 @@ def memory_gru_backward(
     own = inputs[:, : grad.size(1)]
     d_n = grad * (1 - z) * (1 - n * n)
     out = torch.cat((d_n * h_n * r * (1 - r), grad * (own - n) * z * (1 - z), d_n, d_n * r), 1)
-    d_code = out[:, : weight_ih.size(0)] @ weight_ih[:, inputs.size(1) - time_weight.numel() :]
+    d_code = out[:, : weight_ih.size(0)] @ weight_ih[:, weight_ih.size(1) - time_weight.numel() :]
     return out, *time_code_backward(d_code, dt, time_weight, time_bias)
 
 

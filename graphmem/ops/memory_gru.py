@@ -35,12 +35,12 @@ def memory_gru(
     Args:
         memory: float32 or float64 [N, d], s; without gradient.
         node: int64 [M], i.
-        other: int64 [M], j.
+        other: int64 [M], j; -1: none, the node's state stays as it is.
         msg: [M, D], m; without gradient.
         dt: float64 [M].
         time_weight: [T], w.
         time_bias: [T], b.
-        weight_ih: [3 d, 2 d + D + T].
+        weight_ih: [3 d, 2 d + D + T]; or [3 d, d + D + T]: the message is :math:`[s_j, m, \cos(w\,\Delta t + b)]`.
         weight_hh: [3 d, d].
         bias_ih: [3 d].
         bias_hh: [3 d].
@@ -56,15 +56,17 @@ def memory_gru(
     node = _check.tensor("node", node, shape=(None,), dtypes=(torch.int64,), device=device)
     rows = node.numel()
     other = _check.tensor("other", other, shape=(rows,), dtypes=(torch.int64,), device=device)
-    for name, ids in (("node", node), ("other", other)):
-        _check.in_range(name, ids, memory.size(0))
+    _check.in_range("node", node, memory.size(0))
+    _check.in_range("other", other[other >= 0], memory.size(0))
     msg = _check.tensor("msg", msg, shape=(rows, None), dtypes=kind, device=device)
     for name, value in (("memory", memory), ("msg", msg)):
         if value.requires_grad:
             raise ArgumentError(f"{name}: expected a tensor that requires no gradient")
     dt = _check.tensor("dt", dt, shape=(rows,), dtypes=(torch.float64,), device=device)
     time_weight = _check.tensor("time_weight", time_weight, shape=(None,), dtypes=kind, device=device)
-    width = 2 * d + msg.size(1) + time_weight.numel()
+    width = d + msg.size(1) + time_weight.numel()
+    if not (isinstance(weight_ih, Tensor) and weight_ih.dim() == 2 and weight_ih.size(1) == width):
+        width += d
     weights = [time_weight]
     for name, value, shape in (
         ("time_bias", time_bias, (time_weight.numel(),)),
@@ -103,7 +105,8 @@ def _memory_gru_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, d = node.size(0), memory.size(1)
     saved = rows if save else 0
-    return memory.new_empty(rows, d), memory.new_empty(saved, weight_ih.size(1)), memory.new_empty(saved, 4 * d)
+    width = 2 * d + msg.size(1) + time_weight.size(0)
+    return memory.new_empty(rows, d), memory.new_empty(saved, width), memory.new_empty(saved, 4 * d)
 
 
 @torch.library.register_fake("graphmem::memory_gru_backward")
@@ -135,7 +138,8 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     # Rows: r, z, n, and the hidden part of n; columns: the message, whose first part is the state itself.
     weights, biases = matmul(slopes, inputs, transpose_a=True), slopes.sum(0)
     hidden = torch.cat((weights[: 2 * d, :d], weights[3 * d :, :d]))
-    of_cell = (weights[: 3 * d], hidden, biases[: 3 * d], torch.cat((biases[: 2 * d], biases[3 * d :])))
+    read = weights[: 3 * d, weights.size(1) - ctx.saved_tensors[-1].size(1) :]
+    of_cell = (read, hidden, biases[: 3 * d], torch.cat((biases[: 2 * d], biases[3 * d :])))
     return None, None, None, None, None, d_weight, d_bias, *of_cell, None
 
 

@@ -23,6 +23,11 @@ from graphmem.ops._reference_events import ring_insert as ring_insert
 from graphmem.ops._reference_events import ring_query as ring_query
 from graphmem.ops._reference_events import temporal_append as temporal_append
 from graphmem.ops._reference_events import temporal_sample as temporal_sample
+from graphmem.ops._reference_ncache import ncache_commit as ncache_commit
+from graphmem.ops._reference_ncache import ncache_pool as ncache_pool
+from graphmem.ops._reference_ncache import ncache_pool_backward as ncache_pool_backward
+from graphmem.ops._reference_ncache import ncache_refresh as ncache_refresh
+from graphmem.ops._reference_ncache import ncache_refresh_backward as ncache_refresh_backward
 from graphmem.ops._reference_products import matmul as matmul
 from graphmem.ops._reference_products import pair_head as pair_head
 from graphmem.ops._reference_temporal import distinct as distinct

@@ -43,7 +43,7 @@ def node_state(model: NAT, u: int, msg: Tensor) -> Tensor:
     if model.other[u] < 0:
         return model.state[u]
     dt = model.gap[u] if model.time == "delta" else cache.time[u, 0]
-    x = torch.cat((model.state[model.other[u]], code(model, float(dt)), msg[cache.eid[u, 0]]))
+    x = torch.cat((model.state[model.other[u]], msg[cache.eid[u, 0]], code(model, float(dt))))
     return cell(model.state_cell, model.lin_state.weight @ x, model.state[u])
 
 
@@ -54,7 +54,7 @@ def slot_value(model: NAT, u: int, column: int, msg: Tensor) -> Tensor:
         return cache.value[u, column]
     when = cache.time[u, column]
     dt = cache.time[u, 0] - when if model.time == "delta" else when
-    x = torch.cat((model.state[cache.key[u, column]], code(model, float(dt)), msg[cache.eid[u, column]]))
+    x = torch.cat((model.state[cache.key[u, column]], msg[cache.eid[u, column]], code(model, float(dt))))
     return cell(model.value_cell, model.lin_value.weight @ x, cache.value[u, column])
 
 
@@ -69,7 +69,8 @@ def slow_score(model: NAT, u: int, v: int, t: int, msg: Tensor) -> Tensor:
             entry = keys.setdefault(key, {"zeta": torch.zeros(F, dtype=torch.double), "mask": 0, "age": [0.0, 0.0]})
             entry["zeta"] = entry["zeta"] + slot_value(model, node, column, msg)
             if not any(entry["mask"] >> (3 * side + hop) & 1 for hop in range(3)):
-                entry["age"][side] = math.log1p(t - int(cache.time[node, column]))
+                met = cache.eid[node, column] >= 0
+                entry["age"][side] = math.log1p(t - int(cache.time[node, column])) if met else 0.0
             entry["mask"] |= 1 << (hop_of[column] + 3 * side)
     kept = slice(2 if model.time == "delta" else 0)
     ages = [torch.tensor(e["age"], dtype=torch.double)[kept] for e in keys.values()]

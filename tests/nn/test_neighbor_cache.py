@@ -12,9 +12,8 @@ from torch import Tensor
 
 from graphmem.errors import GraphMemError
 from graphmem.nn import NeighborCache
-from graphmem.nn.joint import joint_keys, known_slots
-from graphmem.nn.neighbor_cache import _uniform
 from graphmem.ops import distinct
+from graphmem.ops._joint import joint_keys, known_slots, offer_draws
 
 NODES, WIDTH = 9, 2
 Slots = dict[tuple[int, int], tuple[int, int, int, tuple[float, ...]]]
@@ -28,7 +27,7 @@ def make(sizes: tuple[int, ...] = (4, 2), **options: Any) -> NeighborCache:
 def commit(cache: NeighborCache, src: Tensor, dst: Tensor, t: Tensor, eid: Tensor) -> Tensor:
     """Commit a batch with the values that are stored, one added; these values."""
     nodes, at = distinct(torch.cat((src, dst)))
-    value = cache.rows(nodes).value + 1
+    value = cache.value[nodes] + 1
     cache.commit(src, dst, t, eid, nodes, at, value)
     return value
 
@@ -40,17 +39,17 @@ class Simulated:
         self.cache, self.slots = cache, Slots()
 
     def column(self, key: int, hop: int) -> int:
-        return int(self.cache.place(torch.tensor([key]), hop))
+        return int(self.cache.layout.place(torch.tensor([key]), hop))
 
     def accepts(self, before: Slots, owner: int, column: int, key: int, event: int, number: int) -> bool:
         held = before.get((owner, column))
         if held is None or held[0] == key:
             return True
-        draw = float(_uniform(self.cache.seed, torch.tensor([event]), torch.tensor([number])))
+        draw = float(offer_draws(self.cache.layout.seed, torch.tensor([event]), torch.tensor([number])))
         return draw < self.cache.replace_prob
 
     def commit(self, src: Tensor, dst: Tensor, t: Tensor, eid: Tensor) -> None:
-        before, sizes = dict(self.slots), self.cache.sizes
+        before, sizes = dict(self.slots), self.cache.layout.sizes
         own: Slots = {}
 
         def one_more(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -123,17 +122,18 @@ def random_cache(seed: int = 0, **options: Any) -> NeighborCache:
 def test_joint_neighbourhoods_by_sets(sizes: tuple[int, ...], hash: str) -> None:
     cache = random_cache(sizes=sizes, hash=hash)
     nodes = torch.arange(NODES)
-    rows = cache.rows(nodes)
+    keys = cache.key.clone()
+    keys[:, 0] = nodes
     slots, hops = cache.num_slots, len(sizes) + 1
     hop_of = [0, *(h for h, size in enumerate(sizes, 1) for _ in range(size))]
     first, second = (x.flatten() for x in torch.meshgrid(nodes, nodes, indexing="ij"))
-    joint = joint_keys(known_slots(cache, rows), first, second)
+    joint = joint_keys(known_slots(keys, sizes, hash == "reference", cache.layout.seed), first, second)
     assert int(joint.ptr[-1]) == joint.mask.numel() == joint.pair.numel()
     for p, (u, v) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
         expected: dict[int, tuple[list[int], int, list[int], list[int]]] = {}
         for side, node in enumerate((u, v)):
             for column in range(slots):
-                key = int(rows.key[node, column])
+                key = int(keys[node, column])
                 if key < 0:
                     continue
                 where, mask, *sides = expected.get(key, ([], 0, [], []))
@@ -143,7 +143,7 @@ def test_joint_neighbourhoods_by_sets(sizes: tuple[int, ...], hash: str) -> None
         found = {}
         for r in range(int(joint.ptr[p]), int(joint.ptr[p + 1])):
             places = joint.slot[joint.slot_ptr[r] : joint.slot_ptr[r + 1]].tolist()
-            key = int(rows.key.view(-1)[places[0]])
+            key = int(keys.view(-1)[places[0]])
             assert key not in found
             assert int(joint.pair[r]) == p
             found[key] = (places, int(joint.mask[r]), int(joint.first[r]), int(joint.second[r]))
@@ -159,24 +159,24 @@ def test_the_hash_reaches_every_slot_and_the_released_one_does_not() -> None:
 
     def reached(hash: str, seed: int) -> int:
         cache = NeighborCache(1, (32,), hash=hash, seed=seed)
-        return cache.place(keys, 1).unique().numel()
+        return cache.layout.place(keys, 1).unique().numel()
 
     assert {reached("mix", seed) for seed in range(100)} == {32}
     assert {reached("reference", seed) for seed in range(0, 100, 2)} <= {7, 8}
-    counts = NeighborCache(1, (32,)).place(keys, 1).bincount(minlength=33)[1:]
+    counts = NeighborCache(1, (32,)).layout.place(keys, 1).bincount(minlength=33)[1:]
     assert counts.min() > 0.85 * 20_000 / 32
     large = torch.tensor([0, 2**31, 2**40, 2**62])
-    assert ((NeighborCache(1, (32,)).place(large, 1) - 1) < 32).all()
+    assert ((NeighborCache(1, (32,)).layout.place(large, 1) - 1) < 32).all()
 
 
 def test_draws_are_uniform_and_differ() -> None:
-    draws = _uniform(3, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64))
+    draws = offer_draws(3, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64))
     assert abs(float(draws.mean()) - 0.5) < 0.01
     assert float(draws.min()) >= 0
     assert float(draws.max()) < 1
-    other = _uniform(3, torch.arange(20_000), torch.ones(20_000, dtype=torch.int64))
+    other = offer_draws(3, torch.arange(20_000), torch.ones(20_000, dtype=torch.int64))
     assert abs(float(torch.corrcoef(torch.stack((draws, other)))[0, 1])) < 0.03
-    assert not torch.equal(draws, _uniform(4, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64)))
+    assert not torch.equal(draws, offer_draws(4, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64)))
 
 
 def test_forgetting_nodes_and_events() -> None:
@@ -201,11 +201,11 @@ def test_forgetting_nodes_and_events() -> None:
         ("src", torch.tensor([1, NODES])),
         ("dst", torch.tensor([1])),
         ("t", torch.tensor([1.0, 2.0])),
-        ("eid", torch.tensor([1, 2], dtype=torch.int32)),
+        ("event", torch.tensor([1, 2], dtype=torch.int32)),
         ("nodes", torch.tensor([0, 1, NODES])),
         ("at", torch.tensor([0, 1, 2, 3])),
         ("at", torch.tensor([1, 0, 2, 1])),
-        ("value", torch.zeros(3, 7, 1)),
+        ("now", torch.zeros(3, 7, 1)),
     ],
 )
 def test_bad_events_write_nothing(name: str, value: Tensor) -> None:
@@ -214,7 +214,7 @@ def test_bad_events_write_nothing(name: str, value: Tensor) -> None:
     src, dst = torch.tensor([0, 1]), torch.tensor([2, 1])
     nodes, at = distinct(torch.cat((src, dst)))
     t, eid = torch.tensor([90, 91]), torch.tensor([40, 41])
-    given = {"src": src, "dst": dst, "t": t, "eid": eid, "nodes": nodes, "at": at, "value": cache.rows(nodes).value}
+    given = {"src": src, "dst": dst, "t": t, "event": eid, "nodes": nodes, "at": at, "now": cache.value[nodes]}
     with pytest.raises(GraphMemError, match=f"^{'at' if name == 'src' else name}: expected"):
         cache.commit(**{**given, name: value})
     assert all(torch.equal(before[key], kept) for key, kept in cache.snapshot().items())

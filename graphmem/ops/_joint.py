@@ -1,13 +1,47 @@
-"""Which nodes the dictionaries of a pair hold, each once."""
+"""Where keys lie in dictionaries of neighbours, and which keys two of them hold, each once; in torch's operations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from graphmem.nn.neighbor_cache import CacheRows, NeighborCache
+_MASK32 = (1 << 32) - 1
+
+
+def place_keys(keys: Tensor, sizes: Sequence[int], hop: int, reference_hash: bool, seed: int) -> Tensor:
+    """The columns int64 [*] in which keys int64 [*] lie in every row's dictionary of a hop, from 1 on."""
+    first, size = 1 + sum(sizes[: hop - 1]), sizes[hop - 1]
+    if reference_hash:
+        n, s = keys + 1, seed % 100
+        return first + (n * s + n * n * (s + 1)) % size
+    return first + _mix32(keys ^ (keys >> 32) ^ _mix32_int(seed)) % size
+
+
+def offer_draws(seed: int, event: Tensor, number: Tensor) -> Tensor:
+    """Draws in [0, 1), float64 [m], one for each (seed, event, number)."""
+    low = _mix32(_mix32((event & _MASK32) + 0x9E3779B9) ^ _mix32(event >> 32) ^ _mix32_int(seed + 1))
+    return _mix32(low + 0x9E3779B9 * (number + 1)).double() / 2.0**32
+
+
+def last_of(group: Tensor, count: int) -> Tensor:
+    """The last place of each of ``count`` groups in a list of groups int64 [m]; every group is there."""
+    order = torch.arange(group.numel(), device=group.device)
+    return torch.zeros(count, dtype=torch.int64, device=group.device).scatter_reduce(0, group, order, "amax")
+
+
+def _mix32(x: Tensor) -> Tensor:
+    """MurmurHash3's finaliser (Appleby, public domain) of 32-bit numbers in int64, whose products wrap."""
+    x = x & _MASK32
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK32
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK32
+    return x ^ (x >> 16)
+
+
+def _mix32_int(x: int) -> int:
+    return int(_mix32(torch.tensor(x & _MASK32)))
 
 
 class KnownSlots(NamedTuple):
@@ -38,11 +72,11 @@ class Joint(NamedTuple):
     """int64 [R], the second node's."""
 
 
-def known_slots(cache: NeighborCache, rows: CacheRows) -> KnownSlots:
-    """Compute where every key would lie in other nodes' dictionaries."""
-    columns = [torch.zeros_like(rows.key)]  # own entries
-    columns += [cache.place(rows.key.clamp(min=0), hop) for hop in range(1, len(cache.sizes) + 1)]
-    return KnownSlots(rows.key, torch.stack(columns, dim=2))
+def known_slots(key: Tensor, sizes: Sequence[int], reference_hash: bool, seed: int) -> KnownSlots:
+    """Compute where every key of rows int64 [n, L] would lie in other nodes' dictionaries."""
+    columns = [torch.zeros_like(key)]  # own entries
+    columns += [place_keys(key.clamp(min=0), sizes, hop, reference_hash, seed) for hop in range(1, len(sizes) + 1)]
+    return KnownSlots(key, torch.stack(columns, dim=2))
 
 
 def joint_keys(known: KnownSlots, first: Tensor, second: Tensor) -> Joint:

@@ -1,0 +1,163 @@
+// ncache_pool: what the dictionaries of two nodes hold together, each key once, mixed into one row a pair:
+//
+//   h_a = [sum of what the cells that hold a are worth, position[which dictionaries], ages of a for both nodes]
+//   out_h = sum_a alpha_ha h_a, alpha_h = softmax_a LeakyReLU(<query_h, h_a> + constant_h), or 1 without queries
+//
+// A key has one place in each dictionary, so that a cell asks 2 (H + 1) cells whether they hold its key, and the first of
+// these stands for it: nothing is sorted, and no table is built. Keys are then lanes: all that follows runs along them.
+// Of positions only sums of coefficients by mask are kept, and the rows of the table are mixed once a mask.
+//
+// One thread computes a pair. The gradient writes that of each cell into a buffer of the pair; rows then add their pairs'
+// in order, and what belongs to all pairs is added over blocks of 16, in order.
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "cpu/block_sums.h"
+#include "cpu/fresh.h"
+#include "cpu/joint.h"
+#include "cpu/parallel.h"
+
+namespace graphmem {
+namespace {
+
+constexpr int64_t kPairs = 16;  // of a task
+struct PoolArguments {
+  Tensor key, eid, time, nodes, now;
+  std::vector<int64_t> sizes;
+  bool reference_hash;
+  int64_t seed;
+  Tensor first, second;
+  std::optional<Tensor> t;
+  Tensor position;
+  std::optional<Tensor> query, constant;
+};
+
+template <class Key, class Time, class T>
+Pool<Time, T> make_pool(const char* op, const PoolArguments& a) {
+  Pool<Time, T> p{};
+  p.layout = make_dictionaries(op, a.sizes, a.reference_hash, a.seed);
+  const Cells<Key> cells = make_cells<Key>(op, a.key, a.eid);
+  expect_shape(op, "key", a.key, {kAny, p.layout.columns()});
+  p.columns = cells.columns;
+  p.eid = cells.eid;
+  p.time = data<Time>(op, "time", a.time, {cells.nodes, cells.columns});
+  p.nodes = data<int64_t>(op, "nodes", a.nodes, {kAny});
+  p.rows = a.nodes.size(0);
+  p.now = data<T>(op, "now", a.now, {p.rows, p.columns, kAny});
+  p.width = a.now.size(2);
+  p.first = data<int64_t>(op, "first", a.first, {kAny});
+  p.pairs = a.first.size(0);
+  p.second = data<int64_t>(op, "second", a.second, {p.pairs});
+  p.t = data<Time>(op, "t", a.t, {p.pairs});
+  p.aged = a.t.has_value();
+  p.position = data<T>(op, "position", a.position, {p.masks(), kAny});
+  p.depth = a.position.size(1);
+  p.query = data<T>(op, "query", a.query, {kAny, p.features()});
+  p.heads = a.query.has_value() ? a.query->size(0) : 0;
+  STD_TORCH_CHECK(a.query.has_value() == a.constant.has_value(), op,
+                  ": expected both or neither of query and constant");
+  p.constant = data<T>(op, "constant", a.constant, {p.heads});
+  expect_rows(op, "nodes", a.nodes, p.pairs > 0);
+  p.known = known_cells(p.layout, cells, p.nodes, p.rows);
+  return p;
+}
+
+template <class F>
+auto dispatch_pool(const char* op, const PoolArguments& a, F&& f) {
+  return dispatch_index(op, "key", a.key, [&](auto key) {
+    return dispatch_time(op, "time", a.time, [&](auto time) {
+      return dispatch_full(op, "now", a.now, [&](auto type) {
+        using Time = typename decltype(time)::type;
+        using T = typename decltype(type)::type;
+        return f(make_pool<typename decltype(key)::type, Time, T>(op, a));
+      });
+    });
+  });
+}
+
+Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, std::vector<int64_t> sizes,
+                       bool reference_hash, int64_t seed, Tensor first, Tensor second, std::optional<Tensor> t,
+                       Tensor position, std::optional<Tensor> query, std::optional<Tensor> constant) {
+  const PoolArguments arguments{key,  eid,   time,   nodes, now,      sizes, reference_hash,
+                                seed, first, second, t,     position, query, constant};
+  return dispatch_pool("ncache_pool", arguments, [&](const auto& p) {
+    using P = std::remove_cvref_t<decltype(p)>;
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.now)>>;
+    Tensor out = fresh(now, {p.mixes(), p.pairs, p.features()});
+    T* rows = static_cast<T*>(out.mutable_data_ptr());
+    const auto scores = position_scores(p);
+    parallel_chunks(p.pairs, kPairs, [&](int64_t begin, int64_t end) {
+      Pair work(p);
+      for (int64_t n = begin; n < end; ++n) {
+        work.join(n);
+        work.mix(scores.data(), rows);
+      }
+    });
+    static_assert(std::is_class_v<P>);
+    return out;
+  });
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+// Adds the gradients of pairs' cells into their rows: each row those of its pairs, in order.
+template <class P, class T>
+void add_cells(const P& p, const std::vector<T>& dcells, T* dnow) {
+  const int64_t size = p.columns * p.width;
+  std::vector<int64_t> begin(p.rows + 1), list(2 * p.pairs);
+  const auto row_of = [&](int64_t n) { return n % 2 == 0 ? p.first[n / 2] : p.second[n / 2]; };
+  for (int64_t n = 0; n < 2 * p.pairs; ++n) ++begin[row_of(n) + 1];
+  for (int64_t i = 0; i < p.rows; ++i) begin[i + 1] += begin[i];
+  std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+  for (int64_t n = 0; n < 2 * p.pairs; ++n) list[next[row_of(n)]++] = n;
+  parallel_chunks(p.rows, 16, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      std::fill_n(dnow + i * size, size, T(0));
+      for (int64_t n = begin[i]; n < begin[i + 1]; ++n)
+        axpy(dnow + i * size, T(1), dcells.data() + list[n] * size, size);
+    }
+  });
+}
+
+Gradients ncache_pool_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now,
+                                   std::vector<int64_t> sizes, bool reference_hash, int64_t seed, Tensor first,
+                                   Tensor second, std::optional<Tensor> t, Tensor position, std::optional<Tensor> query,
+                                   std::optional<Tensor> constant) {
+  const PoolArguments arguments{key,  eid,   time,   nodes, now,      sizes, reference_hash,
+                                seed, first, second, t,     position, query, constant};
+  constexpr const char* kOp = "ncache_pool_backward";
+  return dispatch_pool(kOp, arguments, [&](const auto& p) {
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.now)>>;
+    const T* slopes = data<T>(kOp, "grad", grad, {p.mixes(), p.pairs, p.features()});
+    const int64_t of_query = p.masks() * p.depth, of_constant = of_query + p.heads * p.features();
+    BlockSums<T> sums((p.pairs + kPairs - 1) / kPairs, of_constant + p.heads);
+    std::vector<T> dcells(p.pairs * 2 * p.columns * p.width);
+    const auto scores = position_scores(p);
+    parallel_chunks(sums.blocks(), 1, [&](int64_t from, int64_t to) {
+      Pair work(p);
+      for (int64_t n = from * kPairs; n < std::min(p.pairs, to * kPairs); ++n) {
+        T* sum = sums.of(n / kPairs);
+        work.join(n);
+        work.differentiate(scores.data(), slopes, dcells.data() + n * 2 * p.columns * p.width, sum, sum + of_query,
+                           sum + of_constant);
+      }
+    });
+    Tensor dnow = fresh_like(now), dposition = torch::stable::empty_like(position);
+    Tensor dquery = torch::stable::new_empty(now, {p.heads, p.features()});
+    Tensor dconstant = torch::stable::new_empty(now, {p.heads});
+    add_cells(p, dcells, static_cast<T*>(dnow.mutable_data_ptr()));
+    sums.total(0, of_query, static_cast<T*>(dposition.mutable_data_ptr()));
+    sums.total(of_query, p.heads * p.features(), static_cast<T*>(dquery.mutable_data_ptr()));
+    sums.total(of_constant, p.heads, static_cast<T*>(dconstant.mutable_data_ptr()));
+    return Gradients(dnow, dposition, dquery, dconstant);
+  });
+}
+
+}  // namespace
+}  // namespace graphmem
+
+STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) {
+  m.impl("ncache_pool", TORCH_BOX(&graphmem::ncache_pool_cpu));
+  m.impl("ncache_pool_backward", TORCH_BOX(&graphmem::ncache_pool_backward_cpu));
+}
