@@ -12,6 +12,7 @@ from torch import Tensor
 from graphmem import ops
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops.segment import segment_gather_sum_operator
 
 Policy = Literal["all", "reference"]
 _MAX_INT32 = 2**31 - 1
@@ -273,9 +274,7 @@ class CSRGraph:
             return self._spmm_max(x)
         weight = None if self.weight is None else self.weight.to(_check.accumulate_dtype(x.dtype))
         transposed = self.transposed if torch.is_grad_enabled() and x.requires_grad else (None, None, None)
-        out: Tensor = torch.ops.graphmem.segment_gather_sum(
-            self.rowptr, self.col, None, weight, self.keep, x, *transposed
-        )
+        out: Tensor = segment_gather_sum_operator(self.rowptr, self.col, None, weight, self.keep, x, *transposed)
         if self.scale != 1:
             out = out * self.scale
         return out / self.degree().clamp(min=1).unsqueeze(1) if reduce == "mean" else out

@@ -11,6 +11,7 @@ from graphmem import ops
 from graphmem.errors import ArgumentError
 from graphmem.nn import functional
 from graphmem.ops import _check
+from graphmem.ops.segment import segment_gather_sum_operator
 
 
 class SparseFeatures:
@@ -82,9 +83,7 @@ class SparseFeatures:
         if self._transposed is None:
             self._transposed = ops.csr_transpose(self.ptr, self.idx, self.num_features)
         value = functional.dropout(self.value, dropout, dropout > 0).to(_check.accumulate_dtype(rows.dtype))
-        out: Tensor = torch.ops.graphmem.segment_gather_sum(
-            self.ptr, self.idx, None, value, None, rows, *self._transposed
-        )
+        out: Tensor = segment_gather_sum_operator(self.ptr, self.idx, None, value, None, rows, *self._transposed)
         return out if bias is None else out + bias
 
     def to_dense(self) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from graphmem import ops
 from graphmem.ops import _check
+from graphmem.ops.segment import segment_gather_sum_operator
 
 
 def _has_kernel(x: Tensor) -> bool:
@@ -43,7 +44,7 @@ def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None
     """:func:`graphmem.ops.segment_gather_sum` for indices made in this package, which need no second check."""
     if weight is not None:
         weight = weight.to(_check.accumulate_dtype(x.dtype))
-    out: Tensor = torch.ops.graphmem.segment_gather_sum(
+    out: Tensor = segment_gather_sum_operator(
         ptr, idx.contiguous(), None, weight, None, x.contiguous(), None, None, None
     )
     return out

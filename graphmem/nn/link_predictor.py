@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.nn.functional import Linear, linear
+from graphmem.ops.pair_relu_dot import pair_relu_dot_operator
 
 
 class LinkPredictor(nn.Module):
@@ -43,7 +44,7 @@ class LinkPredictor(nn.Module):
         weight = torch.cat((self.lin_src.weight, self.lin_dst.weight))
         projected = linear(h, weight, torch.cat((self.lin_src.bias, self.lin_dst.bias)))
         last = self.lin_final
-        out: Tensor = torch.ops.graphmem.pair_relu_dot(projected, src, dst, last.weight.view(-1), last.bias)
+        out: Tensor = pair_relu_dot_operator(projected, src, dst, last.weight.view(-1), last.bias)
         return out
 
 

@@ -12,6 +12,7 @@ from graphmem.errors import ArgumentError
 from graphmem.nn.functional import Linear, draw_seed, gather_rows, linear
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check, matmul
+from graphmem.ops.temporal_attention import temporal_attention_operator
 
 
 class TemporalAttention(nn.Module):
@@ -105,7 +106,7 @@ class TemporalAttention(nn.Module):
         code = self.time_enc.lin
         p = self.dropout if self.training else 0.0
         query_weight, query_bias, *values = self._maps()
-        mixed = torch.ops.graphmem.temporal_attention(
+        mixed = temporal_attention_operator(
             linear(x_root, query_weight, query_bias),
             x,
             nbr,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 
 @torch.library.register_fake("graphmem::cn_count")
@@ -56,11 +57,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x = torch.ops.graphmem.cn_gather_sum_backward(
+    grad_x = _cn_gather_sum_backward(
         *ctx.saved_tensors, grad.contiguous(), ctx.num_nodes, ctx.exclude_endpoints, ctx.parts
     )
     return (*(None,) * 9, grad_x, None, None)
 
 
-torch.library.register_autograd("graphmem::cn_gather_sum", _backward, setup_context=_setup_context)
+cn_gather_sum_operator = Operator("cn_gather_sum", _backward, _setup_context)
 _check.differentiable_once("graphmem::cn_gather_sum_backward")
+_cn_gather_sum_backward = Operator("cn_gather_sum_backward")

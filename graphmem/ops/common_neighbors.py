@@ -19,7 +19,8 @@ from torch import Tensor
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
 from graphmem.ops._check import GraphLike
-from graphmem.ops.segment import take
+from graphmem.ops._cn_torch import cn_gather_sum_operator
+from graphmem.ops.segment import segment_gather_sum_operator, take
 
 PARTS = {"cn": 1, "left": 2, "right": 4}
 
@@ -288,7 +289,7 @@ def _gather(
         return _gather_indexed(graph, x, checked, other, weights, exclude_endpoints, parts)
     mask = sum(PARTS[name] for name in parts)
     a, b = graph, other
-    out: Tensor = torch.ops.graphmem.cn_gather_sum(
+    out: Tensor = cn_gather_sum_operator(
         a.rowptr, a.col, a.keep, weights[0], b.rowptr, b.col, b.keep, weights[1], checked, x, exclude_endpoints, mask
     )
     return out.unbind(0)
@@ -326,9 +327,7 @@ def _gather_indexed(
         else:
             weight = _take(side[name], part.slot)
         out.append(
-            torch.ops.graphmem.segment_gather_sum(
-                part.ptr, part.idx.contiguous(), None, weight, None, x, None, None, None
-            )
+            segment_gather_sum_operator(part.ptr, part.idx.contiguous(), None, weight, None, x, None, None, None)
         )
     return out
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 
 def dropout(x: Tensor, p: float, *, seed: int, relu: bool = False) -> Tensor:
@@ -32,7 +33,7 @@ def dropout(x: Tensor, p: float, *, seed: int, relu: bool = False) -> Tensor:
     _check.seed("seed", seed)
     rank = x.dim() if isinstance(x, Tensor) else 1
     x = _check.tensor("x", x, shape=(None,) * rank, dtypes=_check.FLOAT_DTYPES)
-    out: Tensor = torch.ops.graphmem.dropout(x, p, seed, relu)
+    out: Tensor = dropout_operator(x, p, seed, relu)
     return out
 
 
@@ -54,9 +55,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad = grad.contiguous()
     if ctx.relu:
-        return torch.ops.graphmem.dropout_relu_backward(grad, *ctx.saved_tensors, ctx.p), None, None, None
-    return torch.ops.graphmem.dropout(grad, ctx.p, ctx.seed, False), None, None, None
+        return _dropout_relu_backward(grad, *ctx.saved_tensors, ctx.p), None, None, None
+    return dropout_operator(grad, ctx.p, ctx.seed, False), None, None, None
 
 
-torch.library.register_autograd("graphmem::dropout", _backward, setup_context=_setup_context)
+dropout_operator = Operator("dropout", _backward, _setup_context)
 _check.differentiable_once("graphmem::dropout_relu_backward")
+_dropout_relu_backward = Operator("dropout_relu_backward")

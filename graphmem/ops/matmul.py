@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -63,7 +64,7 @@ def matmul(a: Tensor, b: Tensor, *, transpose_a: bool = False, transpose_b: bool
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None, transpose_a: bool, transpose_b: bool) -> Tensor:
-    out: Tensor = torch.ops.graphmem.matmul(a.contiguous(), b.contiguous(), bias, transpose_a, transpose_b)
+    out: Tensor = matmul_operator(a.contiguous(), b.contiguous(), bias, transpose_a, transpose_b)
     return out
 
 
@@ -93,4 +94,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_a, grad_b, grad_bias, None, None
 
 
-torch.library.register_autograd("graphmem::matmul", _backward, setup_context=_setup_context)
+matmul_operator = Operator("matmul", _backward, _setup_context)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 from graphmem.ops.matmul import matmul
 
 _DTYPES = (torch.float32, torch.float64)
@@ -84,7 +85,7 @@ def memory_gru_unchecked(
 ) -> Tensor:
     """:func:`memory_gru` for arguments made in this package, which need no second check."""
     save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
-    out: Tensor = torch.ops.graphmem.memory_gru(memory, node, other, msg, dt, *weights, save)[0]
+    out: Tensor = memory_gru_operator(memory, node, other, msg, dt, *weights, save)[0]
     return out
 
 
@@ -134,7 +135,7 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         return (None,) * 12
     inputs, *_ = ctx.saved_tensors
     d = grad.size(1)
-    slopes, d_weight, d_bias = torch.ops.graphmem.memory_gru_backward(grad.contiguous(), *ctx.saved_tensors)
+    slopes, d_weight, d_bias = _memory_gru_backward(grad.contiguous(), *ctx.saved_tensors)
     # Rows: r, z, n, and the hidden part of n; columns: the message, whose first part is the state itself.
     weights, biases = matmul(slopes, inputs, transpose_a=True), slopes.sum(0)
     hidden = torch.cat((weights[: 2 * d, :d], weights[3 * d :, :d]))
@@ -143,5 +144,6 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     return None, None, None, None, None, d_weight, d_bias, *of_cell, None
 
 
-torch.library.register_autograd("graphmem::memory_gru", _backward, setup_context=_setup_context)
+memory_gru_operator = Operator("memory_gru", _backward, _setup_context)
 _check.differentiable_once("graphmem::memory_gru_backward")
+_memory_gru_backward = Operator("memory_gru_backward")

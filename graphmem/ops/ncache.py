@@ -14,6 +14,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 from graphmem.ops._joint import place_keys
 
 TIMES = (torch.int64, torch.float64)
@@ -134,7 +135,7 @@ def ncache_refresh(
 
 def ncache_refresh_unchecked(*arguments: Any) -> Tensor:
     """:func:`ncache_refresh` for arguments made in this package, in the order of the schema."""
-    out: Tensor = torch.ops.graphmem.ncache_refresh(*arguments)
+    out: Tensor = ncache_refresh_operator(*arguments)
     return out
 
 
@@ -207,7 +208,7 @@ def ncache_pool(
         constant = _check.tensor("constant", constant, shape=(query.size(0),), dtypes=kind, device=device)
         if query.size(0) == 0:
             raise ArgumentError("query: expected at least one head")
-    out: Tensor = torch.ops.graphmem.ncache_pool(
+    out: Tensor = ncache_pool_operator(
         key, eid, time, nodes, now, *options, first, second, t, position, query, constant
     )
     return out
@@ -356,7 +357,7 @@ def _arguments(ctx: Any) -> list[Any]:
 def _refresh_backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 16
-    gradients: tuple[Tensor, ...] = torch.ops.graphmem.ncache_refresh_backward(grad.contiguous(), *_arguments(ctx))
+    gradients: tuple[Tensor, ...] = _ncache_refresh_backward(grad.contiguous(), *_arguments(ctx))
     return *(None,) * 9, *gradients
 
 
@@ -364,12 +365,14 @@ def _pool_backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 14
     arguments = _arguments(ctx)
-    d_now, d_position, d_query, d_constant = torch.ops.graphmem.ncache_pool_backward(grad.contiguous(), *arguments)
+    d_now, d_position, d_query, d_constant = _ncache_pool_backward(grad.contiguous(), *arguments)
     of_query = (None, None) if arguments[12] is None else (d_query, d_constant)
     return None, None, None, None, d_now, None, None, None, None, None, None, d_position, *of_query
 
 
-torch.library.register_autograd("graphmem::ncache_refresh", _refresh_backward, setup_context=_setup_context)
-torch.library.register_autograd("graphmem::ncache_pool", _pool_backward, setup_context=_setup_context)
+ncache_refresh_operator = Operator("ncache_refresh", _refresh_backward, _setup_context)
+ncache_pool_operator = Operator("ncache_pool", _pool_backward, _setup_context)
+_ncache_refresh_backward = Operator("ncache_refresh_backward")
+_ncache_pool_backward = Operator("ncache_pool_backward")
 _check.differentiable_once("graphmem::ncache_refresh_backward")
 _check.differentiable_once("graphmem::ncache_pool_backward")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 
 def norm_dropout_relu(
@@ -41,7 +42,7 @@ def norm_dropout_relu(
     dtypes = (_check.accumulate_dtype(x.dtype),)
     weight = _check.tensor("weight", weight, shape=(x.size(1),), dtypes=dtypes, device=x.device)
     bias = _check.tensor("bias", bias, shape=(x.size(1),), dtypes=dtypes, device=x.device)
-    out: Tensor = torch.ops.graphmem.norm_dropout_relu(x, weight, bias, eps, p, seed)[0]
+    out: Tensor = norm_dropout_relu_operator(x, weight, bias, eps, p, seed)[0]
     return out
 
 
@@ -67,11 +68,10 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     if grad is None:
         return (None,) * 6
     x, weight, y, mean, rstd = ctx.saved_tensors
-    dx, dweight, dbias = torch.ops.graphmem.norm_dropout_relu_backward(
-        grad.contiguous(), y, x, mean, rstd, weight, ctx.p
-    )
+    dx, dweight, dbias = _norm_dropout_relu_backward(grad.contiguous(), y, x, mean, rstd, weight, ctx.p)
     return dx, dweight, dbias, None, None, None
 
 
-torch.library.register_autograd("graphmem::norm_dropout_relu", _backward, setup_context=_setup_context)
+norm_dropout_relu_operator = Operator("norm_dropout_relu", _backward, _setup_context)
 _check.differentiable_once("graphmem::norm_dropout_relu_backward")
+_norm_dropout_relu_backward = Operator("norm_dropout_relu_backward")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 
 def pair_product(x: Tensor, pairs: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def pair_product(x: Tensor, pairs: Tensor) -> Tensor:
     x = _check.tensor("x", x, shape=(None, None), dtypes=_check.FLOAT_DTYPES)
     pairs = _check.tensor("pairs", pairs, shape=(2, None), dtypes=(torch.int64,), device=x.device)
     _check.in_range("pairs", pairs, x.size(0))
-    out: Tensor = torch.ops.graphmem.pair_product(x, pairs)
+    out: Tensor = pair_product_operator(x, pairs)
     return out
 
 
@@ -48,8 +49,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, pairs = ctx.saved_tensors
     ends = torch.arange(pairs.numel() + 1, device=pairs.device)
     tptr, _, tslot = torch.ops.graphmem.csr_transpose(ends, pairs.flatten(), x.size(0))
-    return torch.ops.graphmem.pair_product_backward(grad.contiguous(), x, pairs, tptr, tslot), None
+    return _pair_product_backward(grad.contiguous(), x, pairs, tptr, tslot), None
 
 
-torch.library.register_autograd("graphmem::pair_product", _backward, setup_context=_setup_context)
+pair_product_operator = Operator("pair_product", _backward, _setup_context)
 _check.differentiable_once("graphmem::pair_product_backward")
+_pair_product_backward = Operator("pair_product_backward")

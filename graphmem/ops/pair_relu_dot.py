@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -38,7 +39,7 @@ def pair_relu_dot(h: Tensor, src: Tensor, dst: Tensor, weight: Tensor, bias: Ten
     dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
     for name, ids in (("src", src), ("dst", dst)):
         _check.in_range(name, ids, h.size(0))
-    out: Tensor = torch.ops.graphmem.pair_relu_dot(h, src, dst, weight, bias)
+    out: Tensor = pair_relu_dot_operator(h, src, dst, weight, bias)
     return out
 
 
@@ -60,9 +61,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad = grad.contiguous()
-    d_h, d_weight = torch.ops.graphmem.pair_relu_dot_backward(grad, *ctx.saved_tensors)
+    d_h, d_weight = _pair_relu_dot_backward(grad, *ctx.saved_tensors)
     return d_h, None, None, d_weight, grad.sum(1).sum(0, keepdim=True)
 
 
-torch.library.register_autograd("graphmem::pair_relu_dot", _backward, setup_context=_setup_context)
+pair_relu_dot_operator = Operator("pair_relu_dot", _backward, _setup_context)
 _check.differentiable_once("graphmem::pair_relu_dot_backward")
+_pair_relu_dot_backward = Operator("pair_relu_dot_backward")

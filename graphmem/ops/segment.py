@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 
 class Transposed(NamedTuple):
@@ -81,7 +82,7 @@ def segment_gather_sum(
         weight = weight.to(_check.accumulate_dtype(x.dtype))
     if keep is not None:
         keep = _check.tensor("keep", keep, shape=entries, dtypes=(torch.bool,), device=x.device)
-    out: Tensor = torch.ops.graphmem.segment_gather_sum(
+    out: Tensor = segment_gather_sum_operator(
         ptr, idx, None, weight, keep, x, *(transposed if transposed is not None else (None, None, None))
     )
     return out
@@ -95,7 +96,7 @@ def take(values: Tensor, index: Tensor) -> Tensor:
     if not (torch.is_grad_enabled() and values.requires_grad):
         return values[index]
     ptr = torch.arange(index.numel() + 1, device=index.device)
-    rows: Tensor = torch.ops.graphmem.segment_gather_sum(
+    rows: Tensor = segment_gather_sum_operator(
         ptr, index.contiguous(), None, None, None, values.unsqueeze(1).contiguous(), None, None, None
     )
     return rows.squeeze(1)
@@ -148,14 +149,15 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[3]:
         if slot is not None:
             raise ArgumentError("weight: a gradient through `slot` is not defined; gather the weights first")
-        grad_weight = torch.ops.graphmem.segment_gather_dot(ptr, idx, keep, x, grad)
+        grad_weight = _segment_gather_dot(ptr, idx, keep, x, grad)
     if ctx.needs_input_grad[5]:
         if tptr is None:
             tptr, trow, tslot = torch.ops.graphmem.csr_transpose(ptr, idx, ctx.num_nodes)
         entries = tslot if slot is None else slot[tslot]
-        grad_x = torch.ops.graphmem.segment_gather_sum(tptr, trow, entries, weight, keep, grad, None, None, None)
+        grad_x = segment_gather_sum_operator(tptr, trow, entries, weight, keep, grad, None, None, None)
     return None, None, None, grad_weight, None, grad_x, None, None, None
 
 
-torch.library.register_autograd("graphmem::segment_gather_sum", _backward, setup_context=_setup_context)
+segment_gather_sum_operator = Operator("segment_gather_sum", _backward, _setup_context)
 _check.differentiable_once("graphmem::segment_gather_dot")
+_segment_gather_dot = Operator("segment_gather_dot")

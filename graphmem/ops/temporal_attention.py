@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -75,9 +76,7 @@ def temporal_attention(
     query = _check.tensor("query", query, shape=(nbr.size(0), None), dtypes=kind, device=device)
     if width == 0 or query.size(1) == 0 or query.size(1) % width:
         raise ArgumentError(f"query: expected a multiple of {width} columns, got {_check.describe(query)}")
-    out: Tensor = torch.ops.graphmem.temporal_attention(
-        query, x, nbr, dt, time_weight, time_bias, messages, eid, p, seed
-    )[0]
+    out: Tensor = temporal_attention_operator(query, x, nbr, dt, time_weight, time_bias, messages, eid, p, seed)[0]
     return out
 
 
@@ -118,11 +117,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 10
-    d_query, d_x, d_weight, d_bias = torch.ops.graphmem.temporal_attention_backward(
+    d_query, d_x, d_weight, d_bias = _temporal_attention_backward(
         grad.contiguous(), *ctx.saved_tensors, ctx.p, ctx.seed
     )
     return d_query, d_x, None, None, d_weight, d_bias, None, None, None, None
 
 
-torch.library.register_autograd("graphmem::temporal_attention", _backward, setup_context=_setup_context)
+temporal_attention_operator = Operator("temporal_attention", _backward, _setup_context)
 _check.differentiable_once("graphmem::temporal_attention_backward")
+_temporal_attention_backward = Operator("temporal_attention_backward")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -32,7 +33,7 @@ def time_code(dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     weight = _check.tensor("weight", weight, shape=(None,), dtypes=_DTYPES)
     bias = _check.tensor("bias", bias, shape=(weight.numel(),), dtypes=(weight.dtype,), device=weight.device)
     dt = _check.tensor("dt", dt, shape=(None,), dtypes=(torch.float64,), device=weight.device)
-    out: Tensor = torch.ops.graphmem.time_code(dt, weight, bias)
+    out: Tensor = time_code_operator(dt, weight, bias)
     return out
 
 
@@ -51,8 +52,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return None, *torch.ops.graphmem.time_code_backward(grad.contiguous(), *ctx.saved_tensors)
+    return None, *_time_code_backward(grad.contiguous(), *ctx.saved_tensors)
 
 
-torch.library.register_autograd("graphmem::time_code", _backward, setup_context=_setup_context)
+time_code_operator = Operator("time_code", _backward, _setup_context)
 _check.differentiable_once("graphmem::time_code_backward")
+_time_code_backward = Operator("time_code_backward")

@@ -1,0 +1,296 @@
+"""NAT against its authors' code, and the N-cache's operators against what that code does, in interleaved pairs.
+
+OMP_WAIT_POLICY=passive python benchmarks/speed_nat.py --peer CHECKOUT [--pairs 7] [--threads 1 2] [--cases train ...]
+
+CHECKOUT: Graph-COM/Neighborhood-Aware-Temporal-Network at a054831. Its NAT is imported as it is; all that is changed for a
+torch of today is that float tensors can be shifted, as they could in 2022. Both sides: CollegeMsg with the authors'
+preprocessing for streams of SNAP (node and edge features of width 1, zeros), M = 32 and 16, F = 8, D = 72, positions of
+16, time codes of 1 harmonic of absolute times, 2 heads, sums (the authors' attention is computed and dropped), their
+hash, batches of 100, one negative an event (the same ones), Adam (theirs plain as there, ours fused). Metrics are
+outside the clock. "default" is our model with its default options on the same events.
+
+train, evaluate: --events events from the middle of the training period, or of the validation period, from the state
+that all events before them leave. join: the joint neighbourhoods of 200 pairs pooled by sum, against packing (pair,
+key) into int64, `unique` and `index_add_`. commit: the caches' update by a batch, against the authors' `update_memory`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cases import Rows, add_arguments, run_cases
+from timing import paired
+from torch import Tensor
+
+from graphmem import ops
+from graphmem.data import EventStream, load_stream, split_stream
+from graphmem.models import NAT
+from graphmem.nn.state import reset_state, restore_state, snapshot_state
+
+SIZES, WIDTH, BATCH, SEED = (32, 16), 8, 100, 7
+REFERENCE = {
+    "sizes": SIZES,
+    "value_dim": WIDTH,
+    "time_dim": 1,
+    "pool_dim": 1,
+    "pool": "sum",
+    "time": "absolute",
+    "hash": "reference",
+    "seed": SEED,
+}
+
+
+class Authors:
+    """What their train.py and eval.py do with a batch."""
+
+    def __init__(self, stream: EventStream, path: str) -> None:
+        shift = torch.Tensor.__lshift__
+
+        def shifted(tensor: Tensor, by: int) -> Tensor:
+            return tensor * 2.0**by if tensor.is_floating_point() else shift(tensor, by)
+
+        torch.Tensor.__lshift__ = shifted  # type: ignore[assignment, method-assign]
+        sys.path.insert(0, path)
+        nodes, events = np.zeros((stream.num_nodes + 1, 1)), np.zeros((len(stream) + 1, 1))
+        self.model = importlib.import_module("module").NAT(
+            *(nodes, events, WIDTH + 3, stream.num_nodes + 1),
+            **{"time_dim": 1, "pos_dim": 16, "n_head": 2, "num_neighbors": [1, *SIZES], "self_dim": 72},
+            **{"ngh_dim": WIDTH, "device": torch.device("cpu")},
+        )
+        self.model.set_seed(SEED)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.criterion = torch.nn.BCELoss()
+
+    def start(self) -> None:
+        self.model.reset_store()
+
+    def mode(self, training: bool) -> None:
+        self.model.train(training)
+
+    def snapshot(self) -> Any:
+        model = self.model
+        return [store.clone() for store in model.neighborhood_store], model.self_rep.clone(), model.prev_raw.clone()
+
+    def restore(self, snapshot: Any) -> None:
+        stores, self_rep, prev_raw = snapshot
+        self.model.set_neighborhood_store([store.clone() for store in stores])
+        self.model.set_self_rep(self_rep.clone(), prev_raw.clone())
+
+    def pass_on(self, batch: EventStream, neg: Tensor) -> tuple[Tensor, Tensor]:
+        ends = [(nodes + 1).numpy() for nodes in (batch.src, batch.dst, neg)]
+        found: tuple[Tensor, Tensor] = self.model.contrast(*ends, batch.t.numpy(), (batch.eid + 1).numpy())
+        return found
+
+    def train_step(self, batch: EventStream, neg: Tensor) -> None:
+        self.optimizer.zero_grad()
+        pos, neg_out = self.pass_on(batch, neg)
+        loss = self.criterion(pos, torch.ones_like(pos)) + self.criterion(neg_out, torch.zeros_like(neg_out))
+        loss.backward()
+        self.optimizer.step()
+
+
+class Ours:
+    """The same with graphmem's NAT."""
+
+    def __init__(self, stream: EventStream, **options: Any) -> None:
+        self.stream = stream
+        self.model = NAT(stream.num_nodes, 1, **options)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
+
+    def start(self) -> None:
+        reset_state(self.model)
+        self.model.prepare(self.stream)
+
+    def mode(self, training: bool) -> None:
+        self.model.train(training)
+
+    def snapshot(self) -> Any:
+        return snapshot_state(self.model)
+
+    def restore(self, snapshot: Any) -> None:
+        restore_state(self.model, snapshot)
+
+    def score(self, batch: EventStream, neg: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.model.score(batch.src, torch.stack([batch.dst, neg], 1), batch.t)
+        return out[:, 0], out[:, 1]
+
+    def pass_on(self, batch: EventStream, neg: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.score(batch, neg)
+        self.model.update(batch)
+        return scores
+
+    def train_step(self, batch: EventStream, neg: Tensor) -> None:
+        self.optimizer.zero_grad()
+        pos, neg_out = self.score(batch, neg)
+        loss = F.softplus(-pos).mean() + F.softplus(neg_out).mean()
+        loss.backward()
+        self.optimizer.step()
+        self.model.update(batch)
+
+
+class Work:
+    """The stream, cut into batches with negatives, and both sides brought to its first event."""
+
+    def __init__(self, case: str, args: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        split = split_stream(load_stream("collegemsg"))
+        self.stream = replace(split.stream, msg=torch.zeros(len(split.stream), 1))
+        options = {"pool_dim": 32, "time_dim": 16} if case.startswith("default") else REFERENCE
+        self.ours, self.peer = Ours(self.stream, **options), Authors(self.stream, args.peer)
+        first = split.valid.first if case.endswith("evaluate") else len(split.train) // 2
+        negatives = torch.randint(self.stream.num_nodes, (len(self.stream),))
+        before = self.cut(0, first, negatives)
+        self.batches = self.cut(first, min(first + args.events, len(self.stream)), negatives)
+        for side in (self.ours, self.peer):
+            side.start()
+            side.mode(False)
+            with torch.no_grad():
+                for batch, neg in before:
+                    side.pass_on(batch, neg)
+
+    def cut(self, low: int, high: int, negatives: Tensor) -> list[tuple[EventStream, Tensor]]:
+        batches = [self.stream[at : min(at + BATCH, high)] for at in range(low, high, BATCH)]
+        return [(batch, negatives[batch.eid]) for batch in batches]
+
+
+def whole_model(case: str, args: argparse.Namespace) -> Rows:
+    work = Work(case, args)
+    sides = work.ours, work.peer
+    states = [side.snapshot() for side in sides]
+    training = case.endswith("train")
+
+    def run(side: Ours | Authors) -> Callable[[], None]:
+        def train() -> None:
+            for batch, neg in work.batches:
+                side.train_step(batch, neg)
+
+        @torch.no_grad()
+        def evaluate() -> None:
+            for batch, neg in work.batches:
+                side.pass_on(batch, neg)
+
+        return train if training else evaluate
+
+    def put_back() -> None:
+        for side, state in zip(sides, states, strict=True):
+            side.restore(state)
+            side.mode(training)
+
+    row = paired(run(work.ours), run(work.peer), args.pairs, before=put_back)
+    count = sum(len(batch) for batch, _ in work.batches)
+    return [
+        {
+            "events": count,
+            **{f"events_per_second_{who}": count / row[f"median_{who}"] for who in ("ours", "peer")},
+            **row,
+        }
+    ]
+
+
+def join(args: argparse.Namespace) -> Rows:
+    """Sums over the joint neighbourhood of each pair, of [values, position]."""
+    work = Work("evaluate", args)
+    cache = work.ours.model.cache
+    batch, neg = work.batches[0]
+    nodes, place = ops.distinct(torch.cat((batch.src, batch.dst, neg)))
+    count = len(batch)
+    first, second = place[:count].repeat(2), place[count:]
+    now, position = cache.value[nodes], work.ours.model.position_emb.weight.detach()
+    cells = cache.key, cache.eid, cache.time
+    key = cache.key[nodes]
+    key[:, 0] = nodes
+    hop = torch.tensor([0] + [1] * SIZES[0] + [2] * SIZES[1])
+
+    def ours() -> Tensor:
+        return ops.ncache_pool(*cells, nodes, now, cache.layout, first, second, position)[0]
+
+    def peer() -> Tensor:
+        parts = []
+        for side, rows in enumerate((first, second)):
+            keys = key[rows]
+            pair, column = (keys >= 0).nonzero(as_tuple=True)
+            packed = pair * work.stream.num_nodes + keys[pair, column]
+            values = torch.cat((now[rows[pair], column], (1 << (hop[column] + 3 * side)).unsqueeze(1)), 1)
+            parts.append((packed, values))
+        packed, values = (torch.cat(part) for part in zip(*parts, strict=True))
+        found, place = packed.unique(return_inverse=True)
+        joint = values.new_zeros(found.numel(), values.size(1)).index_add_(0, place, values)
+        features = torch.cat((joint[:, :-1], position[joint[:, -1].long()]), 1)
+        return features.new_zeros(first.numel(), features.size(1)).index_add_(
+            0, found // work.stream.num_nodes, features
+        )
+
+    torch.testing.assert_close(ours(), peer(), rtol=1e-4, atol=1e-4)
+    return [{"pairs_scored": first.numel(), **repeated(ours, peer, args.pairs, 50)}]
+
+
+def commit(args: argparse.Namespace) -> Rows:
+    work = Work("evaluate", args)
+    cache, authors = work.ours.model.cache, work.peer.model
+    batch, _ = work.batches[0]
+    nodes, at = ops.distinct(torch.cat((batch.src, batch.dst)))
+    now = cache.value[nodes]
+    ends, when = torch.cat((batch.src, batch.dst)) + 1, batch.t.float()
+    with torch.no_grad():
+        refreshed = [authors.batch_fetch_ncaches(ends, when.repeat(2), hop=hop) for hop in (0, 1)]
+    events = batch.src + 1, batch.dst + 1, batch.eid + 1, when
+
+    def ours() -> None:
+        cache.commit(batch.src, batch.dst, batch.t, batch.eid, nodes, at, now)
+
+    def peer() -> None:
+        authors.update_memory(*events, *refreshed, len(batch))
+
+    return [{"events": len(batch), **repeated(ours, peer, args.pairs, 50)}]
+
+
+def repeated(ours: Callable[[], Any], peer: Callable[[], Any], pairs: int, times: int) -> dict[str, Any]:
+    def loop(work: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(times):
+                work()
+
+        return run
+
+    with torch.no_grad():
+        return {"calls_per_sample": times, **paired(loop(ours), loop(peer), pairs)}
+
+
+CASES: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    **{
+        case: (lambda args, case=case: whole_model(case, args))
+        for case in ("train", "evaluate", "default-train", "default-evaluate")
+    },
+    "join": join,
+    "commit": commit,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", required=True, help="checkout of the authors' repository")
+    parser.add_argument("--events", type=int, default=8_000)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    add_arguments(parser, "speed_nat")
+    args = parser.parse_args(argv)
+
+    def measure(key: str) -> Rows:
+        case, threads = key.split()
+        torch.set_num_threads(int(threads))
+        return [{"case": case, "threads": int(threads), **row} for row in CASES[case](args)]
+
+    run_cases(args, __doc__ or "", [f"{case} {threads}" for case in args.cases for threads in args.threads], measure)
+
+
+if __name__ == "__main__":
+    main()
