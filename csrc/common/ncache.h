@@ -90,8 +90,8 @@ struct Cells {
 };
 
 template <class Key>
-Cells<Key> make_cells(const char* op, const Tensor& key, const Tensor& eid) {
-  data<Key>(op, "key", key, {kAny, kAny});
+Cells<Key> make_cells(const char* op, const Tensor& key, const Tensor& eid, int64_t wanted = kAny) {
+  data<Key>(op, "key", key, {kAny, wanted});
   const int64_t nodes = key.size(0), columns = key.size(1);
   data<int64_t>(op, "eid", eid, {nodes, columns});
   return {static_cast<Key*>(key.mutable_data_ptr()), static_cast<int64_t*>(eid.mutable_data_ptr()), nodes, columns};

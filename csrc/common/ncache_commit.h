@@ -82,8 +82,7 @@ struct CommitArguments {
     Commit<Key, Time, Value> c;
     c.layout = make_dictionaries(op, sizes, reference_hash, seed);
     c.coin = {mix32(static_cast<uint32_t>(seed + 1)), replace_prob};
-    c.cells = make_cells<Key>(op, key, eid);
-    expect_shape(op, "key", key, {kAny, c.layout.columns()});
+    c.cells = make_cells<Key>(op, key, eid, c.layout.columns());
     data<Time>(op, "time", time, {c.cells.nodes, c.cells.columns});
     c.time = static_cast<Time*>(time.mutable_data_ptr());
     data<Value>(op, "value", value, {c.cells.nodes, c.cells.columns, kAny});

@@ -37,8 +37,7 @@ template <class Key, class Time, class T>
 Pool<Time, T> make_pool(const char* op, const PoolArguments& a) {
   Pool<Time, T> p{};
   p.layout = make_dictionaries(op, a.sizes, a.reference_hash, a.seed);
-  const Cells<Key> cells = make_cells<Key>(op, a.key, a.eid);
-  expect_shape(op, "key", a.key, {kAny, p.layout.columns()});
+  const Cells<Key> cells = make_cells<Key>(op, a.key, a.eid, p.layout.columns());
   p.columns = cells.columns;
   p.eid = cells.eid;
   p.time = data<Time>(op, "time", a.time, {cells.nodes, cells.columns});

@@ -176,7 +176,7 @@ def _coefficients(
     if query is None or constant is None:
         return h.new_ones(h.size(0), 1), None
     raw = h @ query.t() + constant
-    slope = torch.where(raw < 0, _SLOPE, 1).to(raw)
+    slope = torch.ones_like(raw).masked_fill(raw < 0, _SLOPE)
     score = raw * slope
     pairs = joint.ptr.numel() - 1
     index = joint.pair.unsqueeze(1).expand_as(score)
@@ -311,7 +311,7 @@ def _commit(
         offer(half, place, entry, 2 * source[1] + end[half])
     place = place_keys(other, sizes, 1, reference_hash, seed)
     known = before[0][own, place] == other
-    entry = other, number, when, now[own, place] * known.unsqueeze(1)
+    entry = other, number, when, now[own, place].masked_fill(~known.unsqueeze(1), 0)
     offer(torch.arange(owner.numel(), device=owner.device), place, entry, end)
     distinct, group = own.unique(return_inverse=True)
     last = last_of(group, distinct.numel())

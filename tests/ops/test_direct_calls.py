@@ -34,6 +34,29 @@ NAMED = {
     "memory_gru_backward grad 1": "gates",
     "memory_gru_backward inputs 1": "weight_ih",
     "memory_gru_backward time_weight 0": "time_bias",
+    "ncache_commit key 0": "eid",
+    "ncache_commit value 2": "now",
+    "ncache_commit src 0": "dst",
+    "ncache_commit nodes 0": "now",
+    **{
+        f"ncache_{name}": named
+        for way in ("", "_backward")
+        for name, named in {
+            f"pool{way} key 0": "eid",
+            f"pool{way} nodes 0": "now",
+            f"pool{way} first 0": "second",
+            f"pool{way} position 1": "query",
+            f"pool{way} now 2": "query",
+            f"pool{way} query 0": "constant",
+            f"refresh{way} key 0": "eid",
+            f"refresh{way} key 1": "eid",
+            f"refresh{way} nodes 0": "row",
+            f"refresh{way} value 2": "weight",
+            f"refresh{way} state 1": "weight",
+            f"refresh{way} messages 1": "weight",
+            f"refresh{way} time_weight 0": "time_bias",
+        }.items()
+    },
     "norm_dropout_relu x 1": "weight",
     "norm_dropout_relu_backward x 0": "grad",
     "norm_dropout_relu_backward x 1": "grad",
@@ -90,6 +113,8 @@ FREE = {
     "dropout x 0",
     "dropout x 1",
     "memory_gru memory 0",
+    "ncache_refresh messages 0",
+    "ncache_refresh_backward messages 0",
     "norm_dropout_relu x 0",
     "pair_head h 0",
     "pair_head branch 0",

@@ -48,6 +48,17 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     pool = (torch.arange(10) * 4, torch.full((10,), 2), torch.arange(60) % 10, torch.arange(60), torch.arange(60) // 9)
     pooled = (*pool[:4], pool[4].double())
     questions = (pairs[0], torch.arange(6))
+    # Rows of an own entry and hops of two slots and one; nobody in the second.
+    cells = (near - 1, near.clamp(max=4), near.clone(), features(10, 6, 4).view(10, 3, 2))
+    brief = (cells[0].int(), cells[1], cells[2].double(), cells[3].bfloat16())
+    rows, parts = torch.tensor([7, 0, 4]), torch.tensor([0, 2, 1, 1])
+    weights = (*code, features(2, 10, 1), *features(12, 2, 2).view(2, 6, 2), *features(2, 6, 3))
+    known = (features(10, 5, 5), features(10, 2, 6), torch.zeros(3, 3, dtype=torch.int64), True)
+    now, places = features(9, 2, 7).view(3, 3, 2), features(64, 3, 8)
+    joint = (rows, now.clone().requires_grad_(), [1, 1], False, 3, parts, parts.flip(0))
+    joined = (torch.arange(4).double(), places.clone().requires_grad_(), features(2, 7, 9), x[0, :2].contiguous())
+    entering = (rows[parts], rows[parts.flip(0)], torch.arange(4), torch.arange(4) + 50)
+    entered = (rows, torch.cat((parts, parts.flip(0))), now, [1, 1])
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -70,6 +81,23 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "memory_gru_backward": [
             (features(6, 5, 9), features(6, 15, 1), features(6, 20, 2).sigmoid(), dt[0], *fixed, cell[7]),
         ],
+        "ncache_commit": [
+            (*cells, *entering, *entered, False, 3, 0.5, False),
+            (*brief, *entering[:2], entering[2].double(), entering[3], *entered, True, 3, 0.5, True),
+        ],
+        "ncache_pool": [
+            (*cells[:3], *joint, None, places, None, None),
+            (*brief[:3], *joint, *joined),
+        ],
+        "ncache_pool_backward": [
+            (features(4, 5, 1)[None], *cells[:3], rows, now, *joint[2:], None, places, None, None),
+            (features(8, 7, 1).view(2, 4, 7), *brief[:3], rows, now, *joint[2:], *(j.detach() for j in joined)),
+        ],
+        "ncache_refresh": [
+            (*cells, rows, features(10, 5, 5), None, None, False, *code, features(2, 8, 1), *weights[3:]),
+            (*brief, rows, *known, *weights),
+        ],
+        "ncache_refresh_backward": [(now, *brief, rows, *known, *fixed, *weights[2:])],
         "norm_dropout_relu": [(leaf, x[0], x[1], 1e-5, 0.3, 4), (leaf.half(), x[0], x[1], 1e-5, 0.0, 0)],
         "norm_dropout_relu_backward": [(x, x.relu(), x, x[:, 0].contiguous(), x[:, 1].contiguous(), x[0], 0.3)],
         "pair_head": [
