@@ -18,8 +18,8 @@ class PendingEvents(NamedTuple):
     """bool [E], the events with a pending event."""
     nodes: Tensor
     """int64 [n], the distinct ends, in the order in which they first appear (event by event, source first)."""
-    count: Tensor
-    """int64 [n], events of each node in the batch; a self-loop is one."""
+    events: Tensor
+    """int64 [n], number of each node's events in the batch; a self-loop is one."""
     affected: Tensor
     """bool [n], whether one of a node's events has a pending event."""
     place: Tensor

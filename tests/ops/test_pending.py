@@ -32,7 +32,7 @@ def test_is_the_definition(ends: Ends) -> None:
     mask, count, affected = slowly(ends)
     assert found.mask.tolist() == mask
     assert found.nodes.tolist() == list(dict.fromkeys(v for pair in ends for v in pair))
-    assert dict(zip(found.nodes.tolist(), found.count.tolist(), strict=True)) == count
+    assert dict(zip(found.nodes.tolist(), found.events.tolist(), strict=True)) == count
     assert set(found.nodes[found.affected].tolist()) == affected
     assert found.nodes[found.place].tolist() == [v for pair in ends for v in pair]
 
@@ -42,7 +42,7 @@ def test_batches_of_one_and_of_none() -> None:
         found = pending_events(*torch.tensor(ends).t())
         assert not found.mask.any()
         assert not found.affected.any()
-        assert found.count.tolist() == [1] * len(set(ends[0]))
+        assert found.events.tolist() == [1] * len(set(ends[0]))
     assert pending_events(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)).nodes.numel() == 0
 
 
