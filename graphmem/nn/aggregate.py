@@ -42,9 +42,9 @@ def is_pyg(module: Any, name: str) -> bool:
 
 
 def aggregator_name(module: nn.Module | str) -> str:
-    """How mail is combined: "last", "mean", or "module" for one of the caller's own."""
+    """How mail is combined: "last", "mean", "sequence", or "module" for one of the caller's own."""
     if isinstance(module, str):
-        return _check.choice("aggregator_module", module, ("last", "mean"))
+        return _check.choice("aggregator_module", module, ("last", "mean", "sequence"))
     if is_pyg(module, "LastAggregator"):
         return "last"
     return "mean" if is_pyg(module, "MeanAggregator") else "module"

@@ -14,11 +14,12 @@ from graphmem.nn.aggregate import ConcatMessage, aggregator_name, is_pyg, place_
 from graphmem.nn.cells import GRUCell, RNNCell
 from graphmem.nn.correction import Correctable
 from graphmem.nn.functional import gather_rows, gather_sum
-from graphmem.nn.mail import FIELDS, Mail, MailStore, group, half_events
+from graphmem.nn.mail import Mail, MailStore, by_time, group, half_events
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
 from graphmem.ops.memory_gru import memory_gru_unchecked
+from graphmem.ops.pending import t_batches
 
 Updater = Literal["gru", "rnn"]
 Commit = Literal["lazy", "eager"]
@@ -55,7 +56,9 @@ class NodeMemory(Correctable, StateModule):
             copied for the destinations' halves; default, and what PyG's ``IdentityMessage`` stands for:
             :class:`ConcatMessage`.
         aggregator_module: "last" (default) or "mean" of a node's mail; PyG's two classes are recognised, any other
-            module is called as ``module(messages [M, C], index [M], t [M], dim_size)``.
+            module is called as ``module(messages [M, C], index [M], t [M], dim_size)``. "sequence": no aggregate, but
+            an update for each half event in the mailbox, in order, each from the node's state behind the one before;
+            the other ends' states stay those before the batch.
         updater: "gru" or "rnn".
         commit: "lazy" as above, or "eager": mail is read at once in training too, which leaves the updater without
             gradient.
@@ -65,6 +68,9 @@ class NodeMemory(Correctable, StateModule):
         compat: "clean", or "reference" for what PyG's module computes: one store for sources and one for destinations,
             of which only the one that is written to is emptied; the updater also runs, on a zero message, for nodes
             without mail; the last message is the one of the largest time; ``eval()`` reads all mail of all nodes.
+        t_batches: take a batch in as parts in which no two events share an end, one behind the other: the memory is
+            then that of batches of one event (:func:`graphmem.ops.t_batches`), and only the last event of each node
+            gives gradients.
         flush_on_eval: read all mail when evaluation mode begins; default: with ``compat="reference"`` only.
 
     Raises:
@@ -89,6 +95,7 @@ class NodeMemory(Correctable, StateModule):
         time_init: str = "linear",
         time_dtype: torch.dtype = torch.int64,
         compat: Literal["clean", "reference"] = "clean",
+        t_batches: bool = False,
         flush_on_eval: bool | None = None,
     ) -> None:
         super().__init__()
@@ -101,6 +108,7 @@ class NodeMemory(Correctable, StateModule):
         self.compat = _check.choice("compat", compat, ("clean", "reference"))
         if compat == "reference" and commit == "eager":
             raise ArgumentError('commit: expected "lazy" with compat="reference", which is what PyG does, got "eager"')
+        self.t_batches = t_batches
         self.raw_msg_dim, self.memory_dim, self.time_dim = raw_msg_dim, memory_dim, time_dim
         self.flush_on_eval = compat == "reference" if flush_on_eval is None else flush_on_eval
         if message_module is None or is_pyg(message_module, "IdentityMessage"):
@@ -186,7 +194,18 @@ class NodeMemory(Correctable, StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range.
         """
-        columns = half_events(*self.check_events(src, dst, t, raw_msg, event))
+        checked = self.check_events(src, dst, t, raw_msg, event)
+        if not self.t_batches:
+            self._take(*checked, types=types)
+            return
+        for part in t_batches(src, dst):
+            some = [column[part] for column in checked]
+            self._take(*some, types=None if types is None else types[part])
+
+    def _take(
+        self, src: Tensor, dst: Tensor, t: Tensor, raw_msg: Tensor, event: Tensor, *, types: Tensor | None
+    ) -> None:
+        columns = half_events(src, dst, t, raw_msg, event)
         half = torch.arange(columns["owner"].numel(), device=self.device)
         at_once = not self.training or self.commit == "eager"
         if self.mail_d is None:
@@ -274,14 +293,7 @@ class NodeMemory(Correctable, StateModule):
 
     def _read_mail(self, nodes: Tensor) -> Mail:
         mail = self.mail.read(nodes)
-        if self.mail_d is None:
-            return mail
-        other = self.mail_d.read(nodes)
-        columns = {name: torch.cat((getattr(mail, name), getattr(other, name))) for name in FIELDS}
-        row, node = torch.cat((mail.row, other.row)), torch.cat((mail.node, other.node))
-        both = Mail(row, node, columns, torch.arange(row.numel(), device=row.device))
-        both = both.select(columns["t"].argsort(stable=True))
-        return both.select(both.row.argsort(stable=True))
+        return mail if self.mail_d is None else by_time(mail, self.mail_d.read(nodes))
 
     def _read_into_memory(self, nodes: Tensor) -> None:
         """Write the effect of the mail of distinct nodes; in clean mode the mail is gone then."""
@@ -322,6 +334,8 @@ class NodeMemory(Correctable, StateModule):
 
     def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
         """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""
+        if self.aggregator == "sequence":
+            return self._in_turn(nodes, mail)
         last = mail.newest() if self.mail.size > 1 or self.mail_d is not None else mail
         if self._is_fused(last, nodes):
             return self._fused(last), last.t
@@ -337,6 +351,15 @@ class NodeMemory(Correctable, StateModule):
             aggregate = self.aggr_module(self._messages(mail), mail.row, mail.t, nodes.numel())
         return self.updater(aggregate, self.memory[nodes]), place_rows(last.t, last.row, nodes.numel())
 
+    def _in_turn(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
+        state, since = self.memory[nodes], self.last_update[nodes]
+        for part in mail.in_turn():
+            own = state.index_select(0, part.row)
+            messages = self._messages(part, own, since[part.row])
+            state = state.index_copy(0, part.row, self.updater(messages, own))
+            since = since.index_copy(0, part.row, part.t)
+        return state, since
+
     def _is_fused(self, last: Mail, nodes: Tensor) -> bool:
         """Whether one operator does all: the usual message and cell, one message a node."""
         usual = isinstance(self.msg_s_module, ConcatMessage) and isinstance(self.updater, GRUCell)
@@ -349,10 +372,12 @@ class NodeMemory(Correctable, StateModule):
         weights = (code.weight.view(-1), code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         return memory_gru_unchecked(self.memory, mail.node, mail.other, mail.msg, dt, *weights)
 
-    def _messages(self, mail: Mail) -> Tensor:
-        time_code = self.time_enc(mail.t - self.last_update[mail.node])
+    def _messages(self, mail: Mail, own: Tensor | None = None, since: Tensor | None = None) -> Tensor:
+        """Messages [M, C]; ``own`` and ``since`` take the place of the nodes' memories and the times of these."""
+        own = self.memory[mail.node] if own is None else own
+        time_code = self.time_enc(mail.t - (self.last_update[mail.node] if since is None else since))
         other = self.memory[mail.other] if self._others is None else self._others(mail.other)
-        parts = (self.memory[mail.node], other, mail.msg, time_code)
+        parts = (own, other, mail.msg, time_code)
         if isinstance(self.msg_s_module, ConcatMessage):
             out: Tensor = self.msg_s_module(*parts)
             return out

@@ -58,7 +58,7 @@ STREAM_OPTION_TYPES: dict[str, type] = {
         ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash"), str
     ),
     **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob"), float),
-    "directed": bool,
+    **dict.fromkeys(("directed", "t_batches"), bool),
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
 STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")
