@@ -177,13 +177,13 @@ class PRES(StateModule):
         Returns:
             [M, d]; ``new`` itself where no node is affected.
         """
-        rows = self.waiting.affected.index_select(0, nodes).nonzero().view(-1)
+        due = self.waiting.affected.index_select(0, nodes)
+        rows = (due & self.rates.known(nodes, self.min_count)).nonzero().view(-1)
         if rows.numel() == 0:
             return new
         some = nodes.index_select(0, rows)
-        mixed = self.correct(
-            some, *_rows(rows, prev, new, dt), count=self.waiting.count[some], kinds=self.waiting.kinds_of(some)
-        )
+        parts = _rows(rows, prev, new, dt)
+        mixed = self.correct(some, *parts, count=self.waiting.count[some], kinds=self.waiting.kinds_of(some))
         return new.index_copy(0, rows, mixed)
 
     def correct(
@@ -195,10 +195,10 @@ class PRES(StateModule):
         count: Tensor | None = None,
         kinds: Tensor | None = None,
     ) -> Tensor:
-        r"""Mix predictions and measurements: :math:`\bar s`, or s' for nodes with too few observations.
+        r"""Mix predictions and measurements: :math:`\bar s`.
 
         Args:
-            nodes: int64 [M].
+            nodes: int64 [M], with ``min_count`` observations of a kind that counts; others are predicted not to move.
             prev: s [M, d].
             new: s' [M, d].
             dt: [M].
@@ -206,26 +206,23 @@ class PRES(StateModule):
             kinds: weights of the kinds of events [M, C]; by default those of the node's past.
         """
         count = torch.ones_like(nodes) if count is None else count
-        rate, variance, known = self.rates.moments(nodes, kinds, self.min_count)
+        rate, variance = self.rates.moments(nodes, kinds, self.min_count)
         span = self._span(dt) if self.rate == "per_time" else count.to(rate.dtype).unsqueeze(1)
         shift = span * rate
         if self.max_shift is not None:
             bound = self.max_shift * self.scale.sqrt().to(shift.dtype)
-            shift = torch.minimum(torch.maximum(shift, -bound), bound)
-        guess = prev + shift.to(prev.dtype)
+            shift.clamp_(-bound, bound)
+        guess = shift.to(prev.dtype).add_(prev)
         if self.logit is None:
-            mixed = torch.lerp(guess, new, self.alpha)
-        else:
-            # Rows of the logit by an operator whose gradient has the same bits for every number of threads.
-            logit = gather_rows(self.logit, torch.zeros_like(nodes))
-            if self.gate == "kalman":
-                assert variance is not None
-                p = span.square() * variance
-                alpha = p / (p + (logit.exp() * count.unsqueeze(1)).clamp(min=torch.finfo(p.dtype).tiny))
-            else:
-                alpha = logit.sigmoid()
-            mixed = torch.lerp(guess, new, alpha.to(new.dtype))
-        return torch.where(known.unsqueeze(1), mixed, new)
+            return torch.lerp(guess, new, self.alpha)
+        # Rows of the logit by an operator whose gradient has the same bits for every number of threads.
+        logit = gather_rows(self.logit, torch.zeros_like(nodes))
+        if self.gate != "kalman":
+            return torch.lerp(guess, new, logit.sigmoid().to(new.dtype))
+        assert variance is not None
+        p = span.square() * variance
+        alpha = p / (p + (logit.exp() * count.unsqueeze(1)).clamp(min=torch.finfo(p.dtype).tiny))
+        return torch.lerp(guess, new, alpha.to(new.dtype))
 
     def _span(self, dt: Tensor) -> Tensor:
         if bool(self.tau.isnan()):

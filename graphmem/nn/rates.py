@@ -149,7 +149,7 @@ class RateTracker(StateModule):
         before = self.mean[slots]
         n = self.decay * self.n[slots] + weights
         gap = x.unsqueeze(1) - before
-        mean = before + (weights / n.clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2) * gap
+        mean = torch.addcmul(before, (weights / n.clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2), gap)
         if self.variance:
             self.m2[slots] = self.decay * self.m2[slots] + weights.unsqueeze(2) * gap * (x.unsqueeze(1) - mean)
         self.n[slots], self.mean[slots] = n, mean
@@ -163,32 +163,38 @@ class RateTracker(StateModule):
         for name, value in combine({name: self.get_buffer(name)[-1] for name in found}, found).items():
             self.get_buffer(name)[-1] = value
 
-    def moments(self, nodes: Tensor, weights: Tensor | None, min_count: float) -> tuple[Tensor, Tensor | None, Tensor]:
-        r"""Mean and variance of the mixture of kinds :math:`\sum_c \pi_c (\bar x_c, S_c / n_c)` of nodes int64 [M].
+    def known(self, nodes: Tensor, min_count: float) -> Tensor:
+        """Whether there are so many observations of one kind of nodes int64 [M], bool [M]."""
+        slots = self.slots(nodes)
+        found = self.n.index_select(0, slots.clamp(min=0)).amax(1) >= min_count
+        return found & (slots >= 0) if self.anchored else found
+
+    def moments(self, nodes: Tensor, weights: Tensor | None, min_count: float) -> tuple[Tensor, Tensor | None]:
+        r"""Mean and variance of the mixture of kinds :math:`\sum_c \pi_c (\bar x_c, S_c / n_c)`.
 
         Args:
-            nodes: int64 [M].
+            nodes: int64 [M], that are :meth:`known`.
             weights: [M, C], in proportion to :math:`\pi`; ``None``: in proportion to n.
-            min_count: kinds with fewer observations are left out.
+            min_count: kinds with fewer observations are left out; where none of the kinds is left that the weights
+                name, all that have enough count.
 
         Returns:
-            Mean [M, d], variance [M, d] (``None`` where it is not kept), and, bool [M], whether there is a kind with
-            enough observations.
+            Mean [M, d] and variance [M, d] (``None`` where it is not kept).
         """
         slots = self.slots(nodes)
-        known = slots >= 0
-        slots = slots.clamp(min=0)
-        n = self.n[slots]
-        pi = (n if weights is None else weights.to(n.dtype)) * ((n >= min_count) & known.unsqueeze(1))
-        total = pi.sum(1, keepdim=True)
-        pi = (pi / total.clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2)
-        means = self.mean[slots]
+        n, means = self.n.index_select(0, slots), self.mean.index_select(0, slots)
+        if self.num_types == 1:
+            variance = self.m2.index_select(0, slots).squeeze(1) / n.clamp(min=1) if self.variance else None
+            return means.squeeze(1), variance
+        enough = n * (n >= min_count)
+        pi = enough if weights is None else weights.to(n.dtype) * (n >= min_count)
+        pi = torch.where(pi.any(1, keepdim=True), pi, enough)
+        pi = (pi / pi.sum(1, keepdim=True).clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2)
         mean = (pi * means).sum(1)
-        variance = None
-        if self.variance:
-            own = self.m2[slots] / n.clamp(min=1).unsqueeze(2)
-            variance = (pi * (own + (means - mean.unsqueeze(1)).square())).sum(1)
-        return mean, variance, total.squeeze(1) > 0
+        if not self.variance:
+            return mean, None
+        own = self.m2.index_select(0, slots) / n.clamp(min=1).unsqueeze(2)
+        return mean, (pi * (own + (means - mean.unsqueeze(1)).square())).sum(1)
 
     def merge(self, snapshot: Mapping[str, Tensor]) -> None:
         """Take in what another tracker of the same nodes observed, as its :meth:`snapshot` has it."""
