@@ -84,10 +84,9 @@ class RateTracker(StateModule):
         self.share = share and anchors is not None
         rows = num_nodes
         if isinstance(anchors, Tensor):
-            _check.in_range(
-                "anchors", _check.tensor("anchors", anchors, shape=(None,), dtypes=(torch.int64,)), num_nodes
-            )
-            rows = anchors.unique().numel()
+            anchors = _check.tensor("anchors", anchors, shape=(None,), dtypes=(torch.int64,)).unique()
+            _check.in_range("anchors", anchors, num_nodes)
+            rows = anchors.numel()
         elif anchors is not None:
             _check.integer("anchors", anchors, 1)
             rows = min(anchors, num_nodes)
