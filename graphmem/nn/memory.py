@@ -68,9 +68,9 @@ class NodeMemory(Correctable, StateModule):
         compat: "clean", or "reference" for what PyG's module computes: one store for sources and one for destinations,
             of which only the one that is written to is emptied; the updater also runs, on a zero message, for nodes
             without mail; the last message is the one of the largest time; ``eval()`` reads all mail of all nodes.
-        t_batches: take a batch in as parts in which no two events share an end, one behind the other: the memory is
-            then that of batches of one event (:func:`graphmem.ops.t_batches`), and only the last event of each node
-            gives gradients.
+        t_batches: take a batch in as parts in which no two events share an end, one behind the other
+            (:func:`graphmem.ops.t_batches`). Where mail is read at once the memory is then that of batches of one
+            event; lazily, but for what the other ends do between an event and the reading of its mail.
         flush_on_eval: read all mail when evaluation mode begins; default: with ``compat="reference"`` only.
 
     Raises:

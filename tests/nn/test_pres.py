@@ -105,9 +105,7 @@ def test_noise_is_what_the_weights_make_of_it() -> None:
     alpha = module.correct(one, zero - module.rates.mean.squeeze(1), zero + 1, torch.ones(1))  # of 0 and 1
     assert float(alpha.detach().mean()) == pytest.approx(p / (p + r), rel=0.05)
     double = module.correct(one, zero - module.rates.mean.squeeze(1), zero + 1, torch.ones(1), torch.tensor([2]))
-    assert float(double.detach().mean()) == pytest.approx(
-        p / (p + 2 * r), rel=0.05
-    )
+    assert float(double.detach().mean()) == pytest.approx(p / (p + 2 * r), rel=0.05)
 
 
 def test_coherence() -> None:
