@@ -13,6 +13,8 @@ event of a node in the batch, in turn, the other ends as before the batch. "t-ba
 without common ends, so that memories are those of batches of one. "pres": correction (a learned scalar, per time, as
 published) and coherence of 0.1; "pres-v" the former alone, "pres-s" the latter alone; "pres-event": moves by events
 instead of time; "pres-kalman": that with the Kalman gate.
+
+--overhead measures training steps with and without PRES in interleaved pairs instead, batches of 200 and 800.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import argparse
 import math
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +59,9 @@ KINDS: dict[str, dict[str, Any]] = {
 ARMS = ("plain", "pres", "plain linear", "pres linear", "plain sqrt")
 MORE_ARMS = ("sequence linear", "t-batches linear", "pres-event linear", "pres-v linear", "pres-s linear")
 MORE_ARMS += ("pres-kalman linear", "sequence", "t-batches")
+
+
+TESTS = {"ap_base": "tested with batches of the base size", "ap_train": "tested with batches as in training"}
 
 
 def factors(arm: str) -> list[float]:
@@ -127,12 +133,39 @@ def measure(key: str, args: argparse.Namespace) -> Rows:
     return [measure_one(args, arm, factor, int(seed)) for factor in sizes if factor in factors(arm)]
 
 
+def overhead(key: str, args: argparse.Namespace) -> Rows:
+    """Processor seconds of the same training steps with PRES over those without."""
+    size = int(key.rpartition(" ")[2])
+    torch.set_num_threads(args.threads)
+    sides = []
+    for kind in ("plain", "pres", "pres-v"):
+        chosen = replace(config(args, kind, 1, 0, ""), batch_size=size)
+        model, task, optimizer, *_ = build_stream(chosen, 0)
+        model.train()
+        task.reset(model)
+        sides.append((model, task, optimizer, task.batches("train", 1)))
+    seconds: list[list[float]] = [[] for _ in sides]
+    for _ in range(3 if args.smoke else len(sides[0][1].split.train) // size):
+        for mine, (model, task, optimizer, batches) in zip(seconds, sides, strict=True):
+            batch = next(batches)
+            start = time.process_time()
+            optimizer.zero_grad()
+            task.loss(model, batch).backward()
+            optimizer.step()
+            with torch.no_grad():
+                task.update(model, batch)
+            mine.append(time.process_time() - start)
+    plain, *others = seconds
+    ratios = [statistics.median(o / p for o, p in zip(other, plain, strict=True)) for other in others]
+    found = {"median_plain": statistics.median(plain), "ratio_pres": ratios[0], "ratio_correction": ratios[1]}
+    return [{"data": args.data, "model": args.model, "batch_size": size, **found}]
+
+
 def curves(rows: Rows, column: str) -> dict[str, dict[float, list[float]]]:
     """Values of each arm by the factor; where the learning rate is scaled, the plain rate's at the base size."""
     found: dict[str, dict[float, list[float]]] = {}
     for row in rows:
-        if "failed" not in row:
-            found.setdefault(row["arm"], {}).setdefault(row["factor"], []).append(row[column])
+        found.setdefault(row["arm"], {}).setdefault(row["factor"], []).append(row[column])
     for arm, values in found.items():
         same = found.get(arm.partition(" ")[0], {})
         if 1 not in values and 1 in same:
@@ -140,33 +173,41 @@ def curves(rows: Rows, column: str) -> dict[str, dict[float, list[float]]]:
     return found
 
 
-def plot(args: argparse.Namespace) -> Path:
+def cases(name: str) -> list[tuple[str, str]]:
+    """Streams and models that the file has finished rows of."""
+    return list(dict.fromkeys((row["data"], row["model"]) for row in rows_of(name) if "arm" in row))
+
+
+def rows_for(name: str, data: str, model: str) -> Rows:
+    return [row for row in rows_of(name) if "arm" in row and (row["data"], row["model"]) == (data, model)]
+
+
+def plot(name: str, data: str, model: str) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [row for row in rows_of(args.name) if (row.get("data"), row.get("model")) == (args.data, args.model)]
+    rows = rows_for(name, data, model)
+    size = {row["factor"]: row["batch_size"] for row in rows}
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    titles = ("tested with batches of the base size", "tested with batches as in training")
-    for axis, column, title in zip(axes, ("ap_base", "ap_train"), titles, strict=True):
+    for axis, (column, title) in zip(axes, TESTS.items(), strict=True):
         for number, (arm, values) in enumerate(curves(rows, column).items()):
             at = sorted(values)
             means = [100 * statistics.fmean(values[f]) for f in at]
             deviations = [100 * statistics.pstdev(values[f]) for f in at]
             style = "--" if arm.startswith("pres") else "-"
-            places = [args.base * f * 1.01 ** (number - 4) for f in at]
+            places = [size[f] * 1.01 ** (number - 4) for f in at]
             axis.errorbar(places, means, deviations, label=arm, linestyle=style, marker="o", markersize=3, linewidth=1)
         axis.set_xscale("log", base=2)
-        sizes = [int(args.base * f) for f in FACTORS]
-        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.set_xticks(list(size.values()), [str(one) for one in size.values()])
         axis.set_xlabel("events in a training batch")
         axis.set_title(title, fontsize=9)
     axes[0].set_ylabel("test AP, %")
     axes[1].legend(fontsize=7)
     figure.tight_layout()
     FIGURES.mkdir(parents=True, exist_ok=True)
-    path = FIGURES / f"pres_{args.data}_{args.model}.png"
+    path = FIGURES / f"pres_{data}_{model}.png"
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
@@ -183,10 +224,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="+", default=[*ARMS, *MORE_ARMS])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", action="store_true", help="draw what is in the file, and measure nothing")
+    parser.add_argument("--overhead", action="store_true", help="what PRES costs")
     add_arguments(parser, "pres")
     args = parser.parse_args(argv)
     if args.plot:
-        print(plot(args))
+        for case in cases(args.name):
+            print(plot(args.name, *case))
+        return
+    if args.overhead:
+        run_cases(
+            args, "", [f"overhead, {args.data}, {args.model} {n}" for n in (200, 800)], lambda k: overhead(k, args)
+        )
         return
     keys = [f"{args.data}, {args.model}, {arm}, {seed}" for seed in range(args.seeds) for arm in args.arms]
     run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))

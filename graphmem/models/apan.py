@@ -88,6 +88,9 @@ class APAN(Correctable, EmbeddingLinkModel):
     def _stored(self) -> Tensor:
         return self.z
 
+    def _since(self) -> Tensor:
+        return self.z_time
+
     def _read(self, nodes: Tensor) -> Tensor:
         _, when, there = self.mailbox.read(nodes)
         return self.embed(nodes, when.masked_fill(~there, 0).amax(1))
@@ -110,15 +113,12 @@ class APAN(Correctable, EmbeddingLinkModel):
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Encode nodes int64 [n] at times [n]."""
         assert t is not None
-        return self._fixed(nodes, self._encode(nodes, t), t)
+        return self.corrected(nodes, self._encode(nodes, t), t)
 
     def _encode(self, nodes: Tensor, t: Tensor) -> Tensor:
         mail, when, there = self.mailbox.read(nodes)
         out: Tensor = self.encoder(self.z[nodes], mail, t.unsqueeze(1) - when, there)
         return out
-
-    def _fixed(self, nodes: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return z if self.pres is None else self.corrected(nodes, self.z[nodes], z, t - self.z_time[nodes])
 
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
@@ -129,7 +129,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         twice = t.repeat_interleave(2)
         with evaluating(self):
             raw = self._encode(ends, twice)
-        z = self._fixed(ends, raw, twice)
+        z = self.corrected(ends, raw, twice)
         msg = [] if events.msg is None or self.msg_dim == 0 else [events.msg.repeat_interleave(2, 0)]
         letters = torch.cat((z, z.view(-1, 2, z.size(1)).flip(1).flatten(0, 1), *msg), 1)
         owner, letter = self._receivers(ends)
@@ -143,10 +143,9 @@ class APAN(Correctable, EmbeddingLinkModel):
         self._advance(events)
 
     def _store(self, nodes: Tensor, z: Tensor, t: Tensor) -> None:
+        self.z[nodes] = self.committed(nodes, z, t)
         if self.pres is not None:
-            z = self.committed(nodes, self.z[nodes], z, t - self.z_time[nodes])
             self.z_time[nodes] = t
-        self.z[nodes] = z
 
     def _receivers(self, ends: Tensor) -> tuple[Tensor, Tensor]:
         """Who gets which letter: the ends, and the latest neighbours that they had before the batch."""

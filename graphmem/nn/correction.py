@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
@@ -21,9 +22,14 @@ class Correctable(nn.Module):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.pres: PRES | None = None
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     def _stored(self) -> Tensor:
         """The memory [N, d]."""
+        raise NotImplementedError
+
+    def _since(self) -> Tensor:
+        """Times [N] of the memory's rows."""
         raise NotImplementedError
 
     def _read(self, nodes: Tensor) -> Tensor:
@@ -53,19 +59,56 @@ class Correctable(nn.Module):
             self.pres.fit(src, dst, t)
 
     def aux_loss(self, share: Callable[[Tensor], Tensor] | None = None) -> Tensor | None:
-        """What PRES adds to a loss, ``None`` where that is nothing; see :meth:`graphmem.nn.PRES.aux_loss`."""
-        return None if self.pres is None else self.pres.aux_loss(self._stored(), self._read, share)
+        """What PRES adds to a loss, ``None`` where that is nothing; see :meth:`graphmem.nn.PRES.aux_loss`.
 
-    def corrected(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor) -> Tensor:
+        It shares the graph of the states that were read last, if any: one backward pass for both.
+        """
+        if self.pres is None:
+            return None
+        loss = self.pres.aux_loss(self._stored(), self._read_once, share)
+        self._seen = None
+        return loss
+
+    def corrected(self, nodes: Tensor, new: Tensor, t: Tensor) -> Tensor:
         """What reading rows gives; see :meth:`graphmem.nn.PRES.forward`."""
         if self.pres is None:
             return new
-        out: Tensor = self.pres(nodes, prev, new, dt)
+        out: Tensor = self.pres(nodes, new, t, self._stored(), self._since())
         return out
 
-    def committed(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor) -> Tensor:
+    def committed(self, nodes: Tensor, new: Tensor, t: Tensor) -> Tensor:
         """What storing rows stores; see :meth:`graphmem.nn.PRES.commit`."""
-        return new if self.pres is None else self.pres.commit(nodes, prev, new, dt)
+        if self.pres is None:
+            return new
+        self._seen = None
+        return self.pres.commit(nodes, new, t, self._stored(), self._since())
+
+    def also(self, nodes: Tensor) -> Tensor:
+        """Further nodes, int64 [m], of which :meth:`aux_loss` will ask, to be read with nodes int64 [n] in one go."""
+        if self.pres is None or self._seen is not None or not (self.training and torch.is_grad_enabled()):
+            return nodes[:0]
+        asked = self.pres.asked()
+        return asked[~torch.isin(asked, nodes)] if asked.numel() else asked
+
+    def remember(self, nodes: Tensor, states: Tensor) -> None:
+        """Keep states [n, d] that were read for the loss, until :meth:`aux_loss` or the next update."""
+        if self.pres is not None and self.pres.beta > 0 and states.requires_grad:
+            self._seen = (nodes, states)
+
+    def _read_once(self, nodes: Tensor) -> Tensor:
+        """States of distinct nodes; those that were read for the loss are not computed again."""
+        if self._seen is None:
+            return self._read(nodes)
+        known, order = self._seen[0].sort()
+        place = torch.searchsorted(known, nodes).clamp(max=known.numel() - 1)
+        hit = known[place] == nodes
+        order, states = order[place], self._seen[1]
+        self._seen = None
+        if bool(hit.all()):
+            return states.index_select(0, order)
+        first, rest = hit.nonzero().view(-1), (~hit).nonzero().view(-1)
+        both = torch.cat((states.index_select(0, order[first]), self._read(nodes[rest])))
+        return both.index_select(0, torch.cat((first, rest)).argsort())
 
 
 __all__ = ["Correctable"]

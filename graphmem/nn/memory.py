@@ -168,7 +168,11 @@ class NodeMemory(Correctable, StateModule):
         if self.compat == "reference" or waiting.numel() == 0:
             return memory, last_update
         nodes = n_id.index_select(0, waiting)
+        count, nodes = nodes.numel(), torch.cat((nodes, self.also(nodes)))
         new, t = self._corrected(nodes)
+        self.remember(nodes, new)
+        if nodes.numel() > count:
+            new, t = new[:count], t[:count]
         return memory.index_copy(0, waiting, new), last_update.index_copy(0, waiting, t)
 
     @torch.inference_mode()  # nothing of this has a gradient, and operators need not look for one
@@ -312,13 +316,14 @@ class NodeMemory(Correctable, StateModule):
             self.pres.waiting.mark(src, dst, types)
 
     def _write(self, nodes: Tensor, memory: Tensor, t: Tensor) -> None:
-        if self.pres is not None:
-            memory = self.committed(nodes, *self._change(nodes, memory, t))
-        self.memory[nodes] = memory
+        self.memory[nodes] = self.committed(nodes, memory, t)
         self.last_update[nodes] = t
 
     def _stored(self) -> Tensor:
         return self.memory
+
+    def _since(self) -> Tensor:
+        return self.last_update
 
     def _read(self, nodes: Tensor) -> Tensor:
         return self(nodes)[0]  # type: ignore[no-any-return]
@@ -326,11 +331,7 @@ class NodeMemory(Correctable, StateModule):
     def _corrected(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """States behind the mail that waits, and times of the last events in it."""
         new, t = self._updated(nodes, self._read_mail(nodes))
-        return (new if self.pres is None else self.corrected(nodes, *self._change(nodes, new, t))), t
-
-    def _change(self, nodes: Tensor, new: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory before, state behind, and the time that lies between."""
-        return self.memory.index_select(0, nodes), new, t - self.last_update.index_select(0, nodes)
+        return self.corrected(nodes, new, t), t
 
     def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
         """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""

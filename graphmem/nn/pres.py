@@ -122,8 +122,8 @@ class PRES(StateModule):
         width = {"scalar": 1, "per_dim": dim, "kalman": 1}.get(gate)
         self.logit = None if width is None else nn.Parameter(torch.empty(1, width))
         self.register_state("scale", (), per_node=False, exact=True)
-        # Not state: facts about the data, which a new epoch does not forget.
-        self.register_buffer("tau", torch.tensor(math.nan if tau == "auto" else float(tau), dtype=torch.float64))
+        # Not state: facts about the data, which a new epoch does not forget. 0: not known yet.
+        self.register_buffer("tau", torch.tensor(0.0 if tau == "auto" else float(tau), dtype=torch.float64))
         self.register_buffer("max_dt", torch.tensor(math.inf, dtype=torch.float64))
         self._state_exact |= {"tau", "max_dt"}
         self.reset_parameters()
@@ -160,31 +160,34 @@ class PRES(StateModule):
         gaps = gaps[gaps > 0].double().sort().values
         if gaps.numel() == 0:
             raise ArgumentError("t: expected a node with events at two times, from which to take the unit of time")
-        if bool(self.tau.isnan()):
+        if float(self.tau) == 0:
             self.tau.copy_(gaps[(gaps.numel() - 1) // 2])
         self.max_dt.copy_(gaps[(99 * (gaps.numel() - 1)) // 100])
         self.rates.choose(torch.bincount(owner, minlength=self.waiting.count.numel()))
 
-    def forward(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
         """Correct what updates made of memories, for those of the nodes whose waiting mail had pending events.
 
         Args:
             nodes: int64 [M].
-            prev: [M, d], memories before the updates.
-            new: [M, d], memories behind them.
-            dt: [M], times that the updates span.
+            new: [M, d], states behind the updates.
+            t: [M], times of the last events in the updates.
+            memory: [N, d], states before them.
+            since: [N], their times.
 
         Returns:
             [M, d]; ``new`` itself where no node is affected.
         """
-        due = self.waiting.affected.index_select(0, nodes)
-        rows = (due & self.rates.known(nodes, self.min_count)).nonzero().view(-1)
+        due = self.waiting.affected.index_select(0, nodes).nonzero().view(-1)
+        if due.numel() == 0:
+            return new
+        rows = due[self.rates.known(nodes.index_select(0, due), self.min_count)]
         if rows.numel() == 0:
             return new
         some = nodes.index_select(0, rows)
-        parts = _rows(rows, prev, new, dt)
-        mixed = self.correct(some, *parts, count=self.waiting.count[some], kinds=self.waiting.kinds_of(some))
-        return new.index_copy(0, rows, mixed)
+        prev, dt = memory.index_select(0, some), t.index_select(0, rows) - since.index_select(0, some)
+        count, kinds = self.waiting.count.index_select(0, some), self.waiting.kinds_of(some)
+        return new.index_copy(0, rows, self.correct(some, prev, new.index_select(0, rows), dt, count, kinds))
 
     def correct(
         self,
@@ -225,7 +228,7 @@ class PRES(StateModule):
         return torch.lerp(guess, new, alpha.to(new.dtype))
 
     def _span(self, dt: Tensor) -> Tensor:
-        if bool(self.tau.isnan()):
+        if float(self.tau) == 0:
             raise ArgumentError('tau: "auto" is known after fit(src, dst, t), which was not called')
         span = torch.minimum(dt.double(), self.max_dt) / self.tau
         return span.clamp(min=self.eps).to(self.rates.mean.dtype).unsqueeze(1)
@@ -243,15 +246,17 @@ class PRES(StateModule):
         """
         if nodes.numel() == 0:
             return
-        moved = new.to(self.rates.mean.dtype) - prev.to(self.rates.mean.dtype)
+        moved = new.to(self.rates.mean.dtype) - prev
+        if self.rate == "per_time":
+            moved /= self._span(dt)
         if kinds is not None:
             kinds = kinds / kinds.sum(1, keepdim=True).clamp(min=1)
-        self.rates.observe(nodes, moved / self._span(dt) if self.rate == "per_time" else moved, kinds)
+        self.rates.observe(nodes, moved, kinds)
         square = sum_rows(new.to(self.scale.dtype).square().mean(1)) / nodes.numel()
         self.scale.copy_(torch.where(self.scale > 0, torch.lerp(self.scale, square, _SCALE_RATE), square))
 
     @torch.no_grad()
-    def commit(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor) -> Tensor:
+    def commit(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
         """Learn from updates that are about to be stored, whose mail does not wait any longer.
 
         Arguments as for :meth:`forward`, nodes distinct. Those without waiting mail are passed by.
@@ -259,12 +264,14 @@ class PRES(StateModule):
         Returns:
             What to store [M, d].
         """
-        corrected = self(nodes, prev, new, dt)
+        corrected = self(nodes, new, t, memory, since)
         if self.training or self.eval_update:
+            some, seen = nodes, new if self.observes_raw else corrected
             rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)
-            some = nodes.index_select(0, rows)
-            seen = new if self.observes_raw else corrected
-            self.observe(some, *_rows(rows, prev, seen, dt), kinds=self.waiting.kinds_of(some))
+            if rows.numel() < nodes.numel():
+                some, seen, t = (x.index_select(0, rows) for x in (nodes, seen, t))
+            dt = t - since.index_select(0, some)
+            self.observe(some, memory.index_select(0, some), seen, dt, self.waiting.kinds_of(some))
         self.waiting.clear(nodes)
         return corrected if self.persist else new
 
@@ -284,15 +291,23 @@ class PRES(StateModule):
         Returns:
             A scalar; ``None`` where there is no such node, or ``beta`` is 0.
         """
-        if self.beta == 0 or self.waiting.recent.numel() == 0:
+        nodes = self.asked()
+        if nodes.numel() == 0:
             return None
-        prev = memory.index_select(0, self.waiting.recent)
-        rows = ((self.waiting.count.index_select(0, self.waiting.recent) > 0) & prev.any(1)).nonzero().view(-1)
+        prev = memory.index_select(0, nodes)
+        rows = prev.any(1).nonzero().view(-1)
         if rows.numel() == 0:
             return None
         mine = rows if share is None else share(rows)
-        found = self.coherence(read(self.waiting.recent.index_select(0, mine)), prev.index_select(0, mine))
+        found = self.coherence(read(nodes.index_select(0, mine)), prev.index_select(0, mine))
         return self.beta * found * (mine.numel() / rows.numel())
+
+    def asked(self) -> Tensor:
+        """Nodes whose states :meth:`aux_loss` reads, if they are not zero: int64 [n], distinct."""
+        recent = self.waiting.recent
+        if self.beta == 0 or recent.numel() == 0:
+            return recent[:0]
+        return recent[self.waiting.count.index_select(0, recent) > 0]
 
     def coherence(self, new: Tensor, prev: Tensor) -> Tensor:
         r""":math:`\overline{1 - \cos(\bar s, s)}` over rows [M, d] where s is not zero; 0 where there is none."""
@@ -306,10 +321,6 @@ class PRES(StateModule):
     def extra_repr(self) -> str:
         """Show the options that matter most."""
         return f"gate={self.gate!r}, rate={self.rate!r}, beta={self.beta}, only_pending={self.only_pending}"
-
-
-def _rows(rows: Tensor, prev: Tensor, new: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return prev.index_select(0, rows), new.index_select(0, rows), dt.index_select(0, rows)
 
 
 def _positive(name: str, value: object, zero: bool = False) -> float:

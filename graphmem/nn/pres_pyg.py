@@ -66,6 +66,10 @@ class CorrectedTGNMemory(Correctable):
 
     def _stored(self) -> Tensor:
         out: Tensor = self.tgn.memory
+        return out.detach()
+
+    def _since(self) -> Tensor:
+        out: Tensor = self.tgn.last_update
         return out
 
     def _read(self, nodes: Tensor) -> Tensor:
@@ -103,8 +107,11 @@ class CorrectedTGNMemory(Correctable):
 
     def _get_updated_memory(self, n_id: Tensor) -> tuple[Tensor, Tensor]:
         new, t = self._update_of_tgn(n_id)
-        change = (n_id, self.tgn.memory[n_id].detach(), new, t - self.tgn.last_update[n_id])
-        return (self.committed(*change) if self._writes else self.corrected(*change)), t
+        if self._writes:
+            return self.committed(n_id, new, t), t
+        new = self.corrected(n_id, new, t)
+        self.remember(n_id, new)
+        return new, t
 
     def reset_state(self) -> None:
         """Forget everything."""

@@ -84,9 +84,9 @@ class RateTracker(StateModule):
         self.share = share and anchors is not None
         rows = num_nodes
         if isinstance(anchors, Tensor):
-            anchors = _check.tensor("anchors", anchors, shape=(None,), dtypes=(torch.int64,)).unique()
+            _check.tensor("anchors", anchors, shape=(None,), dtypes=(torch.int64,))
             _check.in_range("anchors", anchors, num_nodes)
-            rows = anchors.numel()
+            rows = anchors.unique().numel()
         elif anchors is not None:
             _check.integer("anchors", anchors, 1)
             rows = min(anchors, num_nodes)
@@ -98,7 +98,7 @@ class RateTracker(StateModule):
         if self.anchored:
             self.register_buffer("slot", torch.full((num_nodes,), _UNCHOSEN))
         if isinstance(anchors, Tensor):
-            self._assign(anchors)
+            self._assign(anchors.unique())
 
     @property
     def capacity(self) -> int:
