@@ -182,6 +182,10 @@ def rows_for(name: str, data: str, model: str) -> Rows:
     return [row for row in rows_of(name) if "arm" in row and (row["data"], row["model"]) == (data, model)]
 
 
+def figure_name(data: str, model: str) -> str:
+    return f"pres_{Path(data).stem}_{model}.png"
+
+
 def plot(name: str, data: str, model: str) -> Path:
     import matplotlib
 
@@ -207,7 +211,7 @@ def plot(name: str, data: str, model: str) -> Path:
     axes[1].legend(fontsize=7)
     figure.tight_layout()
     FIGURES.mkdir(parents=True, exist_ok=True)
-    path = FIGURES / f"pres_{data}_{model}.png"
+    path = FIGURES / figure_name(data, model)
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path

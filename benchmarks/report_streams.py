@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from dyglib import PUBLISHED
-from pres import TESTS, cases, curves, rows_for
+from pres import TESTS, cases, curves, figure_name, rows_for
 from tables import ratio_cells, rows_of, runs, spread, table
 
 DYGLIB_METRICS = ("ap_batch", "ap", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
@@ -54,7 +54,7 @@ def batch_sizes() -> list[str]:
             lines = [[arm, *(_cell(values.get(f)) for f in size)] for arm, values in found.items()]
             parts += [f"{model.upper()}, {data}, test AP, {title}:", table(["batch", *map(str, size.values())], lines)]
             parts += [f"Share of the plain model's loss that is won back, {title}:", _won_back(found, size)]
-        parts.append(f"![AP against batch size](figures/pres_{data}_{model}.png)")
+        parts.append(f"![AP against batch size](figures/{figure_name(data, model)})")
     costs = [row for row in rows_of("pres") if "ratio_pres" in row]
     if costs:
         lines = [
