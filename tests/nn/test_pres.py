@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from memory_cases import DIM, MSG, NODES, TIME, stream, update
 from torch import Tensor
 
@@ -159,6 +161,28 @@ def test_the_coherence_is_over_the_affected_nodes_of_the_last_batch() -> None:
     assert memory.aux_loss() is None  # mail was read when it came
 
 
+@given(seed=st.integers(0, 99), asked=st.lists(st.integers(0, NODES - 1), max_size=12))
+def test_the_coherence_shares_what_was_read(seed: int, asked: list[int]) -> None:
+    """Values and gradients are those of states read once more, whichever nodes the loss has read."""
+    found = []
+    for shared in (True, False):
+        memory = corrected_memory(seed, beta=0.5, rate="per_event")
+        for batch in stream(seed, 5):
+            update(memory, batch)
+        z = memory(torch.tensor(asked, dtype=torch.int64))[0]
+        if not shared:
+            memory._seen = None
+        more = memory.aux_loss()
+        loss = z.sin().sum() + (0 if more is None else more)
+        grads = torch.autograd.grad(loss, list(memory.parameters()), allow_unused=True) if loss.requires_grad else ()
+        found.append([z.detach(), loss.detach(), *(g for g in grads if g is not None)])
+        assert memory._seen is None
+    assert len(found[0]) == len(found[1])
+    assert torch.equal(found[0][0], found[1][0])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_what_is_read_is_what_is_stored(training: bool) -> None:
     memory = corrected_memory(gate="fixed", alpha=0.5, rate="per_event").train(training)
@@ -176,28 +200,30 @@ def test_what_is_read_is_what_is_stored(training: bool) -> None:
         assert not torch.equal(plain.memory, read)
 
 
-def test_a_correction_by_hand() -> None:
+@given(seed=st.integers(0, 999), size=st.sampled_from((1, 3, 8)), rate=st.sampled_from(("per_time", "per_event")))
+def test_a_correction_by_hand(seed: int, size: int, rate: str) -> None:
     """Each node's stored row is the mixture of its prediction and of what the updater alone would have made."""
-    memory = corrected_memory(gate="fixed", alpha=0.25, rate="per_event", max_shift=None).eval()
-    hand = corrected_memory().eval()
+    memory = corrected_memory(seed, gate="fixed", alpha=0.25, rate=rate, max_shift=None, eps=0.1).eval()
+    hand = corrected_memory(seed).eval()
     hand.pres = None
     mean, n = torch.zeros(NODES, DIM), torch.zeros(NODES)
     with torch.no_grad():
-        for batch in stream(5, 12, size=4):
+        for batch in stream(seed, 10, size=size):
             hand.memory.copy_(memory.memory)
-            prev = memory.memory.clone()
+            prev, since = memory.memory.clone(), memory.last_update.clone()
             update(memory, batch)
             update(hand, batch)
             ends = list(zip(batch.src.tolist(), batch.dst.tolist(), strict=True))
             late = [any(set(ends[e]) & set(ends[f]) for f in range(e)) for e in range(len(ends))]
             for node in {v for pair in ends for v in pair}:
-                raw, want = hand.memory[node], hand.memory[node]
-                if any(hit and node in pair for pair, hit in zip(ends, late, strict=True)) and n[node] >= 2:
-                    count = sum(node in pair for pair in ends)
-                    want = 0.75 * (prev[node] + count * mean[node]) + 0.25 * raw
-                torch.testing.assert_close(memory.memory[node], want)
+                span = max(float(memory.last_update[node] - since[node]) / 3.0, 0.1)  # in units of tau
+                learned, predicted = (span, span) if rate == "per_time" else (1, sum(node in pair for pair in ends))
+                raw = want = hand.memory[node]
+                if n[node] >= 2 and any(hit and node in pair for pair, hit in zip(ends, late, strict=True)):
+                    want = 0.75 * (prev[node] + predicted * mean[node]) + 0.25 * raw
+                torch.testing.assert_close(memory.memory[node], want, rtol=1e-4, atol=1e-5)
                 n[node] += 1
-                mean[node] += (raw - prev[node] - mean[node]) / n[node]
+                mean[node] += ((raw - prev[node]) / learned - mean[node]) / n[node]
 
 
 def test_nodes_that_nothing_happens_to_are_left_alone() -> None:
