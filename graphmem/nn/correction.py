@@ -16,7 +16,7 @@ class Correctable(nn.Module):
     """A memory with a row a node, whose updates may be corrected. ``pres`` is ``None`` where they are not.
 
     A subclass passes what its updater makes of rows through :meth:`corrected`, and what it is about to store through
-    :meth:`committed`, and marks the mail that it leaves (``pres.waiting.mark``).
+    :meth:`committed`, and marks the mail that it leaves with :meth:`mark`.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -80,8 +80,13 @@ class Correctable(nn.Module):
         """What storing rows stores; see :meth:`graphmem.nn.PRES.commit`."""
         if self.pres is None:
             return new
-        self._seen = None
         return self.pres.commit(nodes, new, t, self._stored(), self._since())
+
+    def mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
+        """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""
+        self._seen = None  # read before the update
+        if self.pres is not None:
+            self.pres.waiting.mark(src, dst, types)
 
     def also(self, nodes: Tensor) -> Tensor:
         """Further nodes, int64 [m], of which :meth:`aux_loss` will ask, to be read with nodes int64 [n] in one go."""

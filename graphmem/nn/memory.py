@@ -215,7 +215,7 @@ class NodeMemory(Correctable, StateModule):
         if self.mail_d is None:
             nodes, mail = group(columns, half, self.mail.size)
             self._read_into_memory(nodes)
-            self._mark(src, dst, types)
+            self.mark(src, dst, types)
             if at_once:
                 self._write(nodes, *self._updated(nodes, mail))
             else:
@@ -224,7 +224,7 @@ class NodeMemory(Correctable, StateModule):
         nodes = columns["owner"].unique()
         if not at_once:  # in evaluation PyG's mail was read when it came, and is kept
             self._read_into_memory(nodes)
-        self._mark(src, dst, types)
+        self.mark(src, dst, types)
         self.mail.put(*group(columns, half[::2], self.mail.size))
         self.mail_d.put(*group(columns, half[1::2], self.mail.size))
         if at_once:
@@ -310,10 +310,6 @@ class NodeMemory(Correctable, StateModule):
         self._write(nodes, *(torch.cat(part) for part in zip(*found, strict=True)))
         if self.compat == "clean":
             self.mail.clear(nodes)
-
-    def _mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
-        if self.pres is not None:
-            self.pres.waiting.mark(src, dst, types)
 
     def _write(self, nodes: Tensor, memory: Tensor, t: Tensor) -> None:
         self.memory[nodes] = self.committed(nodes, memory, t)

@@ -90,12 +90,11 @@ class CorrectedTGNMemory(Correctable):
             raw_msg: [E, D].
             types: kinds of the events, int64 [E], where ``pres`` tells kinds apart.
         """
-        assert self.pres is not None
         if not self.training:  # mail is read when it comes
-            self.pres.waiting.mark(src, dst, types)
+            self.mark(src, dst, types)
         self.tgn.update_state(src, dst, t, raw_msg)
         if self.training:
-            self.pres.waiting.mark(src, dst, types)
+            self.mark(src, dst, types)
 
     def _update_memory(self, n_id: Tensor) -> None:
         self._writes = True
