@@ -14,7 +14,8 @@ without common ends, so that memories are those of batches of one. "pres": corre
 published) and coherence of 0.1; "pres-v" the former alone, "pres-s" the latter alone; "pres-event": moves by events
 instead of time; "pres-kalman": that with the Kalman gate.
 
---overhead measures training steps with and without PRES in interleaved pairs instead, batches of 200 and 800.
+--overhead measures training steps with and without PRES in turn instead, and counts
+the events that have a pending event.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from typing import Any
 import torch
 from cases import Rows, add_arguments, run_cases
 from tables import rows_of
+from torch import Tensor
 
 from graphmem.data import load_stream
 from graphmem.engine.checkpoint import load_checkpoint
@@ -70,11 +72,14 @@ def factors(arm: str) -> list[float]:
     return [f for f in FACTORS if (f > 1 or " " not in arm) and not (slow and f < 1)]
 
 
+def batches_of(data: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    stream = load_stream(data)
+    return zip(stream.src.split(size), stream.dst.split(size), strict=True)
+
+
 def most_events(data: str, size: int) -> int:
     """The most events that a node has in a batch."""
-    stream = load_stream(data)
-    batches = zip(stream.src.split(size), stream.dst.split(size), strict=True)
-    return max(int(pending_events(*batch).events.max()) for batch in batches)
+    return max(int(pending_events(*batch).events.max()) for batch in batches_of(data, size))
 
 
 def config(args: argparse.Namespace, arm: str, factor: float, seed: int, out: str) -> StreamRunConfig:
@@ -158,6 +163,8 @@ def overhead(key: str, args: argparse.Namespace) -> Rows:
     plain, *others = seconds
     ratios = [statistics.median(o / p for o, p in zip(other, plain, strict=True)) for other in others]
     found = {"median_plain": statistics.median(plain), "ratio_pres": ratios[0], "ratio_correction": ratios[1]}
+    pending = sum(int(pending_events(*batch).mask.sum()) for batch in batches_of(args.data, size))
+    found["pending"] = pending / len(load_stream(args.data))
     return [{"data": args.data, "model": args.model, "batch_size": size, **found}]
 
 

@@ -59,11 +59,12 @@ def batch_sizes() -> list[str]:
     if costs:
         lines = [
             [f"{row['model'].upper()}, {row['data']}, {row['batch_size']}"]
-            + [f"{1e3 * row['median_plain']:.1f}"]
+            + [f"{100 * row['pending']:.0f} %", f"{1e3 * row['median_plain']:.1f}"]
             + [f"{row[name]:.2f}" for name in ("ratio_pres", "ratio_correction")]
             for row in costs
         ]
-        parts += ["Processor time of a training step:", table(["", "plain, ms", "PRES", "correction alone"], lines)]
+        head = ["", "events with a pending event", "plain, ms", "PRES / plain", "correction alone / plain"]
+        parts += ["Processor time of a training step:", table(head, lines)]
     words = (
         "`benchmarks/pres.py`, protocol and arms in its head ([PRES](pres.md)); mean ± population standard deviation "
         "over seeds, whose number is in brackets."

@@ -113,6 +113,10 @@ class PRES(StateModule):
             raise ArgumentError(f"alpha: expected a number in (0, 1), or one of 0 and 1 where it is fixed, got {alpha}")
         if tau != "auto":
             _positive("tau", tau)
+        flags = {"only_pending": only_pending, "eval_update": eval_update, "persist": persist}
+        for name, value in flags.items():
+            if not isinstance(value, bool):
+                raise ArgumentError(f"{name}: expected True or False, got {value!r}")
         self.min_count, self.only_pending = min_count, only_pending
         self.waiting = WaitingEvents(num_nodes, num_types, every=not only_pending)
         self.eval_update, self.persist = eval_update, persist

@@ -359,6 +359,7 @@ def test_empty_batches_change_nothing() -> None:
         ("min_count", {"min_count": 0}),
         ("backoff", {"backoff": "mean"}),
         ("observe", {"observe": "both"}),
+        ("persist", {"persist": "maybe"}),
     ],
 )
 def test_bad_options_are_named(name: str, options: dict[str, Any]) -> None:
