@@ -243,9 +243,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(plot(args.name, *case))
         return
     if args.overhead:
-        run_cases(
-            args, "", [f"overhead, {args.data}, {args.model} {n}" for n in (200, 800)], lambda k: overhead(k, args)
-        )
+        costs = [f"overhead, {args.data}, {args.model} {size}" for size in (50, 200, 800, 3200)]
+        run_cases(args, __doc__ or "", costs, lambda key: overhead(key, args))
         return
     keys = [f"{args.data}, {args.model}, {arm}, {seed}" for seed in range(args.seeds) for arm in args.arms]
     run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))

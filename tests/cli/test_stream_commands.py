@@ -65,7 +65,7 @@ def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None
 @pytest.mark.parametrize("model", ["tgn", "tncn", "dyrep", "jodie", "apan"])
 def test_pres(command: Command, events: str, model: str) -> None:
     words = ("--data", events, "--epochs", 2, "--batch-size", 40, "--pres", "--lr", 0.01)
-    command("train", model, *words, "--pres_options.gate", "kalman", "--out", "run")
+    assert f"{model} + PRES" in command("train", model, *words, "--pres_options.gate", "kalman", "--out", "run")
     result = json.loads(Path("run/result.json").read_text())
     assert "--pres true --pres_options.gate kalman" in result["command"]
     again = command.json("evaluate", "run/seed_0")
