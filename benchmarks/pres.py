@@ -14,8 +14,8 @@ without common ends, so that memories are those of batches of one. "pres": corre
 published) and coherence of 0.1; "pres-v" the former alone, "pres-s" the latter alone; "pres-event": moves by events
 instead of time; "pres-kalman": that with the Kalman gate.
 
---overhead measures training steps with and without PRES in turn instead, and counts
-the events that have a pending event.
+--overhead measures training steps with and without PRES in turn instead, and counts the events that have a pending
+event.
 """
 
 from __future__ import annotations
