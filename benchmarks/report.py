@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report_streams import beside_pyg, dyglib, stream_speeds, streams
+from pres import cases as batch_cases
+from pres import plot as plot_batch_sizes
+from report_streams import batch_sizes, beside_pyg, dyglib, stream_speeds, streams
 from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -231,6 +233,7 @@ def accuracy() -> list[str]:
         "![overlap](figures/overlap.png)",
         *streams(),
         *dyglib(),
+        *batch_sizes(),
         *beside_pyg(),
     ]
 
@@ -317,6 +320,8 @@ def main() -> None:
     try:
         plot_speed()
         plot_overlap()
+        for case in batch_cases("pres"):
+            plot_batch_sizes("pres", *case)
     except ImportError as error:
         print(f"no plots: {error}; pip install 'graphmem[plot]'")
 

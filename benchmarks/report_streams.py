@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 
 from dyglib import PUBLISHED
+from pres import TESTS, cases, curves, figure_name, rows_for
 from tables import ratio_cells, rows_of, runs, spread, table
 
 DYGLIB_METRICS = ("ap_batch", "ap", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
@@ -40,6 +41,56 @@ def _rows(file: str, metrics: tuple[str, ...]) -> list[list[str]]:
         cells = [spread({"mean": statistics.fmean(v), "std": statistics.pstdev(v)}) for v in found.values()]
         rows.append([run["data"], run["model"], run["protocol"]["visibility"], str(len(run["seeds"])), *cells])
     return rows
+
+
+def batch_sizes() -> list[str]:
+    """AP against the size of the training batches, and what of the loss each arm wins back."""
+    parts = []
+    for data, model in cases("pres"):
+        rows = rows_for("pres", data, model)
+        size = {row["factor"]: row["batch_size"] for row in sorted(rows, key=lambda row: row["factor"])}
+        for column, title in TESTS.items():
+            found = curves(rows, column)
+            lines = [[arm, *(_cell(values.get(f)) for f in size)] for arm, values in found.items()]
+            parts += [f"{model.upper()}, {data}, test AP, {title}:", table(["batch", *map(str, size.values())], lines)]
+            parts += [f"Share of the plain model's loss that is won back, {title}:", _won_back(found, size)]
+        parts.append(f"![AP against batch size](figures/{figure_name(data, model)})")
+    costs = [row for row in rows_of("pres") if "ratio_pres" in row]
+    if costs:
+        lines = [
+            [f"{row['model'].upper()}, {row['data']}, {row['batch_size']}"]
+            + [f"{100 * row['pending']:.0f} %", f"{1e3 * row['median_plain']:.1f}"]
+            + [f"{row[name]:.2f}" for name in ("ratio_pres", "ratio_correction")]
+            for row in costs
+        ]
+        head = ["", "events with a pending event", "plain, ms", "PRES / plain", "correction alone / plain"]
+        parts += ["Processor time of a training step:", table(head, lines)]
+    words = (
+        "`benchmarks/pres.py`, protocol and arms in its head ([PRES](pres.md)); mean ± population standard deviation "
+        "over seeds, whose number is in brackets."
+    )
+    return ["## Large temporal batches", words, *parts] if parts else []
+
+
+def _cell(values: list[float] | None) -> str:
+    if values is None:
+        return "–"
+    deviation = statistics.pstdev(values) if len(values) > 1 else None
+    return f"{spread({'mean': statistics.fmean(values), 'std': deviation})} ({len(values)})"
+
+
+def _won_back(found: dict[str, dict[float, list[float]]], size: dict[float, int]) -> str:
+    """(arm - plain) / (plain at the base size - plain), of the means over seeds."""
+    plain, lines = found["plain"], []
+    for arm, values in found.items():
+        cells = []
+        for f in size:
+            loss = statistics.fmean(plain[1]) - statistics.fmean(plain[f]) if f > 1 and f in plain else 0
+            gain = statistics.fmean(values[f]) - statistics.fmean(plain[f]) if f in values and f in plain else 0
+            cells.append(f"{100 * gain / loss:+.0f} %" if loss > 0 and f in values else "–")
+        if arm != "plain":
+            lines.append([arm, *cells])
+    return table(["batch", *map(str, size.values())], lines)
 
 
 def beside_pyg() -> list[str]:

@@ -2,12 +2,12 @@
 
 OMP_WAIT_POLICY=passive python benchmarks/speed_nat.py --peer CHECKOUT [--pairs 7] [--threads 1 2] [--cases train ...]
 
-CHECKOUT: Graph-COM/Neighborhood-Aware-Temporal-Network at a054831. Its NAT is imported as it is; all that is changed for a
-torch of today is that float tensors can be shifted, as they could in 2022. Both sides: CollegeMsg with the authors'
-preprocessing for streams of SNAP (node and edge features of width 1, zeros), M = 32 and 16, F = 8, D = 72, positions of
-16, time codes of 1 harmonic of absolute times, 2 heads, sums (the authors' attention is computed and dropped), their
-hash, batches of 100, one negative an event (the same ones), Adam (theirs plain as there, ours fused). Metrics are
-outside the clock. "default" is our model with its default options on the same events.
+CHECKOUT: Graph-COM/Neighborhood-Aware-Temporal-Network at a054831. Its NAT is imported as it is; all that is changed
+for a torch of today is that float tensors can be shifted, as they could in 2022. Both sides: CollegeMsg with the
+authors' preprocessing for streams of SNAP (node and edge features of width 1, zeros), M = 32 and 16, F = 8, D = 72,
+positions of 16, time codes of 1 harmonic of absolute times, 2 heads, sums (the authors' attention is computed and
+dropped), their hash, batches of 100, one negative an event (the same ones), Adam (theirs plain as there, ours fused).
+Metrics are outside the clock. "default" is our model with its default options on the same events.
 
 train, evaluate: --events events from the middle of the training period, or of the validation period, from the state
 that all events before them leave. join: the joint neighbourhoods of 200 pairs pooled by sum, against packing (pair,

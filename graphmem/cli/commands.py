@@ -45,7 +45,7 @@ def _train(options: Any) -> int:
     return_large_blocks()
     kind = config_class(options.model)
     values = {field.name: options[field.name] for field in fields(kind)}
-    values["options"] = dict(options["options"] or {})
+    values.update({name: dict(values[name] or {}) for name in ("options", "pres_options") if name in values})
     config = kind.from_dict(values)
     try:
         result = experiment.run(

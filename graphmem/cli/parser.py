@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
@@ -73,17 +73,18 @@ def _train(config: type[RunBase]) -> ArgumentParser:
     hints, texts = get_type_hints(config), field_help(config)
     # argparse knows tuples of a fixed length only
     hints = {name: list[str] | None if hint == tuple[str, ...] | None else hint for name, hint in hints.items()}
-    hints["options"] = dict[str, Any]
     for field in fields(config):
+        names, hint, help = _spellings(field.name), hints[field.name], texts[field.name]
         if field.name == "model":
-            parser.add_argument("model", type=str, help=texts["model"])
-        elif field.name == "options":
-            parser.add_argument("--options", type=hints["options"], default={}, help=texts["options"])
+            parser.add_argument("model", type=str, help=help)
+        elif get_origin(hint) is Mapping:
+            parser.add_argument(names[0], type=dict[str, Any], default={}, help=help)
         elif field.default is MISSING:
-            parser.add_argument(f"--{field.name}", type=hints[field.name], required=True, help=texts[field.name])
+            parser.add_argument(*names, type=hint, required=True, help=help)
+        elif hint is bool:
+            parser.add_argument(*names, type=bool, nargs="?", const=True, default=field.default, help=help)
         else:
-            default = field.default
-            parser.add_argument(f"--{field.name}", type=hints[field.name], default=default, help=texts[field.name])
+            parser.add_argument(*names, type=hint, default=field.default, help=help)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, with the same bits")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
     parser.add_argument("--tensorboard", action="store_true", help="write event files too (extra: track)")
@@ -128,11 +129,16 @@ def _replay() -> ArgumentParser:
     return _common(parser)
 
 
+def _spellings(name: str) -> list[str]:
+    """A field as an argument, with _ and with - between words."""
+    return list(dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")))
+
+
 def _fields(parser: ArgumentParser, config: type) -> None:
     """An argument for each field of a class of settings, with - or _ between words."""
     hints, texts = get_type_hints(config), field_help(config)
     for field in fields(config):
-        names = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+        names = _spellings(field.name)
         hint, help = hints[field.name], texts[field.name]
         if hint is bool:
             parser.add_argument(*names, action="store_true", help=help)

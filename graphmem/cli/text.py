@@ -34,13 +34,14 @@ def result_text(result: Mapping[str, Any], folder: str) -> str:
     """The table of a finished run."""
     published = result["published"]
     seeds = len(result["seeds"])
+    model = result["model"] + (" + PRES" if result["settings"].get("pres") is not None else "")
     rows = []
     for metric, values in result["summary"].items():
         shown = ""
         if published is not None and published["metric"] == metric:
             shown = percent(published["mean"], published["std"])
         cells = [percent(values[s]["mean"], values[s]["std"] if seeds > 1 else None) for s in ("valid", "test")]
-        rows.append([result["model"], result["data"], result["compat"], metric, *cells, shown])
+        rows.append([model, result["data"], result["compat"], metric, *cells, shown])
     header = ["model", "data", "compat", "metric", "valid", "test", "published"]
     lines = [table(header, rows), "", f"{seeds} seed{'s' * (seeds > 1)}, {result['seconds']:.1f} s; files in {folder}"]
     how = [f"{key.replace('_', ' ')}: {value}" for key, value in result["protocol"].items() if key not in _KNOWN]

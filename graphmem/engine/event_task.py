@@ -46,6 +46,7 @@ class TemporalLinkTask(Task):
     Args:
         split: the stream and its three periods.
         batch_size: events that are predicted from the same state.
+        eval_batch_size: the same for evaluations; ``batch_size`` by default.
         seed: of the training negatives.
         eval_seed: of those of evaluations, which are the same for every seed of a run.
         negatives: kind of the training negatives, see :class:`~graphmem.data.event_negatives.EventNegatives`.
@@ -53,9 +54,10 @@ class TemporalLinkTask(Task):
         eval_negatives: kinds of the negatives of AP and AUC, one for each event; the first gives the plain names.
         ranking_negatives: kind of those of MRR and Hits@K, or the publisher's; ``None`` leaves these metrics out.
         num_ranking_negatives: how many of them; the publisher's are as many as there are.
-        visibility: what a prediction of the evaluation sees. "batch": every event before its batch of ``batch_size``;
-            "event": every event before its own time; "mixed": memories as with "batch", neighbours as with "event", in
-            training too (DyGLib's way, for models that read :class:`~graphmem.nn.TemporalNeighbors`).
+        visibility: what a prediction of the evaluation sees. "batch": every event before its batch, of
+            ``eval_batch_size``; "event": every event before its own time; "mixed": memories as with "batch", neighbours
+            as with "event", in training too (DyGLib's way, for models that read
+            :class:`~graphmem.nn.TemporalNeighbors`).
         groups: of events that are also reported apart: "transductive" (both ends in a training event), "new" (at least
             one end that is in none, the inductive setting), "new_old" and "new_new".
         metrics: of "ap", "auc", "ap_batch" (mean of the batches' own, as several releases report it), "mrr", "hits@K".
@@ -72,6 +74,7 @@ class TemporalLinkTask(Task):
         split: StreamSplit,
         *,
         batch_size: int = 200,
+        eval_batch_size: int | None = None,
         seed: int = 0,
         eval_seed: int = 42,
         negatives: str = "random",
@@ -87,6 +90,8 @@ class TemporalLinkTask(Task):
     ) -> None:
         self.split, self.eval_seed, self.group = split, eval_seed, group
         self.batch_size = check_count("batch_size", batch_size)
+        given = batch_size if eval_batch_size is None else eval_batch_size
+        self.eval_batch_size = check_count("eval_batch_size", given)
         self.visibility = _check.choice("visibility", visibility, VISIBILITY)
         self.name = split.stream.name if name is None else name
         for period in ("train", "valid", "test"):
@@ -111,6 +116,7 @@ class TemporalLinkTask(Task):
             "split": self.split.protocol,
             "split_seed": -1 if self.split.seed is None else self.split.seed,
             "batch_size": self.batch_size,
+            **({} if self.eval_batch_size == self.batch_size else {"eval_batch_size": self.eval_batch_size}),
             "training_negatives": self.negatives.kind,
             "negatives": ", ".join(self.eval_negatives),
             "ranking_negatives": "none" if ranking is None else f"{ranking.k} {ranking.kind}",
@@ -158,13 +164,16 @@ class TemporalLinkTask(Task):
         return len(batch.events)
 
     def loss(self, model: nn.Module, batch: EventBatch) -> Tensor:
-        """Logistic loss of a batch."""
+        """Logistic loss of a batch, and what the model adds to it."""
         model = _temporal_model(model)
         model.prepare(self.split.stream)  # an epoch that is resumed in its middle begins without a reset
         pos, (neg,) = self._logits(model, batch.events, [(batch.src, batch.dst)])
         if self.group is not None:
-            return (F.softplus(-pos).sum() + F.softplus(neg).sum() / neg.size(1)) / len(batch.events)
-        return F.softplus(-pos).mean() + F.softplus(neg).mean()
+            loss = (F.softplus(-pos).sum() + F.softplus(neg).sum() / neg.size(1)) / len(batch.events)
+        else:
+            loss = F.softplus(-pos).mean() + F.softplus(neg).mean()
+        more = model.aux_loss(None if self.group is None else self.group.rows)
+        return loss if more is None else loss + more
 
     def update(self, model: nn.Module, batch: EventBatch) -> None:
         """Show the model the events that it has predicted."""
@@ -244,7 +253,7 @@ class TemporalLinkTask(Task):
 
     def _windows(self, events: EventStream) -> Iterator[EventStream]:
         """Events that are predicted from one state."""
-        size = None if self.visibility == "event" else self.batch_size
+        size = None if self.visibility == "event" else self.eval_batch_size
         bounds = batch_bounds(events, size=size).tolist()
         for low, high in zip(bounds[:-1], bounds[1:], strict=True):
             yield events[low:high]

@@ -73,8 +73,7 @@ class RunBase:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and JSON."""
-        values = {**asdict(self), "options": dict(self.options)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in _plain(self).items()}
 
     @classmethod
     def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
@@ -94,11 +93,14 @@ class RunBase:
         words = ["graphmem", "train", self.model, "--data", self.data]
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name in ("model", "data", "options") or (f.default is not MISSING and value == f.default):
+            if f.name in ("model", "data") or (f.default is not MISSING and value == f.default):
                 continue
-            words += [f"--{f.name}", _word(value)]
-        for name, value in self.options.items():
-            words += [f"--options.{name}", _word(value)]
+            if not isinstance(value, Mapping):
+                words += [f"--{f.name}", _word(value)]
+        for f in fields(self):  # options of something come last
+            if isinstance(getattr(self, f.name), Mapping):
+                for name, value in getattr(self, f.name).items():
+                    words += [f"--{f.name}.{name}", _word(value)]
         return shlex.join(words)
 
 
@@ -116,6 +118,7 @@ class Settings:
         borrowed: whether that preset is another data set's.
         published: the published result for this model and data set.
         start: what training starts from.
+        pres: constructor options of PRES; None: memories are not corrected.
     """
 
     model: str
@@ -127,10 +130,11 @@ class Settings:
     borrowed: bool = False
     published: Published | None = None
     start: Start | None = None
+    pres: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "options": dict(self.options)}
+        return _plain(self)
 
 
 def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
@@ -141,6 +145,11 @@ def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     close = difflib.get_close_matches(str(value), shown, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ArgumentError(f"{name}: expected one of {', '.join(shown)}; got {value!r}{hint}")
+
+
+def _plain(settings: RunBase | Settings) -> dict[str, Any]:
+    values = asdict(settings)
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
 def _word(value: Any) -> str:

@@ -19,7 +19,7 @@ from graphmem.engine.seeding import seed_everything
 from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
 from graphmem.errors import ArgumentError
 from graphmem.models import APAN, JODIE, NAT, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
-from graphmem.nn import TemporalNeighbors
+from graphmem.nn import PRES, TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
 _CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {
@@ -64,6 +64,7 @@ def build_stream(
     task = TemporalLinkTask(
         split,
         batch_size=int(train.batch_size),
+        eval_batch_size=train.eval_batch_size,
         seed=seed,
         negatives=train.negatives,
         num_negatives=train.num_negatives,
@@ -77,7 +78,10 @@ def build_stream(
     )
     seed_everything(seed)
     device = usable_device(config.device)
-    model, task = make_model(settings, stream).to(device), task.to(device)
+    model = make_model(settings, stream)
+    if settings.pres is not None:
+        model.correctable.fit_pres(split.train.src, split.train.dst, split.train.t)
+    model, task = model.to(device), task.to(device)
     optimizer = None
     if settings.model not in STREAM_HEURISTICS:
         optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)
@@ -86,6 +90,13 @@ def build_stream(
 
 def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
     """The model of a run; what it has to know of the stream is its nodes, width of messages and kind of times."""
+    model = _make_model(settings, stream)
+    if settings.pres is not None:
+        model.correct_by(PRES(model.num_nodes, model.correctable.width, **settings.pres))
+    return model
+
+
+def _make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
     options = dict(settings.options)
     dtype = stream.t.dtype
     if settings.train.visibility == "mixed" and settings.model in ("tgn", "tncn"):  # type: ignore[attr-defined]

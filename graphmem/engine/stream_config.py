@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from graphmem.engine.options import check_count
 from graphmem.engine.run_base import RunBase, Settings, check_choice
 from graphmem.errors import ArgumentError
+from graphmem.nn.pres import PRES
 from graphmem.presets import STREAM_MODELS, STREAM_OPTION_TYPES, StreamTrainSettings, has_preset, load_preset
 
+PRES_OPTIONS = tuple(name for name in inspect.signature(PRES).parameters if name not in ("num_nodes", "dim"))
 # Nothing to learn: evaluated only.
 STREAM_HEURISTICS = ("edgebank", "recency", "popularity", "localglobal")
 
@@ -23,6 +27,7 @@ class StreamRunConfig(RunBase):
             localglobal.
         data: name of a stream (see `graphmem data list`), or path of a file of events.
         batch_size: events that are predicted from the same state.
+        eval_batch_size: the same for evaluations; batch_size by default.
         lr: learning rate.
         split: time (70/15/15 by quantiles of the time), tgb, dyglib or masked.
         negatives: kind of the training negatives, random, historical, inductive or hist_rnd.
@@ -34,9 +39,12 @@ class StreamRunConfig(RunBase):
         groups: of events reported apart, transductive, new (the inductive setting), new_old, new_new.
         clip_norm: largest norm of the gradient.
         average: decay per step of an average of the weights, which is then what is evaluated and kept.
+        pres: correct memories for the events that a large batch loses; see docs/pres.md.
+        pres_options: constructor options of PRES, e.g. --pres_options.gate kalman.
     """
 
     batch_size: int | None = None
+    eval_batch_size: int | None = None
     lr: float | None = None
     split: str | None = None
     negatives: str | None = None
@@ -47,6 +55,8 @@ class StreamRunConfig(RunBase):
     groups: tuple[str, ...] | None = None
     clip_norm: float | None = None
     average: float | None = None
+    pres: bool = False
+    pres_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
@@ -57,13 +67,17 @@ class StreamRunConfig(RunBase):
                 object.__setattr__(self, name, canonical_stream_name(getattr(self, name)))
         check_choice("model", self.model, (*STREAM_MODELS, *STREAM_HEURISTICS))
         super().__post_init__()
-        for name in ("batch_size", "num_ranking_negatives"):
+        for name in ("batch_size", "eval_batch_size", "num_ranking_negatives"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
         if self.lr is not None and not self.lr > 0:
             raise ArgumentError(f"lr must be positive, got {self.lr!r}")
         for name in self.options:
             check_choice("options", name, tuple(STREAM_OPTION_TYPES))
+        for name in self.pres_options:
+            check_choice("pres_options", name, PRES_OPTIONS)
+        if self.pres_options and not self.pres:
+            raise ArgumentError(f"pres_options: expected --pres with them, got {dict(self.pres_options)}")
 
 
 def resolve_stream(config: StreamRunConfig) -> Settings:
@@ -89,4 +103,5 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
         preset=None if preset is None else preset.name,
         borrowed=borrowed,
         published=None if preset is None or borrowed else preset.published,
+        pres=config.pres_options if config.pres else None,
     )

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.data.stream import EventStream
-from graphmem.models.temporal import EmbeddingLinkModel
+from graphmem.models.temporal import EmbeddingLinkModel, event_kinds
+from graphmem.nn.correction import Correctable
 from graphmem.nn.heads import evaluating
 from graphmem.nn.mailbox import MailAttention, Mailbox
 from graphmem.nn.neighbors import RecentNeighbors
+from graphmem.nn.pres import PRES
 from graphmem.ops import _check
 
 
-class APAN(EmbeddingLinkModel):
+class APAN(Correctable, EmbeddingLinkModel):
     r"""Embeddings :math:`z_i(t) = \mathrm{enc}(z_i, \mathrm{mailbox}_i, t)`; see :class:`~graphmem.nn.MailAttention`.
 
     An event (i, j, t, e) stores :math:`z_i(t), z_j(t)`, and mails :math:`[z_i, z_j, e]` to i and its latest neighbours,
@@ -45,6 +47,7 @@ class APAN(EmbeddingLinkModel):
 
     embeds_time = True
     z: Tensor
+    z_time: Tensor
 
     def __init__(
         self,
@@ -73,6 +76,26 @@ class APAN(EmbeddingLinkModel):
         self.neighbors: Any = neighbors
 
     @property
+    def correctable(self) -> APAN:
+        """The embeddings that the model keeps."""
+        return self
+
+    def correct_by(self, pres: PRES) -> None:
+        """Let PRES correct embeddings, those that are stored and those that are read."""
+        super().correct_by(pres)
+        self.register_state("z_time", (self.num_nodes,), dtype=self.time_dtype, device=self.z.device)
+
+    def _stored(self) -> Tensor:
+        return self.z
+
+    def _since(self) -> Tensor:
+        return self.z_time
+
+    def _read(self, nodes: Tensor) -> Tensor:
+        _, when, there = self.mailbox.read(nodes)
+        return self.embed(nodes, when.masked_fill(~there, 0).amax(1))
+
+    @property
     def num_nodes(self) -> int:
         """N."""
         return self.z.size(0)
@@ -90,6 +113,9 @@ class APAN(EmbeddingLinkModel):
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Encode nodes int64 [n] at times [n]."""
         assert t is not None
+        return self.corrected(nodes, self._encode(nodes, t), t)
+
+    def _encode(self, nodes: Tensor, t: Tensor) -> Tensor:
         mail, when, there = self.mailbox.read(nodes)
         out: Tensor = self.encoder(self.z[nodes], mail, t.unsqueeze(1) - when, there)
         return out
@@ -102,15 +128,24 @@ class APAN(EmbeddingLinkModel):
         ends = torch.stack((src, dst), 1).view(-1)  # event by event: a letter for each half
         twice = t.repeat_interleave(2)
         with evaluating(self):
-            z = self.embed(ends, twice)
+            raw = self._encode(ends, twice)
+        z = self.corrected(ends, raw, twice)
         msg = [] if events.msg is None or self.msg_dim == 0 else [events.msg.repeat_interleave(2, 0)]
         letters = torch.cat((z, z.view(-1, 2, z.size(1)).flip(1).flatten(0, 1), *msg), 1)
-        self.mailbox.deliver(*self._receivers(ends), letters, twice)
+        owner, letter = self._receivers(ends)
+        self.mailbox.deliver(owner, letter, letters, twice)
         nodes, place = ends.unique(return_inverse=True)
         last = torch.zeros_like(nodes).scatter_reduce_(0, place, torch.arange(ends.numel(), device=ends.device), "amax")
-        self.z[nodes] = z[last]
+        self._store(nodes, raw[last], twice[last])
+        if self.pres is not None:
+            self.pres.waiting.mark_mail(src, dst, owner, letter // 2, event_kinds(events, self.pres))
         self.neighbors.insert(src, dst, t, events.eid)
         self._advance(events)
+
+    def _store(self, nodes: Tensor, z: Tensor, t: Tensor) -> None:
+        self.z[nodes] = self.committed(nodes, z, t)
+        if self.pres is not None:
+            self.z_time[nodes] = t
 
     def _receivers(self, ends: Tensor) -> tuple[Tensor, Tensor]:
         """Who gets which letter: the ends, and the latest neighbours that they had before the batch."""

@@ -54,8 +54,6 @@ class ReadsMessages(TemporalLinkModel):
 
     def _known_messages(self) -> Tensor:
         known, past = 0 if self._messages is None else self._messages.size(0), int(self.position)
-        if known == past == 0:
-            return next(self.parameters()).new_zeros(1, self.msg_dim)  # there is a row for -1
         if past > known or self._messages is None:
             raise ArgumentError(
                 f"prepare: expected a call with a stream of at least {past} events before the first "

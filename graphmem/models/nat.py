@@ -174,10 +174,13 @@ class NAT(ReadsMessages):
         dt = self.gap[nodes] if self.time == "delta" else cache.time[nodes, 0]
         code = self.time_enc.lin.weight.view(-1), self.time_enc.lin.bias
         message, messages, row = self.state.new_empty(nodes.numel(), 0), None, None
-        if self.msg_dim:
+        if self.msg_dim and int(self.position):  # before the first event there are none to look up
             messages, row = self._look_up(cache.eid[nodes])
             assert messages is not None
             message = messages[row[:, 0].clamp(min=0)]
+        elif self.msg_dim:
+            messages, row = self.state.new_zeros(1, self.msg_dim), torch.zeros_like(cache.eid[nodes])
+            message = messages.new_zeros(nodes.numel(), self.msg_dim)
         # The layer before the cell has no bias: one product of weights instead of one for every row.
         cell, weights = self.state_cell, matmul(self.state_cell.weight_ih, self.lin_state.weight)
         of_cell = weights, cell.weight_hh, cell.bias_ih, cell.bias_hh

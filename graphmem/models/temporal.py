@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
+from graphmem.nn.correction import Correctable
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.memory import NodeMemory
+from graphmem.nn.pres import PRES
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check, distinct
 
@@ -65,6 +68,31 @@ class TemporalLinkModel(StateModule):
     def update(self, events: EventStream) -> None:
         """Take in events that happened, in order."""
         raise NotImplementedError
+
+    @property
+    def correctable(self) -> Correctable:
+        """The memory that PRES may correct.
+
+        Raises:
+            ArgumentError: there is none of which each node has a row.
+        """
+        raise ArgumentError(f"pres: expected a model with a node memory, got {type(self).__name__}")
+
+    def correct_by(self, pres: PRES) -> None:
+        """Let PRES correct the memory; add :meth:`aux_loss` to the loss then.
+
+        Raises:
+            ArgumentError: the model has no memory of which each node has a row, or ``pres`` does not fit it.
+        """
+        self.correctable.correct_by(pres)
+
+    def aux_loss(self, share: Callable[[Tensor], Tensor] | None = None) -> Tensor | None:
+        """What is to be added to the loss of a batch, ``None`` for nothing: the coherence of PRES.
+
+        Args:
+            share: the part of some rows that this process works on; the parts of all add up to the whole.
+        """
+        return None
 
     def reveal(self, events: EventStream) -> None:
         """Let questions meet links of these events from behind their times on, before :meth:`update` shows the rest.
@@ -158,7 +186,32 @@ class MemoryLinkModel(EmbeddingLinkModel):
         """Of times, int64 or float64."""
         return self.memory.last_update.dtype
 
+    @property
+    def correctable(self) -> Correctable:
+        """The node memory."""
+        return self.memory
+
+    def aux_loss(self, share: Callable[[Tensor], Tensor] | None = None) -> Tensor | None:
+        """The coherence of PRES, where it corrects the memory; see :meth:`TemporalLinkModel.aux_loss`."""
+        return self.memory.aux_loss(share)
+
     def update(self, events: EventStream) -> None:
         """Give the events to the memory."""
-        self.memory.update_state(events.src, events.dst, events.t, events.msg, events.eid)
+        kinds = event_kinds(events, self.memory.pres)
+        self.memory.update_state(events.src, events.dst, events.t, events.msg, events.eid, kinds)
         self._advance(events)
+
+
+def event_kinds(events: EventStream, pres: PRES | None) -> Tensor | None:
+    """Kinds of events, int64 [E], for a PRES that tells kinds apart: their types, or 1 for negative weights, else 0.
+
+    Raises:
+        ArgumentError: the events have neither types nor weights.
+    """
+    if pres is None or pres.num_types == 1:
+        return None
+    if events.edge_type is not None:
+        return events.edge_type
+    if events.weight is None:
+        raise ArgumentError(f"num_types: expected events with types or weights for {pres.num_types} kinds, got neither")
+    return (events.weight < 0).long()

@@ -1,5 +1,6 @@
 """Reusable modules: encoders, convolutions, pair decoders, sparse features, node memories."""
 
+from graphmem.nn.aggregate import ConcatMessage
 from graphmem.nn.completion import CompletionDecoder
 from graphmem.nn.conv import LinearConv, PureConv
 from graphmem.nn.decoder import CNDecoder, Memo, PairDecoder
@@ -7,19 +8,23 @@ from graphmem.nn.encoder import GraphEncoder, PyGEncoder
 from graphmem.nn.features import SparseFeatures
 from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.mailbox import MailAttention, Mailbox
-from graphmem.nn.memory import ConcatMessage, NodeMemory
+from graphmem.nn.memory import NodeMemory
 from graphmem.nn.neighbor_cache import NeighborCache
 from graphmem.nn.neighbors import Neighborhood, RecentNeighbors
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
+from graphmem.nn.pres import PRES
+from graphmem.nn.pres_pyg import CorrectedTGNMemory, wrap_memory
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
 from graphmem.nn.time import TimeEncoder
 
 __all__ = [
+    "PRES",
     "CNDecoder",
     "CNDiffDecoder",
     "CompletionDecoder",
     "ConcatMessage",
+    "CorrectedTGNMemory",
     "GraphEncoder",
     "LinearConv",
     "LinkPredictor",
@@ -38,4 +43,5 @@ __all__ = [
     "TemporalNeighbors",
     "TimeEncoder",
     "TwoHopDecoder",
+    "wrap_memory",
 ]

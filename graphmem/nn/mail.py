@@ -62,11 +62,27 @@ class Mail:
         """The half events int64 [*] of these."""
         return Mail(self.row[place], self.node[place], self.columns, self.at[place])
 
+    def in_turn(self) -> list[Mail]:
+        """The first half event of each group, then the second of those that have one, and so on."""
+        length = torch.bincount(self.row)
+        rank = torch.arange(len(self), device=self.row.device) - (length.cumsum(0) - length)[self.row]
+        rank, order = rank.sort(stable=True)
+        return [self.select(part) for part in order.split(torch.bincount(rank).tolist()) if part.numel()]
+
     def newest(self) -> Mail:
         """The last half event of each group."""
         is_last = torch.ones_like(self.row, dtype=torch.bool)
         torch.ne(self.row[1:], self.row[:-1], out=is_last[:-1])
         return self.select(is_last.nonzero().view(-1))
+
+
+def by_time(first: Mail, second: Mail) -> Mail:
+    """Mail of the same nodes from two stores together, ascending in time inside a group."""
+    columns = {name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS}
+    row, node = torch.cat((first.row, second.row)), torch.cat((first.node, second.node))
+    both = Mail(row, node, columns, torch.arange(row.numel(), device=row.device))
+    both = both.select(columns["t"].argsort(stable=True))
+    return both.select(both.row.argsort(stable=True))
 
 
 def half_events(src: Tensor, dst: Tensor, t: Tensor, msg: Tensor, event: Tensor) -> dict[str, Tensor]:

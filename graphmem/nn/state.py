@@ -62,6 +62,7 @@ class StateModule(nn.Module):
         dtype: torch.dtype = torch.float32,
         fill: float = 0,
         per_node: bool = True,
+        exact: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
         """Register the buffer ``name`` as state.
@@ -73,6 +74,7 @@ class StateModule(nn.Module):
                 ``.half()``, which cast the rest of the module.
             fill: The value of an empty entry, used by ``reset``, ``grow`` and ``forget``.
             per_node: Whether row ``v`` belongs to node ``v``.
+            exact: Whether float32 state, too, stays as wide as it is.
             device: Where to put it.
 
         Raises:
@@ -86,14 +88,14 @@ class StateModule(nn.Module):
         self._state_fill[name] = fill
         if per_node:
             self._state_per_node.add(name)
-        if dtype == torch.float64:
+        if exact or dtype == torch.float64:
             self._state_exact.add(name)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> StateModule:
         exact = {name: self.get_buffer(name) for name in self._state_exact}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in exact.items():
-            if self.get_buffer(name).dtype != torch.float64:
+            if self.get_buffer(name).dtype.itemsize < before.dtype.itemsize:
                 setattr(self, name, before.to(self.get_buffer(name).device))
         return self
 

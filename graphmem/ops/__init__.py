@@ -29,6 +29,7 @@ from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
 from graphmem.ops.pair_relu_dot import pair_relu_dot
+from graphmem.ops.pending import PendingEvents, pending_events, t_batches
 from graphmem.ops.ring import ring_graph, ring_insert, ring_query
 from graphmem.ops.sampling import SampledRows, find_edges, sample_non_edges, sample_rows
 from graphmem.ops.scores import common_neighbor_scores, present_degree
@@ -48,6 +49,7 @@ __all__ = [
     "HeadLayer",
     "HeadWeights",
     "Layout",
+    "PendingEvents",
     "SampledRows",
     "Transposed",
     "cn_count",
@@ -71,6 +73,7 @@ __all__ = [
     "pair_head",
     "pair_product",
     "pair_relu_dot",
+    "pending_events",
     "present_degree",
     "ring_graph",
     "ring_insert",
@@ -79,6 +82,7 @@ __all__ = [
     "sample_rows",
     "segment_gather_sum",
     "stack_head",
+    "t_batches",
     "temporal_append",
     "temporal_attention",
     "temporal_sample",

@@ -1,7 +1,7 @@
 """Operators with a gradient: registered with torch, and called past the layers of Python that torch puts around them.
 
-A formula of ``torch.library.register_autograd`` is what tracing, compilation and ``opcheck`` work with. In eager mode the
-call of such an operator goes through Python several times, which costs as much as a product of a few hundred rows.
+A formula of ``torch.library.register_autograd`` is what tracing, compilation and ``opcheck`` work with. In eager mode
+the call of such an operator goes through Python several times, which costs as much as a product of a few hundred rows.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ STREAM_OPTION_TYPES: dict[str, type] = {
         ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash"), str
     ),
     **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob"), float),
-    "directed": bool,
+    **dict.fromkeys(("directed", "t_batches"), bool),
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
 STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")
@@ -120,6 +120,7 @@ class StreamTrainSettings(TrainBase):
 
     Args:
         lr: Adam's learning rate.
+        eval_batch_size: items in a batch of an evaluation; None: as in training.
         split: a protocol of :func:`graphmem.data.stream_splits.split_stream`.
         negatives: kind of the training negatives, see :class:`graphmem.data.event_negatives.EventNegatives`.
         num_negatives: of them for each event.
@@ -133,6 +134,7 @@ class StreamTrainSettings(TrainBase):
     batch_size: int | float = 200
     epochs: int = 50
     lr: float = 1e-4
+    eval_batch_size: int | None = None
     metrics: tuple[str, ...] = ("ap", "auc")
     split: str = "time"
     negatives: str = "random"
@@ -319,7 +321,7 @@ _FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("remove_targets", "valid_edges_at_test", "joint", "drop_last", "verified"), bool),
     **dict.fromkeys(("split", "negatives", "multi_edges", "metric", "source", "model", "take"), str),
     **dict.fromkeys(("ranking_negatives", "visibility"), str),
-    **dict.fromkeys(("epochs", "num_negatives", "num_ranking_negatives"), int),
+    **dict.fromkeys(("epochs", "eval_batch_size", "num_negatives", "num_ranking_negatives"), int),
     **dict.fromkeys(("metrics", "eval_negatives", "groups"), tuple),
 }
 

@@ -62,9 +62,31 @@ def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None
     assert "options: jodie does not take all of" in error
 
 
+@pytest.mark.parametrize("model", ["tgn", "tncn", "dyrep", "jodie", "apan"])
+def test_pres(command: Command, events: str, model: str) -> None:
+    words = ("--data", events, "--epochs", 2, "--batch-size", 40, "--pres", "--lr", 0.01)
+    assert f"{model} + PRES" in command("train", model, *words, "--pres_options.gate", "kalman", "--out", "run")
+    result = json.loads(Path("run/result.json").read_text())
+    assert "--pres true --pres_options.gate kalman" in result["command"]
+    again = command.json("evaluate", "run/seed_0")
+    assert again["metrics"] == pytest.approx({k: v["mean"] for k, v in result["selected"].items()}, nan_ok=True)
+    replayed = command.json("replay", "run/seed_0", "--events", events, "--out", "scores.csv", "--after", "nothing")
+    assert replayed["events"] == 400
+
+
+def test_pres_is_explained(command: Command, events: str) -> None:
+    words = ("train", "tgn", "--data", events, "--epochs", 1)
+    assert "pres_options: expected --pres" in command.error(*words, "--pres_options.gate", "fixed")
+    assert "did you mean 'gate'" in command.error(*words, "--pres", "--pres_options.gaet", "fixed")
+    assert "pres: expected a model with a node memory, got NAT" in command.error(
+        "train", "nat", "--data", events, "--pres", "--epochs", 1
+    )
+    assert "--pres_options" in command("train", "tgn", "--help")
+
+
 def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path) -> None:
     words = ["train", "tgn", "--data", events, "--epochs", "3", *map(str, SMALL), "--options.embedding_dim", "8"]
-    words += ["--checkpoint_every_steps", "3", "--quiet"]
+    words += ["--checkpoint_every_steps", "3", "--quiet", "--pres"]  # all state of TGN, and more
 
     def run(out: str, *more: str) -> subprocess.Popen[bytes]:
         script = "import sys; from graphmem.cli import main; sys.exit(main(sys.argv[1:]))"

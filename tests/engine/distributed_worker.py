@@ -20,7 +20,7 @@ from graphmem.engine.link_task import LinkPredictionTask
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.task import Task
 from graphmem.models import APAN, GAE, JODIE, NCN, NCNC, TGN
-from graphmem.nn import TemporalNeighbors
+from graphmem.nn import PRES, TemporalNeighbors
 
 # name: model, options of the model, options of the task. 560 training links: the last batch of 43 has one.
 CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
@@ -41,6 +41,16 @@ STREAM_CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     ),
     "jodie": (JODIE, {"memory_dim": 8, "time_scale": 10.0}, {"batch_size": 65, "negatives": "inductive"}),
     "apan": (APAN, {"embedding_dim": 8, "dropout": 0.0}, {"batch_size": 26}),
+    "tgn, pres": (
+        TGN,
+        {"memory_dim": 8, "embedding_dim": 8, "dropout": 0.0, "pres": {"gate": "kalman", "tau": 2.0, "beta": 0.5}},
+        {"batch_size": 43},
+    ),
+    "jodie, pres": (
+        JODIE,
+        {"memory_dim": 8, "time_scale": 10.0, "pres": {"rate": "per_event", "alpha": 0.6}},
+        {"batch_size": 26},
+    ),
 }
 
 
@@ -55,7 +65,12 @@ def train_stream(name: str, group: Group | None) -> dict[str, Any]:
     split = split_stream(stream)
     task = TemporalLinkTask(split, metrics=("ap", "mrr", "ap_batch"), group=group, **metrics, **settings)
     seed_everything(3 if group is None or group.is_first else 4)
-    model = model_class(24, **copy.deepcopy(options)).double()
+    options = copy.deepcopy(options)
+    pres = options.pop("pres", None)
+    model = model_class(24, **options)
+    if pres is not None:
+        model.correct_by(PRES(24, 8, **pres))
+    model = model.double()
     keys = ("loss", "valid/ap", "valid/historical.ap", "valid/mrr", "test/ap_batch", "test/mrr")
     return fit(model, task, ("valid", "ap"), keys, group)
 

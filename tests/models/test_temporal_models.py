@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.models import APAN, JODIE, NAT, TGN, TemporalLinkModel
+from graphmem.nn import PRES
 from graphmem.nn.state import grow_state, reset_state, restore_state, snapshot_state
 
 NODES, MSG, K, SIZE = 14, 3, 3, 7
@@ -21,6 +24,12 @@ def tgn(nodes: int = NODES, **options: object) -> TGN:
     return TGN(nodes, MSG, memory_dim=6, neighbors=ListNeighbors(nodes, K), **SIZES, **options)  # type: ignore[arg-type]
 
 
+def corrected(make: Callable[..., TemporalLinkModel], nodes: int = NODES, **options: Any) -> TemporalLinkModel:
+    model = make(nodes)
+    model.correct_by(PRES(nodes, 6, tau=3.0, **options))
+    return model
+
+
 MODELS: dict[str, Callable[..., TemporalLinkModel]] = {
     "tgn": tgn,
     "tgn-query": lambda nodes=NODES: tgn(nodes, delta="query"),
@@ -29,7 +38,16 @@ MODELS: dict[str, Callable[..., TemporalLinkModel]] = {
     "jodie": lambda nodes=NODES: JODIE(nodes, MSG, memory_dim=6, time_dim=4, time_scale=3.0),
     "nat": lambda nodes=NODES: NAT(nodes, MSG, memory_dim=6, sizes=(4, 2), time_dim=4),
     "apan": lambda nodes=NODES: APAN(nodes, MSG, mailbox=4, neighbors=ListNeighbors(nodes, K), **SIZES),
+    "tgn-sequence": lambda nodes=NODES: tgn(nodes, aggregator_module="sequence", mailbox=2 * SIZE),
+    "tgn-t-batches": lambda nodes=NODES: tgn(nodes, t_batches=True),
 }
+for name, options in {
+    "tgn": {},
+    "tgn-mean": {"gate": "per_dim", "anchors": torch.arange(5, NODES), "backoff": "type_mean"},
+    "jodie": {"gate": "kalman", "rate": "per_event"},
+    "apan": {"decay": 0.9, "observe": "corrected"},
+}.items():
+    MODELS[f"{name}-pres"] = partial(corrected, MODELS[name], **options)
 
 
 @pytest.fixture(params=MODELS)

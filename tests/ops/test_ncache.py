@@ -43,9 +43,18 @@ def commit(operator: Any, cells: list[Tensor], layout: Layout, events: tuple[Ten
     """With what the cells are worth drawn for every batch."""
     nodes, at = ops.distinct(torch.cat(events[:2]))
     width, full = cells[3].size(2), torch.float64 if cells[3].dtype == torch.float64 else torch.float32
-    now = features(nodes.numel() * cells[0].size(1), width, int(events[3].sum()), full)
+    shape = nodes.numel(), cells[0].size(1), width
+    now = features(shape[0] * shape[1], width, int(events[3].sum()), full).view(shape)
     options = {"replace_prob": 0.7, "sequential": False, **how}
-    operator(*cells, *events, nodes, at, now.view(nodes.numel(), cells[0].size(1), width), *layout.checked(), *options.values())
+    operator(
+        *cells,
+        *events,
+        nodes,
+        at,
+        now.view(nodes.numel(), cells[0].size(1), width),
+        *layout.checked(),
+        *options.values(),
+    )
 
 
 def filled(layout: Layout, width: int, seed: int, **dtypes: Any) -> list[Tensor]:

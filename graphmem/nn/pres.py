@@ -1,0 +1,337 @@
+"""PRES: predict where memories would be without the events that a large batch loses, and correct them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from graphmem.errors import ArgumentError
+from graphmem.nn.functional import gather_rows, sum_rows
+from graphmem.nn.rates import RateTracker
+from graphmem.nn.state import StateModule
+from graphmem.nn.waiting import WaitingEvents
+from graphmem.ops import _check
+
+GATES = ("fixed", "scalar", "per_dim", "kalman")
+_SCALE_RATE = 0.1
+
+
+class PRES(StateModule):
+    r"""Prediction and correction of the rows of a node memory.
+
+    A batch of events updates every node once, from states before the batch: earlier events of the batch at either end
+    are *pending* and lost. With s the memory of a node before the update, s' what the updater made of it, and x the
+    rate at which the memory moved,
+
+    .. math:: x = (s' - s) / \Delta, \qquad \hat s = s + \Delta\, \mathrm{E}[x], \qquad
+        \bar s = (1 - \alpha)\, \hat s + \alpha\, s'
+
+    :math:`\bar s` takes the place of s' in everything that reads or stores the memory, for the nodes whose update had
+    pending events; with batches of one event there are none, and nothing changes. The moments of x are running ones of
+    each node and kind of event (:class:`~graphmem.nn.rates.RateTracker`). :meth:`aux_loss`, to be added to one's own,
+    is :math:`\beta\, \overline{1 - \cos(\bar s, s)}` over those nodes: memory that does not jump across a batch.
+
+    Source: J. Su, D. Zou, C. Wu, "PRES: Toward Scalable Memory-Based Dynamic Graph Neural Networks", ICLR 2024 (arXiv
+    2402.04284). The released code differs (its coherence has no gradient, what it corrects is not stored); this is the
+    written method, corrections for affected nodes only, and a weight :math:`\alpha` of the *measured* state: the
+    code's fixed 0.9 on the prediction is ``gate="fixed", alpha=0.1``.
+
+    Args:
+        num_nodes: N.
+        dim: d, width of the memory.
+        num_types: C, kinds of events.
+        gate: of :math:`\alpha`: "fixed"; "scalar" and "per_dim", a learnable logit, or one for each dimension; or
+            "kalman", :math:`P / (P + R)` with the prediction's variance :math:`P = \Delta^2\,\mathrm{Var}[x]` and
+            :math:`R = R_0 q`, q the node's events in the batch and :math:`R_0` learnable.
+        alpha: its first value, in (0, 1), or in [0, 1] where it is fixed; "kalman" does not read it.
+        beta: weight of the coherence; 0 for none.
+        rate: "per_time": :math:`\Delta` is the time that the update spans, in units of ``tau``; or "per_event": an
+            update applies one event (:math:`\Delta = 1` in x), and q have happened (:math:`\Delta = q` in the
+            prediction): memory moves by events, idle nodes do not drift. The paper has the former.
+        tau: unit of time, or "auto", the median gap between two events of a node, known after :meth:`fit`.
+        eps: shortest time, in units of ``tau``, that an update is taken to span: equal times are no infinite rates.
+        max_shift: bound of each entry of :math:`\Delta\,\mathrm{E}[x]`, in units of the running root mean square of the
+            memory's entries; ``None`` for none.
+        anchors: ``None``: all nodes have moments; int64 [A]: these; K: the K nodes of most events, known after
+            :meth:`fit`.
+        backoff: of other nodes: "none", they are not corrected; or "type_mean", moments over all nodes.
+        decay: of the moments, for each observation; 1 keeps all.
+        min_count: observations of a node before it is corrected.
+        only_pending: correct affected nodes only. Without it the model changes with batches of one, too.
+        observe: what x is taken from, the "raw" s' or the "corrected" :math:`\bar s`, which feeds predictions back.
+        eval_update: go on observing in evaluation mode.
+        persist: store :math:`\bar s`; else only those who read see it, and the memory is the uncorrected one.
+
+    Raises:
+        ArgumentError: options that are unknown or out of range.
+
+    Example:
+        >>> memory = NodeMemory(num_nodes, raw_msg_dim, 100, 100)
+        >>> memory.correct_by(PRES(num_nodes, 100, rate="per_event"))
+        >>> loss = my_loss + memory.aux_loss()
+    """
+
+    scale: Tensor
+    tau: Tensor
+    max_dt: Tensor
+
+    def __init__(
+        self,
+        num_nodes: int,
+        dim: int,
+        num_types: int = 1,
+        *,
+        gate: str = "scalar",
+        alpha: float = 0.9,
+        beta: float = 0.1,
+        rate: str = "per_time",
+        tau: float | str = "auto",
+        eps: float = 0.01,
+        max_shift: float | None = 1.0,
+        anchors: int | Tensor | None = None,
+        backoff: str = "none",
+        decay: float = 1.0,
+        min_count: int = 2,
+        only_pending: bool = True,
+        observe: str = "raw",
+        eval_update: bool = True,
+        persist: bool = True,
+    ) -> None:
+        super().__init__()
+        self.gate = _check.choice("gate", gate, GATES)
+        self.rate = _check.choice("rate", rate, ("per_time", "per_event"))
+        self.observes_raw = _check.choice("observe", observe, ("raw", "corrected")) == "raw"
+        share = _check.choice("backoff", backoff, ("none", "type_mean")) == "type_mean"
+        _check.integer("min_count", min_count, 1)
+        self.alpha, self.beta, self.eps = _check.real("alpha", alpha), _positive("beta", beta, True), eps
+        _positive("eps", eps)
+        self.max_shift = None if max_shift is None else _positive("max_shift", max_shift)
+        if not (0 < alpha < 1 or (gate == "fixed" and alpha in (0, 1))):
+            raise ArgumentError(f"alpha: expected a number in (0, 1), or one of 0 and 1 where it is fixed, got {alpha}")
+        if tau != "auto":
+            _positive("tau", tau)
+        flags = {"only_pending": only_pending, "eval_update": eval_update, "persist": persist}
+        for name, value in flags.items():
+            if not isinstance(value, bool):
+                raise ArgumentError(f"{name}: expected True or False, got {value!r}")
+        self.min_count, self.only_pending = min_count, only_pending
+        self.waiting = WaitingEvents(num_nodes, num_types, every=not only_pending)
+        self.eval_update, self.persist = eval_update, persist
+        self.rates = RateTracker(
+            num_nodes, dim, num_types, variance=gate == "kalman", decay=decay, anchors=anchors, share=share
+        )
+        width = {"scalar": 1, "per_dim": dim, "kalman": 1}.get(gate)
+        self.logit = None if width is None else nn.Parameter(torch.empty(1, width))
+        self.register_state("scale", (), per_node=False, exact=True)
+        # Not state: facts about the data, which a new epoch does not forget. 0: not known yet.
+        self.register_buffer("tau", torch.tensor(0.0 if tau == "auto" else float(tau), dtype=torch.float64))
+        self.register_buffer("max_dt", torch.tensor(math.inf, dtype=torch.float64))
+        self._state_exact |= {"tau", "max_dt"}
+        self.reset_parameters()
+
+    @property
+    def num_types(self) -> int:
+        """C."""
+        return self.rates.num_types
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the gate to its first value. Draws nothing."""
+        if self.logit is not None:
+            # R0: a hundredth of the square of an entry of a memory that is bounded by 1.
+            self.logit.fill_(math.log(0.01) if self.gate == "kalman" else math.log(self.alpha / (1 - self.alpha)))
+
+    @torch.no_grad()
+    def fit(self, src: Tensor, dst: Tensor, t: Tensor) -> None:
+        """Learn the unit of time, the longest span and the anchors from training events, where they are left open.
+
+        ``tau="auto"`` becomes the median of the positive gaps between two events in a row of a node, the longest span
+        their 99th percentile.
+
+        Args:
+            src: int64 [E], in the order of time.
+            dst: int64 [E].
+            t: [E].
+
+        Raises:
+            ArgumentError: no node has events at two times.
+        """
+        owner, order = torch.stack((src, dst), 1).view(-1).sort(stable=True)
+        gaps = t.repeat_interleave(2)[order].diff()[owner[1:] == owner[:-1]]
+        gaps = gaps[gaps > 0].double().sort().values
+        if gaps.numel() == 0:
+            raise ArgumentError("t: expected a node with events at two times, from which to take the unit of time")
+        if float(self.tau) == 0:
+            self.tau.copy_(gaps[(gaps.numel() - 1) // 2])
+        self.max_dt.copy_(gaps[(99 * (gaps.numel() - 1)) // 100])
+        self.rates.choose(torch.bincount(owner, minlength=self.waiting.count.numel()))
+
+    def forward(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
+        """Correct what updates made of memories, for those of the nodes whose waiting mail had pending events.
+
+        Args:
+            nodes: int64 [M].
+            new: [M, d], states behind the updates.
+            t: [M], times of the last events in the updates.
+            memory: [N, d], states before them.
+            since: [N], their times.
+
+        Returns:
+            [M, d]; ``new`` itself where no node is affected.
+        """
+        due = self.waiting.affected.index_select(0, nodes).nonzero().view(-1)
+        if due.numel() == 0:
+            return new
+        rows = due[self.rates.known(nodes.index_select(0, due), self.min_count)]
+        if rows.numel() == 0:
+            return new
+        some = nodes.index_select(0, rows)
+        prev, dt = memory.index_select(0, some), t.index_select(0, rows) - since.index_select(0, some)
+        count, kinds = self.waiting.count.index_select(0, some), self.waiting.kinds_of(some)
+        return new.index_copy(0, rows, self.correct(some, prev, new.index_select(0, rows), dt, count, kinds))
+
+    def correct(
+        self,
+        nodes: Tensor,
+        prev: Tensor,
+        new: Tensor,
+        dt: Tensor,
+        count: Tensor | None = None,
+        kinds: Tensor | None = None,
+    ) -> Tensor:
+        r"""Mix predictions and measurements: :math:`\bar s`.
+
+        Args:
+            nodes: int64 [M], with ``min_count`` observations of a kind that counts; others are predicted not to move.
+            prev: s [M, d].
+            new: s' [M, d].
+            dt: [M].
+            count: q, int64 [M]; 1 by default.
+            kinds: weights of the kinds of events [M, C]; by default those of the node's past.
+        """
+        count = torch.ones_like(nodes) if count is None else count
+        rate, variance = self.rates.moments(nodes, kinds, self.min_count)
+        span = self._span(dt) if self.rate == "per_time" else count.to(rate.dtype).unsqueeze(1)
+        shift = span * rate
+        if self.max_shift is not None:
+            bound = self.max_shift * self.scale.sqrt().to(shift.dtype)
+            shift.clamp_(-bound, bound)
+        guess = shift.to(prev.dtype).add_(prev)
+        if self.logit is None:
+            return torch.lerp(guess, new, self.alpha)
+        # Rows of the logit by an operator whose gradient has the same bits for every number of threads.
+        logit = gather_rows(self.logit, torch.zeros_like(nodes))
+        if self.gate != "kalman":
+            return torch.lerp(guess, new, logit.sigmoid().to(new.dtype))
+        assert variance is not None
+        p = span.square() * variance
+        alpha = p / (p + (logit.exp() * count.unsqueeze(1)).clamp(min=torch.finfo(p.dtype).tiny))
+        return torch.lerp(guess, new, alpha.to(new.dtype))
+
+    def _span(self, dt: Tensor) -> Tensor:
+        if float(self.tau) == 0:
+            raise ArgumentError('tau: "auto" is known after fit(src, dst, t), which was not called')
+        span = torch.minimum(dt.double(), self.max_dt) / self.tau
+        return span.clamp(min=self.eps).to(self.rates.mean.dtype).unsqueeze(1)
+
+    @torch.no_grad()
+    def observe(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor, kinds: Tensor | None = None) -> None:
+        """Take in how far memories moved.
+
+        Args:
+            nodes: int64 [M], distinct.
+            prev: [M, d], before.
+            new: [M, d], behind.
+            dt: [M].
+            kinds: weights of the kinds of events [M, C].
+        """
+        if nodes.numel() == 0:
+            return
+        moved = new.to(self.rates.mean.dtype) - prev
+        if self.rate == "per_time":
+            moved /= self._span(dt)
+        if kinds is not None:
+            kinds = kinds / kinds.sum(1, keepdim=True).clamp(min=1)
+        self.rates.observe(nodes, moved, kinds)
+        square = sum_rows(new.to(self.scale.dtype).square().mean(1)) / nodes.numel()
+        self.scale.copy_(torch.where(self.scale > 0, torch.lerp(self.scale, square, _SCALE_RATE), square))
+
+    @torch.no_grad()
+    def commit(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
+        """Learn from updates that are about to be stored, whose mail does not wait any longer.
+
+        Arguments as for :meth:`forward`, nodes distinct. Those without waiting mail are passed by.
+
+        Returns:
+            What to store [M, d].
+        """
+        corrected = self(nodes, new, t, memory, since)
+        if self.training or self.eval_update:
+            some, seen = nodes, new if self.observes_raw else corrected
+            rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)
+            if rows.numel() < nodes.numel():
+                some, seen, t = (x.index_select(0, rows) for x in (nodes, seen, t))
+            dt = t - since.index_select(0, some)
+            self.observe(some, memory.index_select(0, some), seen, dt, self.waiting.kinds_of(some))
+        self.waiting.clear(nodes)
+        return corrected if self.persist else new
+
+    def aux_loss(
+        self,
+        memory: Tensor,
+        read: Callable[[Tensor], Tensor],
+        share: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor | None:
+        """Coherence over the nodes that the last batch left with pending events, to be added to a loss.
+
+        Args:
+            memory: [N, d], as it is stored.
+            read: states [n, d] of nodes int64 [n] with their mail applied, with gradient.
+            share: the part of the nodes that this process works on; the parts of all processes add up to the whole.
+
+        Returns:
+            A scalar; ``None`` where there is no such node, or ``beta`` is 0.
+        """
+        nodes = self.asked()
+        if nodes.numel() == 0:
+            return None
+        prev = memory.index_select(0, nodes)
+        rows = prev.any(1).nonzero().view(-1)
+        if rows.numel() == 0:
+            return None
+        mine = rows if share is None else share(rows)
+        found = self.coherence(read(nodes.index_select(0, mine)), prev.index_select(0, mine))
+        return self.beta * found * (mine.numel() / rows.numel())
+
+    def asked(self) -> Tensor:
+        """Nodes whose states :meth:`aux_loss` reads, if they are not zero: int64 [n], distinct."""
+        recent = self.waiting.recent
+        if self.beta == 0 or recent.numel() == 0:
+            return recent[:0]
+        return recent[self.waiting.count.index_select(0, recent) > 0]
+
+    def coherence(self, new: Tensor, prev: Tensor) -> Tensor:
+        r""":math:`\overline{1 - \cos(\bar s, s)}` over rows [M, d] where s is not zero; 0 where there is none."""
+        rows = prev.any(1).nonzero().view(-1)
+        if rows.numel() == 0:
+            return new.sum() * 0
+        new, prev = new.index_select(0, rows), prev.index_select(0, rows)
+        norms = new.square().sum(1).clamp(min=torch.finfo(new.dtype).tiny).sqrt() * prev.square().sum(1).sqrt()
+        return sum_rows(1 - (new * prev).sum(1) / norms) / rows.numel()
+
+    def extra_repr(self) -> str:
+        """Show the options that matter most."""
+        return f"gate={self.gate!r}, rate={self.rate!r}, beta={self.beta}, only_pending={self.only_pending}"
+
+
+def _positive(name: str, value: object, zero: bool = False) -> float:
+    number = _check.real(name, value)
+    if not (number > 0 or (zero and number == 0)):
+        raise ArgumentError(f"{name}: expected a {'number of at least 0' if zero else 'positive number'}, got {number}")
+    return number
+
+
+__all__ = ["GATES", "PRES"]
