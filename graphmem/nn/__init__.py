@@ -11,6 +11,7 @@ from graphmem.nn.memory import ConcatMessage, NodeMemory
 from graphmem.nn.neighbor_cache import NeighborCache
 from graphmem.nn.neighbors import Neighborhood, RecentNeighbors
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
+from graphmem.nn.signed_history import SignedHistoryFeatures
 from graphmem.nn.signed_memory import SignedMemory
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
@@ -34,6 +35,7 @@ __all__ = [
     "PureConv",
     "PyGEncoder",
     "RecentNeighbors",
+    "SignedHistoryFeatures",
     "SignedMemory",
     "SparseFeatures",
     "TemporalAttention",
