@@ -8,6 +8,7 @@ from graphmem.models.heuristics import Heuristic
 from graphmem.models.jodie import JODIE
 from graphmem.models.nat import NAT
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
+from graphmem.models.semba import SEMBA
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.models.tgn import TGN
 from graphmem.models.tncn import TNCN
@@ -20,6 +21,7 @@ __all__ = [
     "NCN",
     "NCN2",
     "NCNC",
+    "SEMBA",
     "TGN",
     "TNCN",
     "DyRep",

@@ -3,6 +3,7 @@
 from graphmem.nn.completion import CompletionDecoder
 from graphmem.nn.conv import LinearConv, PureConv
 from graphmem.nn.decoder import CNDecoder, Memo, PairDecoder
+from graphmem.nn.edge_neighbors import EdgeNeighbors
 from graphmem.nn.encoder import GraphEncoder, PyGEncoder
 from graphmem.nn.features import SparseFeatures
 from graphmem.nn.link_predictor import LinkPredictor
@@ -11,6 +12,7 @@ from graphmem.nn.memory import ConcatMessage, NodeMemory
 from graphmem.nn.neighbor_cache import NeighborCache
 from graphmem.nn.neighbors import Neighborhood, RecentNeighbors
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
+from graphmem.nn.signed_decoder import SignedDecoder
 from graphmem.nn.signed_history import SignedHistoryFeatures
 from graphmem.nn.signed_memory import SignedMemory
 from graphmem.nn.temporal_attention import TemporalAttention
@@ -22,6 +24,7 @@ __all__ = [
     "CNDiffDecoder",
     "CompletionDecoder",
     "ConcatMessage",
+    "EdgeNeighbors",
     "GraphEncoder",
     "LinearConv",
     "LinkPredictor",
@@ -35,6 +38,7 @@ __all__ = [
     "PureConv",
     "PyGEncoder",
     "RecentNeighbors",
+    "SignedDecoder",
     "SignedHistoryFeatures",
     "SignedMemory",
     "SparseFeatures",

@@ -175,6 +175,11 @@ class SignedMemory(StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range.
         """
+        memory, clock = self.read(n_id)
+        return memory, torch.where(clock == self.never, 0, clock)
+
+    def read(self, n_id: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`forward`, with clocks that say :attr:`never` where there was no event: times may be negative."""
         n_id = _check.tensor("n_id", n_id, shape=(None,), dtypes=(torch.int64,), device=self.memory.device)
         _check.in_range("n_id", n_id, self.num_nodes)
         memory, clock = self.memory.index_select(0, n_id).flatten(1), self.last_update.index_select(0, n_id)
@@ -186,7 +191,7 @@ class SignedMemory(StateModule):
             rows = (ordered[place] == n_id).nonzero().view(-1)
             at = rank[place[rows]]
             memory, clock = memory.index_copy(0, rows, gather_rows(state, at)), clock.index_copy(0, rows, t[at])
-        return memory, torch.where(clock == self.never, 0, clock)
+        return memory, clock
 
     @torch.no_grad()
     def update_state(
