@@ -83,7 +83,9 @@ class SEMBA(TemporalLinkModel):
         _check.integer("num_neighbors", num_neighbors)
         if out_channels not in (1, 3):
             raise ArgumentError(f"out_channels: expected 1 or 3, got {out_channels!r}")
-        self.features, self.out_channels, self.sign_in_edge = features, out_channels, sign_in_edge
+        if features == "history" and memory_options:
+            raise ArgumentError(f"features: 'history' keeps no memory, which {sorted(memory_options)} are options of")
+        self.features, self.sign_in_edge, self._out_channels = features, sign_in_edge, out_channels
         self.msg_dim, self._time_dtype = msg_dim, time_dtype
         self.memory: SignedMemory | None = None
         self.neighbors: EdgeNeighbors | None = None
@@ -124,13 +126,18 @@ class SEMBA(TemporalLinkModel):
         """Of times, int64 or float64."""
         return self._time_dtype
 
+    @property
+    def num_outputs(self) -> int:
+        """K, logits of a pair."""
+        return self._out_channels
+
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B].
 
         With three classes it is the log-odds of a link of either sign.
         """
         out = self.outputs(src, dst, t)
-        return out[..., 0] if self.out_channels == 1 else out[..., :2].logsumexp(-1) - out[..., 2]
+        return out[..., 0] if self.num_outputs == 1 else out[..., :2].logsumexp(-1) - out[..., 2]
 
     def outputs(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """All outputs [B, C, K] of candidates; arguments as for :meth:`score`."""
@@ -140,7 +147,7 @@ class SEMBA(TemporalLinkModel):
         z = None if self.memory is None else self.embed(nodes)
         counted = None if self.history is None else self.history(nodes[source], nodes[destination])
         out: Tensor = self.decoder(z, source, destination, counted)
-        return out.view(*dst.shape, self.out_channels)
+        return out.view(*dst.shape, self.num_outputs)
 
     def embed(self, nodes: Tensor) -> Tensor:
         """Embeddings [n, embedding_dim] of distinct nodes int64 [n]."""

@@ -62,6 +62,18 @@ class TemporalLinkModel(StateModule):
         """
         raise NotImplementedError
 
+    @property
+    def num_outputs(self) -> int:
+        """K, numbers of a pair in :meth:`outputs`."""
+        return 1
+
+    def outputs(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        """All numbers of candidates, [B, C, K], for tasks of other than one class; by default those of :meth:`score`.
+
+        Arguments as there.
+        """
+        return self.score(src, dst, t).unsqueeze(2)
+
     def update(self, events: EventStream) -> None:
         """Take in events that happened, in order."""
         raise NotImplementedError

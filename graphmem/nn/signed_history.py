@@ -116,10 +116,10 @@ class SignedHistoryFeatures(StateModule):
         src, dst = self._checked(src, dst)
         if src.numel() == 0:
             return
-        negative = is_negative("sign", sign, src.numel()).long()
+        negative = is_negative("sign", sign, src.numel())
         owner, other = torch.cat((src, dst)), torch.cat((dst, src))
-        column = torch.cat((_OUT + negative, _IN + negative))
-        self.degree = self.degree.index_put((owner, column), torch.ones_like(owner), accumulate=True)
+        column = _columns(negative)
+        self.degree = counted(self.degree, src, dst, negative)
         keys, place = ((owner << _BITS) + other).unique(return_inverse=True)
         counts = self.counts.new_zeros(keys.numel(), 4)
         counts.index_put_((place, column), torch.ones_like(place), accumulate=True)
@@ -140,7 +140,7 @@ class SignedHistoryFeatures(StateModule):
         """
         src, dst = self._checked(src, dst)
         ends = torch.stack((self.degree[src], self.degree[dst]), 1).double()  # [B, 2, 4]
-        odds = (ends[..., ::2] + PRIOR_POS).log() - (ends[..., 1::2] + PRIOR_NEG).log()  # [B, 2, out and in]
+        odds = log_odds(ends)  # [B, 2, out and in]
         reverse = self._counts_of(src, dst)[:, _IN:] > 0
         columns = (
             odds[:, 0, 0], odds[:, 1, 1], odds[:, 0, 1], odds[:, 1, 0],
@@ -225,4 +225,21 @@ class SignedHistoryFeatures(StateModule):
         return self._kept
 
 
-__all__ = ["NAMES", "SignedHistoryFeatures"]
+def counted(degree: Tensor, src: Tensor, dst: Tensor, negative: Tensor) -> Tensor:
+    """Signed degrees int64 [N, 4] (positive and negative out, then in) behind some more events."""
+    owner = torch.cat((src, dst))
+    return degree.index_put((owner, _columns(negative)), torch.ones_like(owner), accumulate=True)
+
+
+def log_odds(counts: Tensor) -> Tensor:
+    """Of pairs of positive and negative counts side by side, [..., 2 m] to float64 [..., m]."""
+    counts = counts.double()
+    return (counts[..., ::2] + PRIOR_POS).log() - (counts[..., 1::2] + PRIOR_NEG).log()
+
+
+def _columns(negative: Tensor) -> Tensor:
+    """The column of each event's source, then of each one's destination."""
+    return torch.cat((_OUT + negative.long(), _IN + negative.long()))
+
+
+__all__ = ["NAMES", "SignedHistoryFeatures", "counted", "log_odds"]
