@@ -52,8 +52,8 @@ class StreamPredictor:
         lateness: in units of time.
 
     Raises:
-        ArgumentError: more names than the model has nodes, none for a model that does not know how many it has, or a
-            lateness that does not fit its times.
+        ArgumentError: a model that reads signs, more names than the model has nodes, none for a model that does not
+            know how many it has, or a lateness that does not fit its times.
 
     Attributes:
         extra: tensors and plain values of the caller, kept in what :meth:`save` writes.
@@ -77,6 +77,10 @@ class StreamPredictor:
     ) -> None:
         if names is None and not model.num_nodes and int(model.position):
             raise ArgumentError(f"names: expected those of the events that {type(model).__name__} has seen, got None")
+        if model.reads_signs:
+            raise ArgumentError(
+                f"model: {type(model).__name__} reads the signs of events, which are not taken here yet"
+            )
         self.names = NodeNames(model.num_nodes) if names is None else names
         if 0 < model.num_nodes < len(self.names):
             raise ArgumentError(f"names: expected at most those of {model.num_nodes} nodes, got {len(self.names)}")

@@ -30,6 +30,7 @@ class Reputation(TemporalLinkModel):
         ArgumentError: another name or dtype.
     """
 
+    reads_signs = True
     degree: Tensor
 
     def __init__(self, num_nodes: int, *, ends: str = "both", dtype: torch.dtype = torch.int64) -> None:

@@ -57,6 +57,8 @@ class SEMBA(TemporalLinkModel):
         ArgumentError: options that are unknown or do not fit each other.
     """
 
+    reads_signs = True
+
     def __init__(
         self,
         num_nodes: int,

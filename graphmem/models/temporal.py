@@ -25,6 +25,8 @@ class TemporalLinkModel(StateModule):
     position: Tensor
     msg_dim = 0
     """Width of the messages that the model reads."""
+    reads_signs = False
+    """Whether :meth:`update` reads ``events.weight``."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_event_task import ALL, LEARNING, NODES, make_model, make_stream, make_task
+from test_event_task import ALL as EVERY
+from test_event_task import LEARNING, NODES, make_model, make_stream, make_task
 from torch import Tensor
 
 from graphmem.data.names import NodeNames
@@ -23,6 +24,8 @@ from graphmem.engine.lateness import Events, LatenessBuffer
 from graphmem.errors import ArgumentError, ArgumentTypeError, CheckpointError, LateEventError
 from graphmem.models import TGN, TemporalLinkModel
 
+# Those of signs cannot be followed yet.
+ALL = tuple(name for name in EVERY if not make_model(name).reads_signs)
 MESSAGES = {name: 2 if name in (*LEARNING, "tgn, mixed") else 0 for name in ALL}
 
 
@@ -293,6 +296,12 @@ def test_bad_events_change_nothing(case: str, call: str) -> None:
         getattr(predictor, call)(events)
     assert_same(before, bits(predictor))
     assert (predictor.latest, len(predictor.names), predictor.num_events) == (5, NODES, 2)
+
+
+@pytest.mark.parametrize("name", sorted({*EVERY} - {*ALL}))
+def test_models_of_signs_are_refused(name: str) -> None:
+    with pytest.raises(ArgumentError, match="^model: .* reads the signs of events"):
+        StreamPredictor(make_model(name))
 
 
 def test_bad_messages_and_questions() -> None:
