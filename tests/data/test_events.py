@@ -166,6 +166,15 @@ def test_self_loops_are_dropped_on_request(tmp_path: Path, caplog: pytest.LogCap
         read_events(write(tmp_path / "b.csv", "1,1,1\n"), drop_self_loops=True)
 
 
+def test_a_column_called_weight_is_that_of_the_weights(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "src,dst,time,weight\n1,4,1,2\n4,2,5,-3\n")
+    stream = read_events(path)
+    assert stream.sign is not None
+    assert stream.sign.tolist() == [1, -1]
+    assert read_events(path, msg_from=3).weight is None
+    assert read_events(write(tmp_path / "b.csv", "1,4,1,2\n4,2,5,-3\n")).weight is None
+
+
 def test_neutral_events_and_unknown_nodes_are_dropped_on_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

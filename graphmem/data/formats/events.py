@@ -67,7 +67,8 @@ def read_events(
         source: path of a file; its ending decides: .csv, .tsv, .txt (all with or without .gz), .parquet or .npz (keys
             src, dst, t and perhaps weight, y, msg); or a pandas frame or pyarrow table.
         columns: of source, destination and time, by place or by name.
-        weight_column: of the weight, whose sign is the event's.
+        weight_column: of the weight, whose sign is the event's; by default the one that the header of a text calls
+            "weight", where there are no feature columns.
         label_column: of a label.
         msg_from: first of the feature columns, which are all that follow; there may be none.
         delimiter: of text; by default a comma for .csv, a tabulator for .tsv, any white space for .txt.
