@@ -27,11 +27,17 @@ _BITS = 31
 _OUT, _IN, _NEGATIVE = 0, 2, 1
 
 
+# New pairs are kept apart and merged when they are so many, or so large a share of all: a merge copies everything.
+_MERGE_PAIRS, _MERGE_SHARE = 1024, 32
+
+
 class _Rows(NamedTuple):
-    """The pairs as rows of a sparse matrix."""
+    """Pairs as rows of a sparse matrix."""
 
     keys: Tensor
+    """int64 [P], ascending."""
     counts: Tensor
+    """int64 [P, 4]."""
     ptr: Tensor
     """int64 [N + 1]."""
     col: Tensor
@@ -57,8 +63,8 @@ class SignedHistoryFeatures(StateModule):
         \sum_{w \ne u, v} p_{uw} p_{vw} + n_{uw} n_{vw}, \qquad \sum_{w \ne u, v} p_{uw} n_{vw} + n_{uw} p_{vw}
 
     The state is frozen between two insertions: all pairs of a block see what was before the block. Counts are integers
-    and exact. Two nodes that met take 80 bytes; an insertion copies all of them once, O(P + n log n), and a question
-    costs what :func:`graphmem.ops.cn_gather_sum` does.
+    and exact. Two nodes that met take 80 bytes. A block costs what it holds, and now and then a copy of all pairs; a
+    question what :func:`graphmem.ops.cn_gather_sum` does.
 
     Source: features and prior are ours, after Guha, Kumar, Raghavan, Tomkins, "Propagation of Trust and Distrust",
     WWW 2004 (reputation), and Leskovec, Huttenlocher, Kleinberg, "Predicting Positive and Negative Links in Online
@@ -77,14 +83,17 @@ class SignedHistoryFeatures(StateModule):
     degree: Tensor
     keys: Tensor
     counts: Tensor
+    new_keys: Tensor
+    new_counts: Tensor
 
     def __init__(self, num_nodes: int) -> None:
         super().__init__()
         _check.integer("num_nodes", num_nodes, 0, 2**_BITS - 1)
         self.register_state("degree", (num_nodes, 4), dtype=torch.int64)
-        self.register_state("keys", (0,), dtype=torch.int64, per_node=False)
-        self.register_state("counts", (0, 4), dtype=torch.int64, per_node=False)
-        self._kept: _Rows | None = None
+        for prefix in ("", "new_"):
+            self.register_state(f"{prefix}keys", (0,), dtype=torch.int64, per_node=False)
+            self.register_state(f"{prefix}counts", (0, 4), dtype=torch.int64, per_node=False)
+        self._kept: dict[str, _Rows] = {}
 
     @property
     def num_nodes(self) -> int:
@@ -98,8 +107,9 @@ class SignedHistoryFeatures(StateModule):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.degree, self._kept = torch.zeros_like(self.degree), None
-        self.keys, self.counts = self.keys.new_empty(0), self.counts.new_empty(0, 4)
+        self.degree, self._kept = torch.zeros_like(self.degree), {}
+        for prefix in ("", "new_"):
+            self._set(prefix, self.keys.new_empty(0), self.counts.new_empty(0, 4))
 
     @torch.no_grad()
     def insert(self, src: Tensor, dst: Tensor, sign: Tensor) -> None:
@@ -123,7 +133,9 @@ class SignedHistoryFeatures(StateModule):
         keys, place = ((owner << _BITS) + other).unique(return_inverse=True)
         counts = self.counts.new_zeros(keys.numel(), 4)
         counts.index_put_((place, column), torch.ones_like(place), accumulate=True)
-        self._merge(keys, counts)
+        self._set("new_", *_merged(self.new_keys, self.new_counts, keys, counts))
+        if self.new_keys.numel() > max(_MERGE_PAIRS, self.keys.numel() // _MERGE_SHARE):
+            self._merge()
 
     def forward(self, src: Tensor, dst: Tensor) -> Tensor:
         """The features of pairs. Nothing is written.
@@ -152,13 +164,16 @@ class SignedHistoryFeatures(StateModule):
 
     def triads(self, src: Tensor, dst: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of balanced and unbalanced triads of pairs int64 [B], each float64 [B] and whole."""
-        rows = self._rows()
-        pairs, ones = torch.stack((src, dst)), rows.total.new_ones(self.num_nodes, 1)
-        structure = (rows.ptr, rows.col, None)
-        total, balance = (
-            torch.ops.graphmem.cn_gather_sum(*structure, weight, *structure, weight, pairs, ones, True, 1).view(-1)
-            for weight in (rows.total, rows.balance)
-        )
+        pairs, ones = torch.stack((src, dst)), torch.ones(self.num_nodes, 1, dtype=torch.float64, device=src.device)
+        levels = [self._rows(""), self._rows("new_")]
+        total, balance = ones.new_zeros(src.numel()), ones.new_zeros(src.numel())
+        # Sums over the pairs of u and those of v: the counts of a pair are the sum of those of both levels.
+        for one, other in ((a, b) for a in levels for b in levels if a.keys.numel() and b.keys.numel()):
+            first, second = (one.ptr, one.col, None), (other.ptr, other.col, None)
+            for sums, weights in ((total, (one.total, other.total)), (balance, (one.balance, other.balance))):
+                sums += torch.ops.graphmem.cn_gather_sum(
+                    *first, weights[0], *second, weights[1], pairs, ones, True, 1
+                ).view(-1)
         return (total + balance) / 2, (total - balance) / 2
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
@@ -174,9 +189,10 @@ class SignedHistoryFeatures(StateModule):
         super().forget(nodes, events)
         if nodes is None:
             return
+        self._merge()
         gone = nodes.to(self.keys.device)
         keep = ~(torch.isin(self.keys >> _BITS, gone) | torch.isin(self.keys & (2**_BITS - 1), gone))
-        self.keys, self.counts = self.keys[keep], self.counts[keep]
+        self._set("", self.keys[keep], self.counts[keep])
         self.degree = torch.zeros_like(self.degree).index_add(0, self.keys >> _BITS, self.counts)
 
     def _checked(self, src: Tensor, dst: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,42 +203,51 @@ class SignedHistoryFeatures(StateModule):
             _check.in_range(name, ids, self.num_nodes)
         return src, dst
 
-    def _merge(self, keys: Tensor, counts: Tensor) -> None:
-        """Add counts [n, 4] to the pairs of ascending distinct keys [n]."""
-        place = torch.searchsorted(self.keys, keys)
-        known = place.clamp(max=max(self.keys.numel() - 1, 0))
-        found = self.keys[known] == keys if self.keys.numel() else torch.zeros_like(keys, dtype=torch.bool)
-        old = self.counts.index_add(0, known[found], counts[found])
-        new, at = keys[~found], place[~found]
-        at = at + torch.arange(new.numel(), device=new.device)
-        is_new = torch.zeros(self.keys.numel() + new.numel(), dtype=torch.bool, device=new.device)
-        is_new[at] = True
-        merged, sums = is_new.new_empty(is_new.numel(), dtype=torch.int64), old.new_empty(is_new.numel(), 4)
-        merged[at], merged[~is_new] = new, self.keys
-        sums[at], sums[~is_new] = counts[~found], old
-        self.keys, self.counts = merged, sums
+    def _set(self, prefix: str, keys: Tensor, counts: Tensor) -> None:
+        setattr(self, f"{prefix}keys", keys)
+        setattr(self, f"{prefix}counts", counts)
+
+    def _merge(self) -> None:
+        """Put the new pairs among the others."""
+        self._set("", *_merged(self.keys, self.counts, self.new_keys, self.new_counts))
+        self._set("new_", self.keys.new_empty(0), self.counts.new_empty(0, 4))
 
     def _counts_of(self, src: Tensor, dst: Tensor) -> Tensor:
         """Counts [B, 4] of pairs; 0 for those without an event."""
-        keys = (src << _BITS) + dst
-        if self.keys.numel() == 0:
-            return self.counts.new_zeros(keys.numel(), 4)
-        place = torch.searchsorted(self.keys, keys).clamp(max=self.keys.numel() - 1)
-        return self.counts[place] * (self.keys[place] == keys).unsqueeze(1)
+        wanted = (src << _BITS) + dst
+        out = self.counts.new_zeros(wanted.numel(), 4)
+        for keys, counts in ((self.keys, self.counts), (self.new_keys, self.new_counts)):
+            if keys.numel():
+                place = torch.searchsorted(keys, wanted).clamp(max=keys.numel() - 1)
+                out += counts[place] * (keys[place] == wanted).unsqueeze(1)
+        return out
 
-    def _rows(self) -> _Rows:
+    def _rows(self, prefix: str) -> _Rows:
+        keys, counts, kept = self.get_buffer(f"{prefix}keys"), self.get_buffer(f"{prefix}counts"), self._kept
         # What is derived from the state is kept for as long as that is the same tensors.
-        kept = self._kept
-        if kept is not None and kept.keys is self.keys and kept.counts is self.counts:
-            if kept.ptr.numel() == self.num_nodes + 1:
-                return kept
-        starts = torch.arange(self.num_nodes + 1, device=self.keys.device) << _BITS
-        ptr, col = torch.searchsorted(self.keys, starts), self.keys & (2**_BITS - 1)
-        ways = self.counts.view(-1, 2, 2).sum(1).double()  # positive and negative, either way
-        # An event from a node to itself is counted out and in.
-        total, balance = ways.sum(1), ways[:, 0] - ways[:, 1]
-        self._kept = _Rows(self.keys, self.counts, ptr, col, total, balance)
-        return self._kept
+        found = kept.get(prefix)
+        same = found is not None and found.keys is keys and found.counts is counts
+        if found is None or not same or found.ptr.numel() != self.num_nodes + 1:
+            starts = torch.arange(self.num_nodes + 1, device=keys.device) << _BITS
+            ways = counts.view(-1, 2, 2).sum(1).double()  # positive and negative, either way
+            columns = (torch.searchsorted(keys, starts), keys & (2**_BITS - 1), ways.sum(1), ways[:, 0] - ways[:, 1])
+            found = kept[prefix] = _Rows(keys, counts, *columns)
+        return found
+
+
+def _merged(keys: Tensor, counts: Tensor, more: Tensor, more_counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts by ascending distinct keys, and those of some more of them."""
+    place = torch.searchsorted(keys, more)
+    known = place.clamp(max=max(keys.numel() - 1, 0))
+    found = keys[known] == more if keys.numel() else torch.zeros_like(more, dtype=torch.bool)
+    counts = counts.index_add(0, known[found], more_counts[found])
+    at = place[~found]
+    at = at + torch.arange(at.numel(), device=at.device)
+    is_new = torch.zeros(keys.numel() + at.numel(), dtype=torch.bool, device=at.device).index_fill(0, at, True)
+    out, sums = keys.new_empty(is_new.numel()), counts.new_empty(is_new.numel(), 4)
+    out[at], out[~is_new] = more[~found], keys
+    sums[at], sums[~is_new] = more_counts[~found], counts
+    return out, sums
 
 
 def counted(degree: Tensor, src: Tensor, dst: Tensor, negative: Tensor) -> Tensor:
