@@ -102,7 +102,7 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
     given = {name: value for name, value in given.items() if value is not None}
     train = StreamTrainSettings() if preset is None else preset.train
     assert isinstance(train, StreamTrainSettings)
-    train = _with_task(replace(train, **given), config)
+    train = _with_task(replace(train, **given), config, measured=train.task or "existence")
     borrowed = preset is not None and preset.data != config.data
     return Settings(
         model=config.model,
@@ -116,15 +116,13 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
     )
 
 
-def _with_task(train: StreamTrainSettings, config: StreamRunConfig) -> StreamTrainSettings:
-    """The settings with what follows from the task."""
+def _with_task(train: StreamTrainSettings, config: StreamRunConfig, measured: str) -> StreamTrainSettings:
+    """The settings with what follows from the task; ``measured`` is the one that their metrics are of."""
     signed = config.model in SIGNED_NAMES
     task = train.task or ("sign" if signed else "existence")
     metrics = train.metrics
-    if config.metrics is None and task in SIGNED_METRICS and not set(metrics) <= set(SIGNED_METRICS[task]):
-        metrics = SIGNED_METRICS[task]
-    elif config.metrics is None and task == "existence" and train.task != task:
-        metrics = StreamTrainSettings.metrics
+    if config.metrics is None and task != measured:
+        metrics = SIGNED_METRICS.get(task, StreamTrainSettings.metrics)
     keep_ties = train.keep_ties if train.keep_ties is not None else signed or task != "existence"
     if not keep_ties and (signed or task != "existence"):
         raise ArgumentError("keep_ties: expected true for models and tasks of signs, got false")
