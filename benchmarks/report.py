@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report_streams import beside_pyg, dyglib, stream_speeds, streams
+from report_streams import beside_pyg, dyglib, signed, stream_speeds, streams
 from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -231,6 +231,7 @@ def accuracy() -> list[str]:
         "![overlap](figures/overlap.png)",
         *streams(),
         *dyglib(),
+        *signed(),
         *beside_pyg(),
     ]
 

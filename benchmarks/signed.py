@@ -21,9 +21,10 @@ The settings of the preset were chosen by validation AUC in a search of about tw
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ ROWS = ("reputation", "logistic", "tgn", "plain", "released", "memory", "history
 PENALTY = 1e-3
 
 
-def config(row: str, batch: int, args: argparse.Namespace) -> StreamRunConfig:
+def config(row: str, batch: int, seeds: int = 5, threads: int | None = None) -> StreamRunConfig:
     """The run of a row."""
     more: dict[str, Any] = {"options": {"features": row}}
     model = "semba"
@@ -61,13 +62,24 @@ def config(row: str, batch: int, args: argparse.Namespace) -> StreamRunConfig:
         data=DATA,
         task="sign",
         batch_size=batch,
-        seeds=1 if row == "reputation" else args.seeds,
+        seeds=1 if row == "reputation" else seeds,
         epochs=25,
         patience=6,
         metrics=("auc",),
-        threads=args.threads,
+        threads=threads,
         **more,
     )
+
+
+def row_of(command: str) -> str:
+    """The row that a command of the result file belongs to."""
+    if " --rows logistic " in command:
+        return "logistic"
+    words = shlex.split(command)
+    given = {name: words[words.index(f"--{name}") + 1] for name in ("batch_size", "seeds") if f"--{name}" in words}
+    batch, seeds = int(given["batch_size"]), int(given.get("seeds", 1))
+    found = [row for row in ROWS if row != "logistic" and config(row, batch, seeds).command() == command]
+    return found[0]
 
 
 def features(task: SignedTask) -> Tensor:
@@ -138,15 +150,9 @@ def add_logistic(batch: int) -> None:
     if any(row["command"] == command for row in document["runs"]):
         return
     where = {key: provenance()[key] for key in ("date", "machine", "versions")}
-    document["runs"].append({"command": command, "row": "logistic", **where, **logistic(batch)})
+    document["runs"].append({"command": command, **where, **logistic(batch)})
     write_json(NAME, document)
     print(f"logistic, {batch}: {100 * document['runs'][-1]['summary']['auc']['test']['mean']:.2f}", flush=True)
-
-
-def jobs(args: argparse.Namespace) -> Iterator[tuple[str, int]]:
-    for batch in args.batches:
-        for row in args.rows:
-            yield row, batch
 
 
 def main() -> None:
@@ -156,11 +162,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
-    for row, batch in jobs(args):
+    for batch, row in itertools.product(args.batches, args.rows):
         if row == "logistic":
             add_logistic(batch)
         else:
-            sweep(NAME, [config(row, batch, args)], Path("runs") / NAME / f"{row}-{batch}", __doc__ or "")
+            sweep(
+                NAME,
+                [config(row, batch, args.seeds, args.threads)],
+                Path("runs") / NAME / f"{row}-{batch}",
+                __doc__ or "",
+            )
 
 
 if __name__ == "__main__":
