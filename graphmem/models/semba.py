@@ -17,7 +17,7 @@ from graphmem.models.temporal import TemporalLinkModel
 from graphmem.nn.edge_neighbors import EdgeNeighbors
 from graphmem.nn.signed_decoder import SignedDecoder
 from graphmem.nn.signed_history import SignedHistoryFeatures
-from graphmem.nn.signed_memory import SignedMemory, scaled
+from graphmem.nn.signed_memory import SignedMemory, is_negative, scaled
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.ops import _check, distinct
 
@@ -176,25 +176,25 @@ class SEMBA(TemporalLinkModel):
         weight, sign = events.weight, events.sign
         if weight is None or sign is None:
             raise ArgumentError("events: expected weights, whose signs are those of the events, got None")
+        parts = [weight.abs().log1p().unsqueeze(1)]
+        if self.msg_dim:
+            dim, kinds = (len(events), self.msg_dim), (torch.float32,)
+            parts.append(_check.tensor("events.msg", events.msg, shape=dim, dtypes=kinds, device=weight.device))
+        # Whoever checks most comes first: events that do not fit change nothing.
+        is_negative("events.sign", sign, len(events))
+        if self.neighbors is not None:
+            self._remember(self.neighbors, events, sign, parts)
+        if self.memory is not None:
+            self.memory.update_state(events.src, events.dst, events.t, torch.cat(parts, 1), sign)
         if self.history is not None:
             self.history.insert(events.src, events.dst, sign)
-        if self.memory is not None:
-            parts = [weight.abs().log1p().unsqueeze(1)]
-            if self.msg_dim:
-                dim, kinds = (len(events), self.msg_dim), (torch.float32,)
-                parts.append(_check.tensor("events.msg", events.msg, shape=dim, dtypes=kinds, device=weight.device))
-            self.memory.update_state(events.src, events.dst, events.t, torch.cat(parts, 1), sign)
-            self._remember(events, sign, parts)
         self._advance(events)
 
-    def _remember(self, events: EventStream, sign: Tensor, parts: list[Tensor]) -> None:
-        if self.neighbors is None:
-            return
-        size = len(events)
-        direction = torch.tensor((1.0, -1.0), device=sign.device).repeat(size).unsqueeze(1)
+    def _remember(self, neighbors: EdgeNeighbors, events: EventStream, sign: Tensor, parts: list[Tensor]) -> None:
+        direction = torch.tensor((1.0, -1.0), device=sign.device).repeat(len(events)).unsqueeze(1)
         columns = [*parts, *([sign.unsqueeze(1).float()] if self.sign_in_edge else [])]
         edge = torch.cat((direction, torch.cat(columns, 1).repeat_interleave(2, 0)), 1)
-        self.neighbors.insert_edges(events.src, events.dst, events.t, edge, events.eid)
+        neighbors.insert_edges(events.src, events.dst, events.t, edge, events.eid)
 
     def extra_repr(self) -> str:
         """Show what is not seen in the modules."""

@@ -279,6 +279,23 @@ def test_mixed_of_one_event_a_batch_is_event() -> None:
         assert all(other[key] == value or value != value for other in records[1:])
 
 
+def test_ties_are_kept_where_asked() -> None:
+    task, model = make_task(keep_ties=True), Diary()
+    task.reset(model)
+    for batch in task.batches("train", 1):
+        task.loss(model, batch)
+        task.update(model, batch)
+    evaluate(model, task)
+    for position, _, _, t in model.asked:
+        assert position == 0 or SPLIT.stream.t[position - 1] < t.min()
+    assert task.protocol["keep_ties"] is True
+    assert "keep_ties" not in make_task().protocol
+    start = task.num_batches("train", 1) - 1
+    assert len(list(task.batches("train", 1, start=start))) == 1
+    with pytest.raises(ArgumentError, match="^keep_ties: expected false with visibility="):
+        make_task(keep_ties=True, visibility="mixed")
+
+
 def test_mixed_needs_neighbours_in_time() -> None:
     for name in ("tgn", "jodie", "apan", "recency"):
         with pytest.raises(ArgumentError, match="visibility: .mixed. needs a model that reads neighbours"):

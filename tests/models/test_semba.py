@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from typing import Any
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from temporal_cases import Events, random_events
 from torch import Tensor
 
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models import SEMBA, Reputation
 
 NODES, MSG = 9, 2
@@ -146,12 +147,29 @@ def test_bad_options(options: dict[str, Any], named: str) -> None:
         make(**options)
 
 
-def test_events_without_signs_change_nothing() -> None:
-    stream = events()
-    for model in (make(), Reputation(NODES)):
+@pytest.mark.parametrize("features", ["memory", "history", "both"])
+@pytest.mark.parametrize("spoil", ["no signs", "neutral", "ids", "msg", "time"])
+def test_events_that_do_not_fit_change_nothing(features: str, spoil: str) -> None:
+    first, second, *_ = events().batches(10)
+    assert second.weight is not None
+    changed: dict[str, Any] = {
+        "no signs": {"weight": None},
+        "neutral": {"weight": second.weight * (torch.arange(10) != 3)},
+        "ids": {"dst": second.dst + NODES},
+        "msg": {"msg": second.msg[:, :1]},
+        "time": {"t": second.t - 1000},
+    }[spoil]
+    for model in (make(features=features), Reputation(NODES)):
+        reads = {"no signs", "neutral", "ids"} | ({"msg"} if features != "history" else set())
+        reads |= {"time"} if features != "history" else set()
+        if isinstance(model, Reputation):
+            reads = {"no signs", "neutral", "ids"}
+        if spoil not in reads:
+            continue
+        model.update(first)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        with pytest.raises(ArgumentError, match="got None"):
-            model.update(Events(stream.src, stream.dst, stream.t, stream.msg))
+        with pytest.raises((ArgumentError, ArgumentTypeError)):
+            model.update(dataclasses.replace(second, **changed))
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
