@@ -40,7 +40,9 @@ def signed() -> list[str]:
         found = [seed["selected"] for seed in run["seeds"]]
         name = signs.row_of(run["command"])
         cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in SIGNED_METRICS]
-        rows.append((run["protocol"]["batch_size"], signs.ROWS.index(name), [name, str(len(found)), *cells]))
+        rows.append(
+            (run["protocol"]["batch_size"], signs.ROWS.index(name.partition(",")[0]), [name, str(len(found)), *cells])
+        )
     words = (
         "`benchmarks/signed.py`, protocol and rows in its head; test period, at the epoch of the best validation AUC."
     )

@@ -1,6 +1,6 @@
 """Signs of the next ratings on Bitcoin OTC: SEMBA, TGN with signs as messages, and what needs no network.
 
-python benchmarks/signed.py [--rows semba logistic ...] [--batches 200 1000] [--seeds 5] [--threads 1]
+python benchmarks/signed.py [--rows both logistic ...] [--batches 200 1000] [--elsewhere 1 50] [--seeds 5] [--threads 1]
 
 Strict protocol: a block of events, longer where its last time goes on, is predicted from the state before it and only
 then shown; neither sign nor weight of an event is an input before. Split 70/15/15 by quantiles of the time; blocks
@@ -12,7 +12,8 @@ Rows: `reputation`, log-odds of target and source; `logistic`, a logistic regres
 `SignedHistoryFeatures`, by L-BFGS in float64 on the training period, features standardised on it, penalty 1e-3 / 2
 times the squared weights, unweighted; `tgn`, memory and attention of TGN with messages [sign, ln(1 + |weight|)];
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
-the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder.
+the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder. "Trained at 200": the models
+of such a run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
 1), while the test numbers of these runs were on the screen.
@@ -24,7 +25,10 @@ import argparse
 import itertools
 import json
 import shlex
+import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,8 @@ from torch import Tensor
 
 from graphmem.data.registry import load_stream
 from graphmem.data.stream_splits import split_stream
+from graphmem.engine.evaluation import evaluate
+from graphmem.engine.families import load_any_run
 from graphmem.engine.signed_metrics import best_threshold, sign_metrics
 from graphmem.engine.signed_task import SignedTask
 from graphmem.engine.stream_config import StreamRunConfig
@@ -73,9 +79,10 @@ def config(row: str, batch: int, seeds: int = 5, threads: int | None = None) -> 
 
 def row_of(command: str) -> str:
     """The row that a command of the result file belongs to."""
-    if " --rows logistic " in command:
-        return "logistic"
     words = shlex.split(command)
+    if "--rows" in words:
+        row, batch = (words[words.index(name) + 1] for name in ("--rows", "--batches"))
+        return row if "--elsewhere" not in words else f"{row}, trained at {batch}"
     given = {name: words[words.index(f"--{name}") + 1] for name in ("batch_size", "seeds") if f"--{name}" in words}
     batch, seeds = int(given["batch_size"]), int(given.get("seeds", 1))
     found = [row for row in ROWS if row != "logistic" and config(row, batch, seeds).command() == command]
@@ -142,36 +149,66 @@ def logistic(batch: int) -> dict[str, Any]:
     }
 
 
-def add_logistic(batch: int) -> None:
-    """Write its row where it is not there yet."""
+def elsewhere(row: str, trained: int, batch: int, seeds: int) -> dict[str, Any]:
+    """The models of a finished run, evaluated at another block size."""
+    start = time.perf_counter()
+    run = config(row, trained, seeds)
+    found, protocol = [], {}
+    for seed in range(seeds):
+        experiment, _ = load_any_run(_folder(row, trained) / f"{run.model}-{DATA}-{run.compat}" / f"seed_{seed}")
+        task = SignedTask(experiment.task.split, "sign", batch_size=batch)
+        found.append({"seed": seed, "selected": evaluate(experiment.model, task)})
+        protocol = {**task.protocol, "trained_at": trained}
+    values = {name: [one["selected"][f"{name}/auc"] for one in found] for name in ("valid", "test")}
+    summary = {name: {"mean": statistics.fmean(v), "std": statistics.pstdev(v)} for name, v in values.items()}
+    return {
+        "model": run.model,
+        "data": DATA,
+        "compat": run.compat,
+        "metric": "auc",
+        "summary": {"auc": summary},
+        "published": None,
+        "seeds": found,
+        "protocol": protocol,
+        "parameters": sum(p.numel() for p in experiment.model.parameters()),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _folder(row: str, batch: int) -> Path:
+    return Path("runs") / NAME / f"{row}-{batch}"
+
+
+def add(command: str, measure: Callable[[], dict[str, Any]]) -> None:
+    """Write a row where it is not there yet."""
     path = RESULTS / f"{NAME}.json"
     document = json.loads(path.read_text()) if path.exists() else {**provenance(), "notes": __doc__, "runs": []}
-    command = f"python benchmarks/signed.py --rows logistic --batches {batch}"
     if any(row["command"] == command for row in document["runs"]):
         return
     where = {key: provenance()[key] for key in ("date", "machine", "versions")}
-    document["runs"].append({"command": command, **where, **logistic(batch)})
+    document["runs"].append({"command": command, **where, **measure()})
     write_json(NAME, document)
-    print(f"logistic, {batch}: {100 * document['runs'][-1]['summary']['auc']['test']['mean']:.2f}", flush=True)
+    print(f"{command}: {100 * document['runs'][-1]['summary']['auc']['test']['mean']:.2f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--batches", nargs="+", type=int, default=[200, 1000])
+    parser.add_argument("--elsewhere", nargs="+", type=int, default=[], help="evaluate at other block sizes too")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     for batch, row in itertools.product(args.batches, args.rows):
+        command = f"python benchmarks/signed.py --rows {row} --batches {batch}"
         if row == "logistic":
-            add_logistic(batch)
-        else:
-            sweep(
-                NAME,
-                [config(row, batch, args.seeds, args.threads)],
-                Path("runs") / NAME / f"{row}-{batch}",
-                __doc__ or "",
-            )
+            add(command, partial(logistic, batch))
+            continue
+        sweep(NAME, [config(row, batch, args.seeds, args.threads)], _folder(row, batch), __doc__ or "")
+        for other in args.elsewhere:
+            add(f"{command} --elsewhere {other}", partial(elsewhere, row, batch, other, args.seeds))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ def test_rows_are_found_by_their_commands(script: ModuleType) -> None:
             assert len(set(commands.values())) == len(commands)
             assert {row: script.row_of(command) for row, command in commands.items()} == {row: row for row in commands}
     assert script.row_of("python benchmarks/signed.py --rows logistic --batches 200") == "logistic"
+    elsewhere = "python benchmarks/signed.py --rows both --batches 200 --elsewhere 1"
+    assert script.row_of(elsewhere) == "both, trained at 200"
 
 
 def test_logistic_regression_is_that_of_scikit_learn(script: ModuleType) -> None:
