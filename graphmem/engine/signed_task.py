@@ -51,8 +51,8 @@ class SignedTask(StreamTask):
     The threshold of the decisions of "sign" is that of the largest macro-F1 of the validation period, found in the same
     round of evaluation. Names of metrics: ``[<group>.]<metric>``.
 
-    Source: the tasks of SEMBA (Sharma et al., CIKM 2023), section 5; its losses are those of the released code, up to
-    a factor of 2 in "sign".
+    Source: the tasks of SEMBA (Sharma et al., CIKM 2023); the losses are those of the released code, up to a factor
+    of 2 in "sign".
 
     Args:
         split: a stream with weights, and its three periods.
@@ -156,14 +156,11 @@ class SignedTask(StreamTask):
                 not evaluated in the same round: the threshold is not known.
         """
         model, events = self._fitting(model), self._period(split)
-        if self.kind == "sign":
-            if split == "test" and self._threshold is None:
-                self._find_threshold(model)
-            out, truth = self._pass(model, split)
-            if split == "valid":
-                self._threshold = best_threshold(out[:, 0], truth.bool())
-        else:
-            out, truth = self._pass(model, split)
+        if self.kind == "sign" and split == "test" and self._threshold is None:
+            self._find_threshold(model)
+        out, truth = self._pass(model, split)
+        if self.kind == "sign" and split == "valid":
+            self._threshold = best_threshold(out[:, 0], truth.bool())
         masks = event_groups(self.split, events, self.groups)
         found: dict[str, float] = {}
         for group, mask in masks.items():

@@ -61,8 +61,8 @@ class SignedMemory(StateModule):
     and the rest, and swapping the two states of the nodes of the set, leaves all states the same up to that swap. With
     a clock for each sign it does not hold, for which clock an event reads follows its sign.
 
-    Source: K. Sharma et al., "Representation Learning in Continuous-Time Dynamic Signed Networks", CIKM 2023, section
-    4; defaults are those of the released checkpoints.
+    Source: K. Sharma et al., "Representation Learning in Continuous-Time Dynamic Signed Networks", CIKM 2023; defaults
+    are those of the released checkpoints.
 
     Args:
         num_nodes: N.

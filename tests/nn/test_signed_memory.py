@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from signed_cases import SignedEvents, SlowMemory, signed_events, streams
 from torch import Tensor
 
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.nn import SignedMemory
+from graphmem.nn import NodeMemory, SignedMemory
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -108,6 +109,22 @@ def test_order_at_one_time_makes_no_difference_to_the_mean(seed: int) -> None:
         memory.update_state(*one.columns())
         found.append(everything(memory))
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("aggr", ["mean", "last"])
+def test_friends_alone_are_tgns_memory(aggr: str) -> None:
+    """All signs positive and no time code: the friendly state is that of NodeMemory, and so PyG's."""
+    memory = make(6, aggr=aggr)
+    other = NodeMemory(6, 2, 3, 4, aggregator_module=aggr, mailbox=10).eval()
+    other.updater.load_state_dict(memory.cell_pos.state_dict())
+    with torch.no_grad():
+        for code in (memory.time_enc, other.time_enc):
+            code.lin.weight.zero_()
+            code.lin.bias.fill_(math.pi / 2)
+    for batch in signed_events(8, 40, 6, 2, loops=False).batches(5):
+        memory.update_state(batch.src, batch.dst, batch.t, batch.msg, torch.ones_like(batch.sign))
+        other.update_state(batch.src, batch.dst, batch.t, batch.msg)
+    torch.testing.assert_close(everything(memory)[:, :3], other(torch.arange(6))[0])
 
 
 def test_gradient_goes_one_step_and_state_has_none() -> None:
