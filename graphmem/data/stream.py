@@ -128,14 +128,22 @@ class EventStream:
 
     @classmethod
     def trusted(
-        cls, src: Tensor, dst: Tensor, t: Tensor, num_nodes: int, *, msg: Tensor | None = None, first: int = 0
+        cls,
+        src: Tensor,
+        dst: Tensor,
+        t: Tensor,
+        num_nodes: int,
+        *,
+        msg: Tensor | None = None,
+        weight: Tensor | None = None,
+        first: int = 0,
     ) -> EventStream:
         """A stream made without the checks, which take longer than a model takes to see one event.
 
         For columns that were checked where they come from.
         """
         out = object.__new__(cls)
-        out.__dict__.update(src=src, dst=dst, t=t, num_nodes=num_nodes, msg=msg, first=first)
+        out.__dict__.update(src=src, dst=dst, t=t, num_nodes=num_nodes, msg=msg, weight=weight, first=first)
         return out
 
     @property
