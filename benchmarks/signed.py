@@ -89,11 +89,11 @@ def row_of(command: str) -> str:
     return found[0]
 
 
-def features(task: SignedTask) -> Tensor:
-    """Sixteen numbers of every event, frozen inside blocks."""
-    history, rows = SignedHistoryFeatures(task.split.stream.num_nodes), []
-    for period in (task.split.train, task.split.valid, task.split.test):
-        for events in task._windows(period):
+def features(train: SignedTask, task: SignedTask) -> Tensor:
+    """Sixteen numbers of every event, frozen inside the blocks of one task in training and of another behind it."""
+    history, rows, split = SignedHistoryFeatures(task.split.stream.num_nodes), [], task.split
+    for cut, period in ((train, split.train), (task, split.valid), (task, split.test)):
+        for events in cut._windows(period):
             rows.append(history(events.src, events.dst))
             assert events.sign is not None
             history.insert(events.src, events.dst, events.sign)
@@ -115,12 +115,13 @@ def fitted(x: Tensor, y: Tensor) -> Tensor:
     return w.detach()
 
 
-def logistic(batch: int) -> dict[str, Any]:
-    """A row of the same form as those of the runs."""
+def logistic(batch: int, other: int | None = None) -> dict[str, Any]:
+    """A row of the same form as those of the runs, evaluated at another block size where one is given."""
     start = time.perf_counter()
     split = split_stream(load_stream(DATA))
-    task = SignedTask(split, "sign", batch_size=batch)
-    x, y = features(task), split.stream.weight > 0
+    trained = SignedTask(split, "sign", batch_size=batch)
+    task = trained if other is None else SignedTask(split, "sign", batch_size=other)
+    x, y = features(trained, task), split.stream.weight > 0
     train = slice(len(split.train))
     x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-9)
     w = fitted(x[train], y[train].double())
@@ -143,7 +144,7 @@ def logistic(batch: int) -> dict[str, Any]:
         "summary": {"auc": pair},
         "published": None,
         "seeds": [{"seed": 0, "selected": selected, "seconds": seconds}],
-        "protocol": dict(task.protocol),
+        "protocol": {**task.protocol, **({} if other is None else {"trained_at": batch})},
         "parameters": w.numel(),
         "seconds": seconds,
     }
@@ -205,6 +206,8 @@ def main() -> None:
         command = f"python benchmarks/signed.py --rows {row} --batches {batch}"
         if row == "logistic":
             add(command, partial(logistic, batch))
+            for other in args.elsewhere:
+                add(f"{command} --elsewhere {other}", partial(logistic, batch, other))
             continue
         sweep(NAME, [config(row, batch, args.seeds, args.threads)], _folder(row, batch), __doc__ or "")
         for other in args.elsewhere:
