@@ -11,7 +11,7 @@ from typing import Any
 
 from pres import cases as batch_cases
 from pres import plot as plot_batch_sizes
-from report_streams import batch_sizes, beside_pyg, dyglib, stream_speeds, streams
+from report_streams import batch_sizes, beside_pyg, dyglib, signed, stream_speeds, streams
 from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -234,6 +234,7 @@ def accuracy() -> list[str]:
         *streams(),
         *dyglib(),
         *batch_sizes(),
+        *signed(),
         *beside_pyg(),
     ]
 

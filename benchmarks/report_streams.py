@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 
+import signed as signs
 from dyglib import PUBLISHED
 from pres import TESTS, cases, curves, figure_name, rows_for
 from tables import ratio_cells, rows_of, runs, spread, table
 
 DYGLIB_METRICS = ("ap_batch", "ap", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
+SIGNED_METRICS = ("auc", "ap_neg", "f1_neg", "macro_f1", "transductive.auc", "new.auc")
 STREAM_METRICS = ("ap", "historical.ap", "inductive.ap", "new.ap", "mrr")
 
 
@@ -30,6 +32,29 @@ def dyglib() -> list[str]:
     words = "`benchmarks/dyglib.py`, protocol in its head; AP is the mean of the batches' own but where it says pooled."
     names = "stream, model, visibility, seeds, AP, AP pooled, AP new nodes, AP historical, AP inductive"
     return ["## DyGLib's protocol", words, table(names.split(", "), rows)]
+
+
+def signed() -> list[str]:
+    """Signs on Bitcoin OTC, by block size."""
+    rows = []
+    for run in runs("signed.json"):
+        found = [seed["selected"] for seed in run["seeds"]]
+        name = signs.row_of(run["command"])
+        cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in SIGNED_METRICS]
+        rows.append(
+            (run["protocol"]["batch_size"], signs.ROWS.index(name.partition(",")[0]), [name, str(len(found)), *cells])
+        )
+    words = (
+        "`benchmarks/signed.py`, protocol and rows in its head; test period, at the epoch of the best validation AUC."
+    )
+    head = "block, row, seeds, AUC, AP negative, F1 negative, macro-F1, AUC both ends seen, AUC new end".split(", ")
+    cells = [[str(batch), *row] for batch, _, row in sorted(rows)]
+    return ["## Signs on Bitcoin OTC", words, table(head, cells)] if rows else []
+
+
+def _spread(values: list[float]) -> str:
+    deviation = {"std": statistics.pstdev(values)} if len(values) > 1 else {}
+    return spread({"mean": statistics.fmean(values), **deviation})
 
 
 def _rows(file: str, metrics: tuple[str, ...]) -> list[list[str]]:

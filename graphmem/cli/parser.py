@@ -16,7 +16,7 @@ from graphmem.engine.families import config_class
 from graphmem.engine.run_base import RunBase
 from graphmem.engine.run_config import RunConfig
 from graphmem.engine.workload import Workload
-from graphmem.presets import MODELS, STREAM_MODELS
+from graphmem.presets import MODELS, SIGNED_MODELS, STREAM_MODELS
 
 
 def make_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
@@ -65,7 +65,7 @@ def _common(parser: ArgumentParser) -> ArgumentParser:
 
 
 def _train(config: type[RunBase]) -> ArgumentParser:
-    models = ", ".join((*MODELS, *STREAM_MODELS))
+    models = ", ".join((*MODELS, *STREAM_MODELS, *SIGNED_MODELS))
     parser = ArgumentParser(
         description=f"Train {models}, or evaluate a heuristic. MODEL --help: what that model takes."
     )

@@ -6,6 +6,7 @@ only read. Nothing here asks a question; what cannot be done raises.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,7 +176,8 @@ def _fetch(card: DatasetCard, spec: FileSpec, root: str | os.PathLike[str] | Non
         if source is archive:
             download_archive(archive.url, folder, archive.sha256, inner=archive.path)
         else:
-            download_file(spec.url, folder / spec.path, spec.sha256 if spec.strict else "")
+            fetch = download_gzip if spec.url.endswith(".gz") and not spec.path.endswith(".gz") else download_file
+            fetch(spec.url, folder / spec.path, spec.sha256 if spec.strict else "")
     except (OSError, HTTPException) as error:  # urllib's errors, timeouts, a full disk, a broken answer
         raise _missing(card, FileSpec(spec.path, source.url), root, f"download failed: {error}") from error
     if not (folder / spec.path).is_file():
@@ -224,6 +227,21 @@ def download_file(url: str, target: Path, sha256: str = "") -> Path:
                 f"download of {url}: sha256 {found} ({size} bytes), expected {sha256}. The publisher's file changed or "
                 "something between you and it answered instead; nothing was stored."
             )
+        part.replace(target)
+    return target
+
+
+def download_gzip(url: str, target: Path, sha256: str = "") -> Path:
+    """Download a gzip file and unpack it to ``target``; ``sha256`` is that of what it holds. See `download_file`."""
+    with _temporary_beside(target) as folder:
+        packed, part = download_file(url, folder / "packed.gz"), folder / target.name
+        try:
+            with gzip.open(packed) as source, part.open("wb") as stream:
+                shutil.copyfileobj(source, stream)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DatasetIntegrityError(f"{url}: not a gzip file ({error}); nothing was stored") from error
+        if sha256 and (found := file_sha256(part)) != sha256:
+            raise DatasetIntegrityError(f"{url}: holds sha256 {found}, expected {sha256}; nothing was stored")
         part.replace(target)
     return target
 

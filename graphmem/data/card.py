@@ -49,7 +49,7 @@ class DatasetCard:
         name: canonical name, as `load_dataset` takes it.
         title: name in prose.
         format: reader family: `planetoid`, `npz_graph`, `seal_mat`, `musae`, `ogb`, `edge_list` or `generated`; for
-            streams `events` or `tgb`.
+            streams `events`, `tgb` or `wiki_rfa`.
         folder: where the files lie, relative to `$GRAPHMEM_DATA` and to the cache.
         aliases: other names `load_dataset` accepts.
         publisher: who published the data.
@@ -93,7 +93,7 @@ class DatasetCard:
     @property
     def is_stream(self) -> bool:
         """Whether it is a stream of events, not a graph."""
-        return self.format in ("events", "tgb")
+        return self.format in ("events", "tgb", "wiki_rfa")
 
 
 _TEXT = (

@@ -29,7 +29,7 @@ __all__ = [
     "prepare_dataset",
 ]
 
-_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb", "events", "tgb"}
+_READERS = {"planetoid", "npz_graph", "seal_mat", "musae", "ogb", "events", "tgb", "wiki_rfa"}
 _GENERATORS = {
     "dcsbm": ("generators", "dcsbm"),
     "power-law": ("generators", "power_law"),

@@ -128,14 +128,22 @@ class EventStream:
 
     @classmethod
     def trusted(
-        cls, src: Tensor, dst: Tensor, t: Tensor, num_nodes: int, *, msg: Tensor | None = None, first: int = 0
+        cls,
+        src: Tensor,
+        dst: Tensor,
+        t: Tensor,
+        num_nodes: int,
+        *,
+        msg: Tensor | None = None,
+        weight: Tensor | None = None,
+        first: int = 0,
     ) -> EventStream:
         """A stream made without the checks, which take longer than a model takes to see one event.
 
         For columns that were checked where they come from.
         """
         out = object.__new__(cls)
-        out.__dict__.update(src=src, dst=dst, t=t, num_nodes=num_nodes, msg=msg, first=first)
+        out.__dict__.update(src=src, dst=dst, t=t, num_nodes=num_nodes, msg=msg, weight=weight, first=first)
         return out
 
     @property
@@ -208,6 +216,17 @@ class EventStream:
             columns[name] = None if parts[0] is None else torch.cat(parts)
         names = max((self.node_names, later.node_names), key=lambda one: 0 if one is None else len(one))
         return replace(self, **columns, num_nodes=max(self.num_nodes, later.num_nodes), node_names=names)
+
+    def with_signed_messages(self) -> EventStream:
+        """The same events with messages [sign, ln(1 + |weight|), message], for models that know no signs.
+
+        Raises:
+            ArgumentError: a stream without weights.
+        """
+        if self.weight is None:
+            raise ArgumentError(f"stream: expected weights, whose signs are those of the events; {self.name} has none")
+        parts = [self.weight.sign().unsqueeze(1), self.weight.abs().log1p().unsqueeze(1)]
+        return replace(self, msg=torch.cat(parts if self.msg is None else [*parts, self.msg], 1))
 
     def to_temporal_data(self) -> Any:
         """PyG's ``TemporalData``: src, dst, t, msg ([E, 0] without features) and what else is there."""

@@ -10,11 +10,10 @@ from torch import Tensor
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit
 from graphmem.engine.metrics import auc, average_precision, check_metrics, ranks
+from graphmem.engine.stream_task import GROUPS, event_groups
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
 
-# Kinds of negatives have other names: both are part of a key.
-GROUPS = ("transductive", "new", "new_old", "new_new")
 POOLED = ("ap", "auc", "ap_batch")
 
 
@@ -59,9 +58,7 @@ class EventScores:
 
     def __init__(self, names: EventMetrics, split: StreamSplit, events: EventStream) -> None:
         self._names = names
-        new = split.new_nodes[events.src].long() + split.new_nodes[events.dst].long()
-        masks = {"transductive": new == 0, "new": new > 0, "new_old": new == 1, "new_new": new == 2}
-        self._groups = {"": torch.ones_like(new, dtype=torch.bool), **{name: masks[name] for name in names.groups}}
+        self._groups = event_groups(split, events, names.groups)
         self._pos: list[Tensor] = []
         self._neg: dict[str, list[Tensor]] = {kind: [] for kind in names.kinds}
         self._ranks: list[Tensor] = []

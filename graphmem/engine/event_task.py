@@ -9,20 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphmem.data.event_batches import batch_bounds
 from graphmem.data.event_negatives import EventNegatives
 from graphmem.data.fixed_negatives import FixedNegatives
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit
 from graphmem.engine.distributed import Group
 from graphmem.engine.event_scores import EventMetrics
-from graphmem.engine.options import check_count
-from graphmem.engine.task import Task
-from graphmem.errors import ArgumentError, ArgumentTypeError
+from graphmem.engine.stream_task import StreamTask, temporal_model
+from graphmem.errors import ArgumentError
 from graphmem.models.temporal import TemporalLinkModel
-from graphmem.ops import _check
 
-VISIBILITY = ("batch", "event", "mixed")
 CANDIDATES_AT_ONCE = 2**18
 """Pairs that are scored in one call: bounds the memory of one-against-many evaluations."""
 
@@ -35,7 +31,7 @@ class EventBatch(NamedTuple):
     dst: Tensor
 
 
-class TemporalLinkTask(Task):
+class TemporalLinkTask(StreamTask):
     r"""Link prediction on a stream of events: the links that happen next against links that do not.
 
     One epoch passes over the training events in the order of time, in batches of ``batch_size``. A batch is predicted
@@ -47,6 +43,7 @@ class TemporalLinkTask(Task):
         split: the stream and its three periods.
         batch_size: events that are predicted from the same state.
         eval_batch_size: the same for evaluations; ``batch_size`` by default.
+        keep_ties: a batch goes on until the time changes, so that equal times stay together.
         seed: of the training negatives.
         eval_seed: of those of evaluations, which are the same for every seed of a run.
         negatives: kind of the training negatives, see :class:`~graphmem.data.event_negatives.EventNegatives`.
@@ -69,12 +66,15 @@ class TemporalLinkTask(Task):
         ArgumentError: an unknown name, or an empty period.
     """
 
+    VISIBILITY = (*StreamTask.VISIBILITY, "mixed")
+
     def __init__(
         self,
         split: StreamSplit,
         *,
         batch_size: int = 200,
         eval_batch_size: int | None = None,
+        keep_ties: bool = False,
         seed: int = 0,
         eval_seed: int = 42,
         negatives: str = "random",
@@ -88,15 +88,19 @@ class TemporalLinkTask(Task):
         name: str | None = None,
         group: Group | None = None,
     ) -> None:
-        self.split, self.eval_seed, self.group = split, eval_seed, group
-        self.batch_size = check_count("batch_size", batch_size)
-        given = batch_size if eval_batch_size is None else eval_batch_size
-        self.eval_batch_size = check_count("eval_batch_size", given)
-        self.visibility = _check.choice("visibility", visibility, VISIBILITY)
-        self.name = split.stream.name if name is None else name
-        for period in ("train", "valid", "test"):
-            if len(getattr(split, period)) == 0:
-                raise ArgumentError(f"split: expected events in every period, got none for {period!r}")
+        super().__init__(
+            split,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            keep_ties=keep_ties,
+            visibility=visibility,
+            name=name,
+        )
+        self.eval_seed, self.group = eval_seed, group
+        if keep_ties and self.visibility == "mixed":
+            raise ArgumentError(
+                'keep_ties: expected false with visibility="mixed", which reveals batches by their size'
+            )
         self.negatives = EventNegatives(split, negatives, seed=seed, k=num_negatives)
         self.eval_negatives = {kind: EventNegatives(split, kind, seed=eval_seed, k=1) for kind in eval_negatives}
         self.ranking_negatives: EventNegatives | FixedNegatives | None
@@ -112,60 +116,32 @@ class TemporalLinkTask(Task):
         """What travels with every number."""
         ranking = self.ranking_negatives
         return {
-            "data": self.name,
-            "split": self.split.protocol,
-            "split_seed": -1 if self.split.seed is None else self.split.seed,
-            "batch_size": self.batch_size,
-            **({} if self.eval_batch_size == self.batch_size else {"eval_batch_size": self.eval_batch_size}),
+            **super().protocol,
             "training_negatives": self.negatives.kind,
             "negatives": ", ".join(self.eval_negatives),
             "ranking_negatives": "none" if ranking is None else f"{ranking.k} {ranking.kind}",
             "negatives_seed": self.eval_seed,
-            "visibility": self.visibility,
         }
-
-    def to(self, device: torch.device | str) -> TemporalLinkTask:
-        """Move the data to a device, in place."""
-        self.split = self.split.to(device)
-        return self
-
-    def num_batches(self, split: str, epoch: int) -> int:
-        """Number of batches of an epoch."""
-        return -(-len(self._train(split)) // self.batch_size)
-
-    def _train(self, split: str) -> EventStream:
-        if split != "train":
-            raise ArgumentError(f"split: this task trains on 'train', got {split!r}")
-        return self.split.train
 
     def batches(self, split: str, epoch: int, start: int = 0) -> Iterator[EventBatch]:
         """Yield the training events in the order of time, with the negatives of this epoch."""
         for batch in self._batches(self._train(split), start):
             yield EventBatch(batch, *self.negatives.draw(batch, epoch))
 
-    def _batches(self, events: EventStream, start: int = 0) -> Iterator[EventStream]:
-        for low in range(start * self.batch_size, len(events), self.batch_size):
-            yield events[low : low + self.batch_size]
-
     def reset(self, model: nn.Module) -> None:
         """Forget everything, and begin with the first event."""
         super().reset(model)
-        _temporal_model(model).prepare(self.split.stream)
         self._reveal_batch(model, 0)
 
     def _reveal_batch(self, model: nn.Module, first: int) -> None:
         """With "mixed": let the questions of the training batch that begins with event ``first`` see its own links."""
         batch = self.split.train[first : first + self.batch_size]
         if self.visibility == "mixed" and len(batch):
-            _temporal_model(model).reveal(batch)
-
-    def num_items(self, batch: EventBatch) -> int:
-        """Events of a batch."""
-        return len(batch.events)
+            temporal_model(model).reveal(batch)
 
     def loss(self, model: nn.Module, batch: EventBatch) -> Tensor:
         """Logistic loss of a batch, and what the model adds to it."""
-        model = _temporal_model(model)
+        model = temporal_model(model)
         model.prepare(self.split.stream)  # an epoch that is resumed in its middle begins without a reset
         pos, (neg,) = self._logits(model, batch.events, [(batch.src, batch.dst)])
         if self.group is not None:
@@ -177,7 +153,7 @@ class TemporalLinkTask(Task):
 
     def update(self, model: nn.Module, batch: EventBatch) -> None:
         """Show the model the events that it has predicted."""
-        _temporal_model(model).update(batch.events)
+        super().update(model, batch)
         self._reveal_batch(model, batch.events.first + len(batch.events))
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -190,10 +166,6 @@ class TemporalLinkTask(Task):
             scores.add(pos, neg, ranking)
         return scores.metrics()
 
-    def _period(self, split: str) -> EventStream:
-        period: EventStream = getattr(self.split, _check.choice("split", split, ("valid", "test")))
-        return period
-
     def scored(
         self, model: nn.Module, split: str
     ) -> Iterator[tuple[EventStream, Tensor, dict[str, Tensor], Tensor | None]]:
@@ -203,7 +175,7 @@ class TemporalLinkTask(Task):
             Events, their scores [B], those of a negative of each kind [B, 1], and of the ranking negatives [B, K], with
             minus infinity where an event has fewer.
         """
-        model, events = _temporal_model(model), self._period(split)
+        model, events = temporal_model(model), self._period(split)
         model.prepare(self.split.stream)
         self.catch_up(model, events.first)
         samplers: list[EventNegatives | FixedNegatives] = [*self.eval_negatives.values()]
@@ -250,48 +222,6 @@ class TemporalLinkTask(Task):
                 when = t.repeat_interleave(others.size(1))
                 out.append(model.score(ends.flatten(), others.reshape(-1, 1), when).view(others.shape))
         return pos.squeeze(1), out
-
-    def _windows(self, events: EventStream) -> Iterator[EventStream]:
-        """Events that are predicted from one state."""
-        size = None if self.visibility == "event" else self.eval_batch_size
-        bounds = batch_bounds(events, size=size).tolist()
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-            yield events[low:high]
-
-    def catch_up(self, model: TemporalLinkModel, first: int) -> None:
-        """Show the model the events before ``first`` that it has not seen.
-
-        Args:
-            model: is shown them in batches as training and evaluation cut them.
-            first: number of the first event of a period, or one more than that of the last event.
-
-        Raises:
-            ArgumentError: the model has seen event ``first``.
-        """
-        seen = int(model.position)
-        if seen > first:
-            raise ArgumentError(
-                f"model: its state is that behind event {seen - 1}, from which event {first} cannot be predicted; "
-                "restore an earlier state, or reset it"
-            )
-        # Cut as in training and evaluation: what a memory holds depends on it.
-        split = self.split
-        for events, windows in (
-            (split.train, self._batches),
-            (split.valid, self._windows),
-            (split.test, self._windows),
-        ):
-            if events.first < first:
-                for batch in windows(events):
-                    unseen = batch[max(seen - batch.first, 0) :]
-                    if len(unseen):
-                        model.update(unseen)
-
-
-def _temporal_model(model: nn.Module) -> TemporalLinkModel:
-    if not isinstance(model, TemporalLinkModel):
-        raise ArgumentTypeError(f"model: expected a TemporalLinkModel (score, update), got {type(model).__name__}")
-    return model
 
 
 __all__ = ["EventBatch", "TemporalLinkTask"]

@@ -16,8 +16,7 @@ from graphmem.engine.restore import read_run
 from graphmem.engine.run_base import RunBase, Settings
 from graphmem.engine.run_config import RunConfig, resolve
 from graphmem.engine.stream_build import StreamExperiment, build_stream
-from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
-from graphmem.presets import STREAM_MODELS
+from graphmem.engine.stream_config import STREAM_NAMES, StreamRunConfig, resolve_stream
 
 Data = GraphDataset | EventStream
 AnyExperiment = Experiment | StreamExperiment
@@ -25,7 +24,7 @@ AnyExperiment = Experiment | StreamExperiment
 
 def config_class(model: Any) -> type[RunBase]:
     """The class of a model's configuration; that of link prediction for unknown names, whose check explains."""
-    return StreamRunConfig if model in (*STREAM_MODELS, *STREAM_HEURISTICS) else RunConfig
+    return StreamRunConfig if model in STREAM_NAMES else RunConfig
 
 
 def config_from_dict(values: Mapping[str, Any]) -> RunBase:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,19 +28,24 @@ class Events(NamedTuple):
     """int64 or float64 [E]."""
     msg: Tensor | None
     """float32 [E, D]."""
+    weight: Tensor | None = None
+    """float32 [E]."""
 
     def __len__(self) -> int:
         return self.t.numel()
 
     def select(self, index: Tensor | slice) -> Events:
         """Some of the events."""
-        return Events(self.src[index], self.dst[index], self.t[index], None if self.msg is None else self.msg[index])
+        return self.map(lambda column: column[index])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Events:
+        """The columns that are there, each changed."""
+        return Events(*(None if column is None else function(column) for column in self))  # type: ignore[arg-type]
 
     def extend(self, later: Events) -> Events:
         """The events, then others."""
-        msg = None if self.msg is None or later.msg is None else torch.cat((self.msg, later.msg))
-        src, dst, t = (torch.cat(pair) for pair in zip(self[:3], later[:3], strict=True))
-        return Events(src, dst, t, msg)
+        pairs = zip(self, later, strict=True)
+        return Events(*(None if a is None or b is None else torch.cat((a, b)) for a, b in pairs))  # type: ignore[arg-type]
 
 
 class LatenessBuffer:
@@ -137,10 +142,7 @@ class LatenessBuffer:
         """Go on from what :meth:`to_plain` wrote."""
         self.lateness, self.latest, self.released = values["lateness"], values["latest"], values["released"]
         waiting = values["waiting"]
-        if waiting is not None:
-            *columns, msg = waiting
-            src, dst, t = (column.to(device) for column in columns)
-            self.waiting = Events(src, dst, t, None if msg is None else msg.to(device))
+        self.waiting = None if waiting is None else Events(*waiting).map(lambda column: column.to(device))
 
 
 __all__ = ["Events", "LatenessBuffer"]

@@ -37,8 +37,9 @@ class StreamPredictor:
 
     Nodes go by their names. A name that no event has had yet is scored as a node about which nothing is known, and
     becomes a node with its first event, for which the state grows. Events are given as an :class:`EventStream` or as
-    ``(src, dst, t)`` or ``(src, dst, t, msg)``: names, names, times and rows [E, D], or single values for one event; a
-    model without messages does not read them. A call that raises an error has changed nothing.
+    ``(src, dst, t)``, ``(src, dst, t, msg)`` or ``(src, dst, t, msg, weight)``: names, names, times, rows [E, D] and
+    signed weights, or single values for one event; a model without messages or signs does not read these. A call that
+    raises an error has changed nothing.
 
     Events have to come in the order of time, or late by no more than ``lateness``: then they wait until the latest time
     minus ``lateness`` has reached theirs, and enter the state in the order of time. Predictions see what has entered.
@@ -159,7 +160,7 @@ class StreamPredictor:
             LateEventError: an event is too late.
             ArgumentError: columns that do not fit each other or the model.
         """
-        src, dst, t, msg = self._read(events)
+        src, dst, t, msg, weight = self._read(events)
         asked, same = self.names.find(dst, dst=True)[:, None], (src == dst)[:, None]
         if candidates is not None:
             others = self.names.find(candidates, dst=True)
@@ -168,7 +169,7 @@ class StreamPredictor:
             asked = np.concatenate((asked, others), 1)
             same = np.concatenate((same, np.asarray(candidates) == src[:, None]), 1)
         scores = self._score(self.names.find(src), asked, t, same)
-        self._take_in(src, dst, t, msg)
+        self._take_in(src, dst, t, msg, weight)
         return scores[:, 0] if candidates is None else scores
 
     @torch.no_grad()
@@ -194,16 +195,17 @@ class StreamPredictor:
         return torch.from_numpy(column).to(self._device)
 
     @torch.no_grad()
-    def _take_in(self, src: Names, dst: Names, t: Times, msg: Tensor | None) -> None:
+    def _take_in(self, src: Names, dst: Names, t: Times, msg: Tensor | None, weight: Tensor | None) -> None:
         nodes = self.names.add(src, dst)
         self._reserve()
-        events = Events(self._tensor(nodes[0]), self._tensor(nodes[1]), self._tensor(t), msg)
+        events = Events(self._tensor(nodes[0]), self._tensor(nodes[1]), self._tensor(t), msg, weight)
         self._enter(self._buffer.push(events))
 
     def _enter(self, events: Events) -> None:
         if len(events):
             first = int(self.model.position)
-            self.model.update(EventStream.trusted(*events[:3], self._rows, msg=events.msg, first=first))
+            columns: dict[str, Any] = {"msg": events.msg, "weight": events.weight}
+            self.model.update(EventStream.trusted(*events[:3], self._rows, **columns, first=first))
 
     def _reserve(self) -> None:
         """Keep at least two rows empty behind those of the nodes."""
@@ -211,22 +213,23 @@ class StreamPredictor:
             self._rows = len(self.names) + max(len(self.names) // 4, _SPARE_ROWS, 2)
             grow_state(self.model, self._rows)
 
-    def _read(self, events: EventStream | Sequence[Any]) -> tuple[Names, Names, Times, Tensor | None]:
+    def _read(self, events: EventStream | Sequence[Any]) -> tuple[Names, Names, Times, Tensor | None, Tensor | None]:
         """Columns of events that may enter."""
         if isinstance(events, EventStream):
             ends = [end.cpu().numpy() for end in (events.src, events.dst)]
             if events.node_names is not None:
                 ends = [np.asarray(events.node_names)[end] for end in ends]
-            events = (*ends, events.t.cpu(), events.msg)
-        if not isinstance(events, Sequence) or not 3 <= len(events) <= 4:
-            raise ArgumentTypeError("events: expected an EventStream, or (src, dst, t) or (src, dst, t, msg)")
+            events = (*ends, events.t.cpu(), events.msg, events.weight)
+        if not isinstance(events, Sequence) or not 3 <= len(events) <= 5:
+            raise ArgumentTypeError("events: expected an EventStream, or (src, dst, t), and perhaps msg and weight")
         src, dst, t = np.atleast_1d(*events[:2], self._times(events[2]))
         if src.ndim != 1 or src.shape != dst.shape or src.shape != t.shape:
             shapes = ", ".join(str(list(column.shape)) for column in (src, dst, t))
             raise ArgumentError(f"events: expected columns [E] of one length, got {shapes}")
-        msg = self._messages(events[3] if len(events) == 4 else None, t.size)
+        msg = self._messages(events[3] if len(events) > 3 else None, t.size)
+        weight = self._weights(events[4] if len(events) > 4 else None, t.size)
         self._buffer.check(t)
-        return src, dst, t, msg
+        return src, dst, t, msg, weight
 
     def _times(self, t: Any) -> Times:
         given = np.asarray(t)
@@ -252,6 +255,17 @@ class StreamPredictor:
         if not bool(rows.isfinite().all()):
             raise ArgumentError("msg: expected finite numbers")
         return rows
+
+    def _weights(self, weight: Any, count: int) -> Tensor | None:
+        if not self.model.reads_signs:
+            return None
+        if weight is None:
+            raise ArgumentError(f"weight: expected signed weights [{count}], got none")
+        column = torch.as_tensor(weight, dtype=torch.float32, device=self._device).reshape(-1)
+        column = _check.tensor("weight", column, shape=(count,), dtypes=(torch.float32,))
+        if not bool((column.isfinite() & (column != 0)).all()):
+            raise ArgumentError("weight: expected finite numbers other than 0, whose signs are those of the events")
+        return column
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights, state, names, waiting events and :attr:`extra` to a file in ``folder``, whole at any moment.

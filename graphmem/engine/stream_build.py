@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from graphmem.data.fixed_negatives import FixedNegatives
 from graphmem.data.registry import load_publisher_negatives, load_stream
 from graphmem.data.stream import EventStream
-from graphmem.data.stream_splits import split_stream
+from graphmem.data.stream_splits import StreamSplit, split_stream
 from graphmem.engine.device import usable_device
 from graphmem.engine.distributed import Group
 from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
-from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig, resolve_stream
+from graphmem.engine.signed_task import SignedTask
+from graphmem.engine.stream_config import (
+    LEARNED,
+    SIGNED_NAMES,
+    STREAM_HEURISTICS,
+    StreamRunConfig,
+    resolve_stream,
+)
 from graphmem.errors import ArgumentError
-from graphmem.models import APAN, JODIE, NAT, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
+from graphmem.models import (
+    APAN,
+    JODIE,
+    NAT,
+    SEMBA,
+    TGN,
+    TNCN,
+    DyRep,
+    EdgeBank,
+    LocalGlobal,
+    Recency,
+    Reputation,
+    TemporalLinkModel,
+)
 from graphmem.nn import PRES, TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
@@ -29,6 +49,7 @@ _CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {
     "jodie": JODIE,
     "apan": APAN,
     "nat": NAT,
+    "semba": SEMBA,
 }
 
 
@@ -36,7 +57,7 @@ class StreamExperiment(NamedTuple):
     """What is trained: ``optimizer`` is None for a heuristic, which has nothing to learn."""
 
     model: TemporalLinkModel
-    task: TemporalLinkTask
+    task: TemporalLinkTask | SignedTask
     optimizer: torch.optim.Optimizer | None
     settings: Settings
     dataset: EventStream
@@ -57,25 +78,10 @@ def build_stream(
     train = settings.train
     assert isinstance(train, StreamTrainSettings)
     stream = load_stream(settings.data) if stream is None else stream
+    if train.task != "existence" and settings.model not in SIGNED_NAMES:
+        stream = stream.with_signed_messages()
     split = split_stream(stream, protocol=train.split, seed=seed)
-    ranking: str | FixedNegatives | None = train.ranking_negatives
-    if ranking == FixedNegatives.kind:
-        ranking = load_publisher_negatives(settings.data, split)
-    task = TemporalLinkTask(
-        split,
-        batch_size=int(train.batch_size),
-        eval_batch_size=train.eval_batch_size,
-        seed=seed,
-        negatives=train.negatives,
-        num_negatives=train.num_negatives,
-        eval_negatives=train.eval_negatives,
-        ranking_negatives=ranking,
-        num_ranking_negatives=train.num_ranking_negatives,
-        visibility=train.visibility,
-        groups=train.groups,
-        metrics=train.metrics,
-        group=group,
-    )
+    task = make_task(settings, split, seed, group)
     seed_everything(seed)
     device = usable_device(config.device)
     model = make_model(settings, stream)
@@ -83,9 +89,43 @@ def build_stream(
         model.correctable.fit_pres(split.train.src, split.train.dst, split.train.t)
     model, task = model.to(device), task.to(device)
     optimizer = None
-    if settings.model not in STREAM_HEURISTICS:
+    if settings.model in LEARNED:
         optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)
     return StreamExperiment(model, task, optimizer, settings, stream)
+
+
+def make_task(
+    settings: Settings, split: StreamSplit, seed: int, group: Group | None = None
+) -> TemporalLinkTask | SignedTask:
+    """The task of a run.
+
+    Raises:
+        ArgumentError: settings that the task does not have.
+    """
+    train = settings.train
+    assert isinstance(train, StreamTrainSettings)
+    common: dict[str, Any] = {"batch_size": int(train.batch_size), "eval_batch_size": train.eval_batch_size}
+    common |= {"seed": seed, "negatives": train.negatives, "visibility": train.visibility, "metrics": train.metrics}
+    if train.task != "existence":
+        assert train.task is not None
+        if group is not None:
+            raise ArgumentError(f"task: {train.task!r} is trained by one process only")
+        groups = train.groups or ("transductive", "new")
+        return SignedTask(split, train.task, reduction=train.reduction, groups=groups, **common)
+    ranking: str | FixedNegatives | None = train.ranking_negatives
+    if ranking == FixedNegatives.kind:
+        ranking = load_publisher_negatives(settings.data, split)
+    return TemporalLinkTask(
+        split,
+        keep_ties=bool(train.keep_ties),
+        num_negatives=train.num_negatives,
+        eval_negatives=train.eval_negatives,
+        ranking_negatives=ranking,
+        num_ranking_negatives=train.num_ranking_negatives,
+        groups=train.groups,
+        group=group,
+        **common,
+    )
 
 
 def make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
@@ -107,7 +147,13 @@ def _make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
         return LocalGlobal(stream.num_nodes, **options, dtype=dtype)
     if settings.model in STREAM_HEURISTICS:
         return Recency(stream.num_nodes, settings.model, **options, dtype=dtype)
-    if settings.model not in ("apan", "nat"):
+    if settings.model == "reputation":
+        return Reputation(stream.num_nodes, **options, dtype=dtype)
+    if settings.model == "semba":
+        options["out_channels"] = 3 if settings.train.task == "signed-existence" else 1  # type: ignore[attr-defined]
+        if settings.compat == "reference":
+            options["compat"] = "released"
+    elif settings.model not in ("apan", "nat"):
         options["compat"] = settings.compat
     try:
         return _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)

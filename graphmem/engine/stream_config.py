@@ -9,13 +9,27 @@ from typing import Any
 
 from graphmem.engine.options import check_count
 from graphmem.engine.run_base import RunBase, Settings, check_choice
+from graphmem.engine.signed_task import SIGNED_METRICS
 from graphmem.errors import ArgumentError
 from graphmem.nn.pres import PRES
-from graphmem.presets import STREAM_MODELS, STREAM_OPTION_TYPES, StreamTrainSettings, has_preset, load_preset
+from graphmem.presets import (
+    SIGNED_MODELS,
+    STREAM_MODELS,
+    STREAM_OPTION_TYPES,
+    StreamTrainSettings,
+    has_preset,
+    load_preset,
+)
 
 PRES_OPTIONS = tuple(name for name in inspect.signature(PRES).parameters if name not in ("num_nodes", "dim"))
 # Nothing to learn: evaluated only.
 STREAM_HEURISTICS = ("edgebank", "recency", "popularity", "localglobal")
+# Likewise, of signs.
+SIGNED_HEURISTICS = ("reputation",)
+LEARNED = (*STREAM_MODELS, *SIGNED_MODELS)
+SIGNED_NAMES = (*SIGNED_MODELS, *SIGNED_HEURISTICS)
+STREAM_NAMES = (*LEARNED, *STREAM_HEURISTICS, *SIGNED_HEURISTICS)
+TASKS = ("existence", *SIGNED_METRICS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +37,8 @@ class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
     Args:
-        model: tgn, tncn, dyrep, jodie, apan or nat; or a heuristic, evaluated only: edgebank, recency, popularity,
-            localglobal.
+        model: tgn, tncn, dyrep, jodie, apan, nat or, of signs, semba; or a heuristic, evaluated only: edgebank,
+            recency, popularity, localglobal or, of signs, reputation.
         data: name of a stream (see `graphmem data list`), or path of a file of events.
         batch_size: events that are predicted from the same state.
         eval_batch_size: the same for evaluations; batch_size by default.
@@ -38,6 +52,10 @@ class StreamRunConfig(RunBase):
             before its own time) or, with tgn or tncn, in training too, mixed (memories of batch, neighbours of event).
         groups: of events reported apart, transductive, new (the inductive setting), new_old, new_new.
         clip_norm: largest norm of the gradient.
+        task: what is predicted: existence (of links), sign, signed-existence (positive, negative or none) or weight;
+            the last three need weights, and their visibility is batch or event. By default sign for a model of signs.
+        reduction: of the loss of signs, class_mean or mean over events.
+        keep_ties: a batch goes on until the time changes; always for models and tasks of signs.
         average: decay per step of an average of the weights, which is then what is evaluated and kept.
         pres: correct memories for the events that a large batch loses; see docs/pres.md.
         pres_options: constructor options of PRES, e.g. --pres_options.gate kalman.
@@ -57,6 +75,9 @@ class StreamRunConfig(RunBase):
     average: float | None = None
     pres: bool = False
     pres_options: Mapping[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    reduction: str | None = None
+    keep_ties: bool | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
@@ -65,7 +86,8 @@ class StreamRunConfig(RunBase):
         for name in ("data", "preset"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, canonical_stream_name(getattr(self, name)))
-        check_choice("model", self.model, (*STREAM_MODELS, *STREAM_HEURISTICS))
+        check_choice("model", self.model, STREAM_NAMES)
+        check_choice("task", self.task, (None, *TASKS))
         super().__post_init__()
         for name in ("batch_size", "eval_batch_size", "num_ranking_negatives"):
             if getattr(self, name) is not None:
@@ -88,20 +110,35 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
     """
     source = config.data if config.preset is None else config.preset
     preset = None
-    if config.model in STREAM_MODELS and (config.preset is not None or has_preset(config.model, source)):
+    if config.model in LEARNED and (config.preset is not None or has_preset(config.model, source)):
         preset = load_preset(config.model, source)
     given: dict[str, Any] = {f.name: getattr(config, f.name, None) for f in fields(StreamTrainSettings)}
     given = {name: value for name, value in given.items() if value is not None}
     train = StreamTrainSettings() if preset is None else preset.train
+    assert isinstance(train, StreamTrainSettings)
+    train = _with_task(replace(train, **given), config, measured=train.task or "existence")
     borrowed = preset is not None and preset.data != config.data
     return Settings(
         model=config.model,
         data=config.data,
         compat=config.compat,
         options={**({} if preset is None else preset.options), **config.options},
-        train=replace(train, **given),
+        train=train,
         preset=None if preset is None else preset.name,
         borrowed=borrowed,
         published=None if preset is None or borrowed else preset.published,
         pres=config.pres_options if config.pres else None,
     )
+
+
+def _with_task(train: StreamTrainSettings, config: StreamRunConfig, measured: str) -> StreamTrainSettings:
+    """The settings with what follows from the task; ``measured`` is the one that their metrics are of."""
+    signed = config.model in SIGNED_NAMES
+    task = train.task or ("sign" if signed else "existence")
+    metrics = train.metrics
+    if config.metrics is None and task != measured:
+        metrics = SIGNED_METRICS.get(task, StreamTrainSettings.metrics)
+    keep_ties = train.keep_ties if train.keep_ties is not None else signed or task != "existence"
+    if not keep_ties and (signed or task != "existence"):
+        raise ArgumentError("keep_ties: expected true for models and tasks of signs, got false")
+    return replace(train, task=task, metrics=metrics, keep_ties=keep_ties)

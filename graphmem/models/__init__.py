@@ -8,6 +8,8 @@ from graphmem.models.heuristics import Heuristic
 from graphmem.models.jodie import JODIE
 from graphmem.models.nat import NAT
 from graphmem.models.ncn import GAE, NCN, NCN2, NCNC, NCNDiff
+from graphmem.models.reputation import Reputation
+from graphmem.models.semba import SEMBA
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.models.tgn import TGN
 from graphmem.models.tncn import TNCN
@@ -20,6 +22,7 @@ __all__ = [
     "NCN",
     "NCN2",
     "NCNC",
+    "SEMBA",
     "TGN",
     "TNCN",
     "DyRep",
@@ -29,5 +32,6 @@ __all__ = [
     "LocalGlobal",
     "NCNDiff",
     "Recency",
+    "Reputation",
     "TemporalLinkModel",
 ]

@@ -28,6 +28,8 @@ class TemporalLinkModel(StateModule):
     position: Tensor
     msg_dim = 0
     """Width of the messages that the model reads."""
+    reads_signs = False
+    """Whether :meth:`update` reads ``events.weight``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +66,18 @@ class TemporalLinkModel(StateModule):
             [B, C].
         """
         raise NotImplementedError
+
+    @property
+    def num_outputs(self) -> int:
+        """K, numbers of a pair in :meth:`outputs`."""
+        return 1
+
+    def outputs(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        """All numbers of candidates, [B, C, K], for tasks of other than one class; by default those of :meth:`score`.
+
+        Arguments as there.
+        """
+        return self.score(src, dst, t).unsqueeze(2)
 
     def update(self, events: EventStream) -> None:
         """Take in events that happened, in order."""

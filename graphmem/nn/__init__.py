@@ -4,6 +4,7 @@ from graphmem.nn.aggregate import ConcatMessage
 from graphmem.nn.completion import CompletionDecoder
 from graphmem.nn.conv import LinearConv, PureConv
 from graphmem.nn.decoder import CNDecoder, Memo, PairDecoder
+from graphmem.nn.edge_neighbors import EdgeNeighbors
 from graphmem.nn.encoder import GraphEncoder, PyGEncoder
 from graphmem.nn.features import SparseFeatures
 from graphmem.nn.link_predictor import LinkPredictor
@@ -14,6 +15,9 @@ from graphmem.nn.neighbors import Neighborhood, RecentNeighbors
 from graphmem.nn.overlap import CNDiffDecoder, TwoHopDecoder
 from graphmem.nn.pres import PRES
 from graphmem.nn.pres_pyg import CorrectedTGNMemory, wrap_memory
+from graphmem.nn.signed_decoder import SignedDecoder
+from graphmem.nn.signed_history import SignedHistoryFeatures
+from graphmem.nn.signed_memory import SignedMemory
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
 from graphmem.nn.time import TimeEncoder
@@ -25,6 +29,7 @@ __all__ = [
     "CompletionDecoder",
     "ConcatMessage",
     "CorrectedTGNMemory",
+    "EdgeNeighbors",
     "GraphEncoder",
     "LinearConv",
     "LinkPredictor",
@@ -38,6 +43,9 @@ __all__ = [
     "PureConv",
     "PyGEncoder",
     "RecentNeighbors",
+    "SignedDecoder",
+    "SignedHistoryFeatures",
+    "SignedMemory",
     "SparseFeatures",
     "TemporalAttention",
     "TemporalNeighbors",

@@ -55,6 +55,8 @@ class RecentNeighbors(StateModule):
     next_event: Tensor
     latest: Tensor
 
+    _per_entry: tuple[str, ...] = ("nbr", "eid", "time")
+
     def __init__(self, num_nodes: int, size: int, *, dtype: torch.dtype = torch.int64) -> None:
         super().__init__()
         _check.integer("num_nodes", num_nodes)
@@ -203,10 +205,11 @@ class RecentNeighbors(StateModule):
         stays = (column < held.unsqueeze(1)) & ~gone[rows].gather(1, oldest_first)
         order = oldest_first.gather(1, (~stays).to(torch.uint8).argsort(dim=1, stable=True))
         left = stays.sum(1)
-        for name in ("nbr", "eid", "time"):
+        for name in self._per_entry:
             buffer = self.get_buffer(name)
-            kept = buffer[rows].gather(1, order)
-            buffer[rows] = kept.masked_fill(column >= left.unsqueeze(1), self._state_fill[name])
+            kept = buffer[rows.unsqueeze(1), order]
+            kept[column >= left.unsqueeze(1)] = self._state_fill[name]
+            buffer[rows] = kept
         self.incomplete[rows] |= count > size
         self.count[rows] = left
 

@@ -18,6 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphmem.ops._reference_dropout import dropout as dropout
+from graphmem.ops._reference_dropout import dropout_relu_backward as dropout_relu_backward
+from graphmem.ops._reference_dropout import norm_dropout_relu as norm_dropout_relu
+from graphmem.ops._reference_dropout import norm_dropout_relu_backward as norm_dropout_relu_backward
 from graphmem.ops._reference_events import ring_graph as ring_graph
 from graphmem.ops._reference_events import ring_insert as ring_insert
 from graphmem.ops._reference_events import ring_query as ring_query
@@ -291,82 +295,6 @@ def csr_transpose(ptr: Tensor, idx: Tensor, num_cols: int) -> tuple[Tensor, Tens
     tslot = torch.empty(idx.numel(), dtype=torch.int64)
     _loops().csr_transpose(_array(ptr), _index(idx), tptr.numpy(), trow.numpy(), tslot.numpy())
     return tptr, trow.to(idx.dtype), tslot
-
-
-def _dropout_scale(p: float, dtype: torch.dtype) -> np.generic:
-    return np.float64(1 / (1 - p)) if dtype == torch.float64 else np.float32(1 / (1 - p))
-
-
-def dropout(x: Tensor, p: float, seed: int, relu: bool) -> Tensor:
-    """``x / (1 - p)`` where kept, else 0; with ``relu`` also 0 where ``x <= 0``; the mask follows from the seed."""
-    dtype = _accumulate_dtype(x.dtype)
-    out = torch.zeros(x.shape, dtype=dtype)
-    _dense().dropout(
-        _array(x.to(dtype)).reshape(-1),
-        np.uint64(int(p * 2**32)),
-        _dropout_scale(p, dtype),
-        np.uint64(seed & _UINT64),
-        relu,
-        out.numpy().reshape(-1),
-    )
-    return out.to(x.dtype)
-
-
-def dropout_relu_backward(grad: Tensor, y: Tensor, p: float) -> Tensor:
-    """``grad / (1 - p)`` where the output ``y`` of dropout with ReLU is positive, else 0."""
-    dtype = _accumulate_dtype(y.dtype)
-    out = torch.zeros(y.shape, dtype=dtype)
-    _dense().dropout_relu_backward(
-        _array(grad.to(dtype)).reshape(-1),
-        _array(y.to(dtype)).reshape(-1),
-        _dropout_scale(p, dtype),
-        out.numpy().reshape(-1),
-    )
-    return out.to(y.dtype)
-
-
-def norm_dropout_relu(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, p: float, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(y, mean, rstd)``: ReLU of dropout of LayerNorm of each row of ``x`` [R, F]."""
-    dtype = _accumulate_dtype(x.dtype)
-    y = torch.zeros(x.shape, dtype=dtype)
-    mean, rstd = torch.empty(x.size(0), dtype=dtype), torch.empty(x.size(0), dtype=dtype)
-    number = np.float64 if dtype == torch.float64 else np.float32
-    _dense().norm_dropout_relu(
-        _array(x.to(dtype)),
-        _array(weight),
-        _array(bias),
-        number(eps),
-        np.uint64(int(p * 2**32)),
-        _dropout_scale(p, dtype),
-        np.uint64(seed & _UINT64),
-        y.numpy(),
-        mean.numpy(),
-        rstd.numpy(),
-    )
-    return y.to(x.dtype), mean, rstd
-
-
-def norm_dropout_relu_backward(
-    grad: Tensor, y: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, p: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(dx, dweight, dbias)`` of :func:`norm_dropout_relu`."""
-    dtype = _accumulate_dtype(x.dtype)
-    dx = torch.empty(x.shape, dtype=dtype)
-    dweight, dbias = torch.zeros(x.size(1), dtype=dtype), torch.zeros(x.size(1), dtype=dtype)
-    arrays = [_array(t.to(dtype)) for t in (grad, y, x)]
-    _dense().norm_dropout_relu_backward(
-        *arrays,
-        _array(mean),
-        _array(rstd),
-        _array(weight),
-        _dropout_scale(p, dtype),
-        dx.numpy(),
-        dweight.numpy(),
-        dbias.numpy(),
-    )
-    return dx.to(x.dtype), dweight, dbias
 
 
 def sample_rows(

@@ -57,11 +57,15 @@ STREAM_OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(
         ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash"), str
     ),
-    **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob"), float),
-    **dict.fromkeys(("directed", "t_batches"), bool),
+    **dict.fromkeys(("features", "decoder", "aggr", "clock", "ends"), str),
+    **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob", "decoder_dropout"), float),
+    "hidden_channels": int,
+    **dict.fromkeys(("directed", "sign_in_edge", "tie_params", "t_batches"), bool),
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
 STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")
+# Models that read the signs of a stream's weights.
+SIGNED_MODELS = ("semba",)
 SPLITS = ("auto", "ncn", "random", "publisher")
 _KEYS = ("extends", "model", "data", "notes", "options", "train", "published", "start")
 
@@ -129,6 +133,10 @@ class StreamTrainSettings(TrainBase):
         num_ranking_negatives: how many.
         visibility: "batch", "event" or "mixed", what a prediction of the evaluation sees.
         groups: of events reported apart.
+        task: "existence" (link prediction), "sign", "signed-existence" or "weight"; None: "sign" for a model of
+            :data:`SIGNED_MODELS`, else "existence".
+        reduction: of the losses of signs, "class_mean" or "mean".
+        keep_ties: a batch goes on until the time changes; None: for models and tasks of signs, which always do.
     """
 
     batch_size: int | float = 200
@@ -144,6 +152,9 @@ class StreamTrainSettings(TrainBase):
     num_ranking_negatives: int = 100
     visibility: str = "batch"
     groups: tuple[str, ...] = ()
+    task: str | None = None
+    reduction: str = "class_mean"
+    keep_ties: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +182,7 @@ class Preset:
 
     Args:
         name: the file's name without its ending.
-        model: one of :data:`MODELS` or :data:`STREAM_MODELS`.
+        model: one of :data:`MODELS`, :data:`STREAM_MODELS` or :data:`SIGNED_MODELS`.
         data: name of the data set.
         options: constructor options of the model, all but ``compat`` and what the data decide.
         train: how it is trained.
@@ -246,8 +257,8 @@ def _load(name: str, folder: Path) -> Preset:
     for key in ("model", "data", "options", "train"):
         if key not in raw:
             raise PresetError(f"{path}: key {key!r} is missing")
-    _one_of(path, "model", raw["model"], (*MODELS, *STREAM_MODELS))
-    stream = raw["model"] in STREAM_MODELS
+    _one_of(path, "model", raw["model"], (*MODELS, *STREAM_MODELS, *SIGNED_MODELS))
+    stream = raw["model"] in (*STREAM_MODELS, *SIGNED_MODELS)
     option_types = STREAM_OPTION_TYPES if stream else OPTION_TYPES
     published, start = raw.get("published"), raw.get("start")
     preset = Preset(
@@ -318,9 +329,9 @@ def _is_names(value: Any) -> bool:
 
 _FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("batch_size", "encoder_lr", "decoder_lr", "lr", "clip_norm", "average", "mean", "std"), float),
-    **dict.fromkeys(("remove_targets", "valid_edges_at_test", "joint", "drop_last", "verified"), bool),
+    **dict.fromkeys(("remove_targets", "valid_edges_at_test", "joint", "drop_last", "verified", "keep_ties"), bool),
     **dict.fromkeys(("split", "negatives", "multi_edges", "metric", "source", "model", "take"), str),
-    **dict.fromkeys(("ranking_negatives", "visibility"), str),
+    **dict.fromkeys(("ranking_negatives", "visibility", "task", "reduction"), str),
     **dict.fromkeys(("epochs", "eval_batch_size", "num_negatives", "num_ranking_negatives"), int),
     **dict.fromkeys(("metrics", "eval_negatives", "groups"), tuple),
 }

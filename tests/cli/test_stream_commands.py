@@ -51,6 +51,48 @@ def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     assert model not in ("tgn",) or Path("run/seed_0/curve.png").exists()
 
 
+@pytest.fixture
+def signed_events(tmp_path: Path, events: str) -> str:
+    lines = Path(events).read_text().splitlines()
+    path = tmp_path / "signed.csv"
+    rows = (f"{line},{-2 if int(line.split(',')[1]) % 3 == 0 else 1}" for line in lines)
+    path.write_text("\n".join(["src,dst,time,weight", *rows]))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "metric"),
+    [
+        ("semba", "sign", "auc"),
+        ("semba", "signed-existence", "macro_f1"),
+        ("semba", "weight", "spearman"),
+        ("semba", "existence", "ap"),
+        ("reputation", "sign", "ap_neg"),
+        ("tgn", "sign", "auc"),
+    ],
+)
+def test_signed_tasks(command: Command, signed_events: str, model: str, task: str, metric: str) -> None:
+    small = ("--epochs", 2, "--batch_size", 20, "--lr", 0.01, "--task", task, "--out", "run")
+    out = command("train", model, "--data", signed_events, *small)
+    assert metric in out
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["protocol"]["keep_ties"] is True
+    assert result["protocol"].get("task", "existence") == task
+    again = command.json("evaluate", "run/seed_0")
+    assert again["metrics"] == pytest.approx({k: v["mean"] for k, v in result["selected"].items()}, nan_ok=True)
+    if (model, task) == ("semba", "sign"):
+        assert result["selected"]["test/auc"]["mean"] > 0.9  # a third of the destinations is never trusted
+
+
+def test_signed_tasks_that_do_not_fit(command: Command, events: str, signed_events: str) -> None:
+    assert "weights other than 0" in command.error("train", "semba", "--data", events, "--batch_size", 20)
+    assert "task" in command.error("train", "semba", "--data", signed_events, "--task", "signs")
+    assert "metrics" in command.error("train", "semba", "--data", signed_events, "--metrics", "[r2]")
+    words = ("--data", signed_events, "--keep_ties", "false")
+    assert "keep_ties: expected true" in command.error("train", "semba", *words)
+    assert "outputs" in command.error("train", "tgn", "--data", signed_events, "--task", "signed-existence")
+
+
 def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None:
     assert "--visibility" in command("train", "tgn", "--help")
     assert "--visibility" not in command("train", "ncn", "--help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -80,6 +81,19 @@ def test_download_is_verified_and_atomic(cache: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DatasetNotFoundError, match="sent 5 of 20 bytes"):
         files.locate(card())
     assert listing(cache) == []
+
+
+def test_a_packed_file_is_unpacked_and_verified(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = card(url=f"{URL}.gz")
+    for damaged in (b"an error page", gzip.compress(CONTENT)[:-9], gzip.compress(b"another file")):
+        serve(monkeypatch, damaged)
+        with pytest.raises(DatasetIntegrityError, match="nothing was stored"):
+            files.locate(one)
+        assert listing(cache) == []
+    serve(monkeypatch, gzip.compress(CONTENT))
+    found = files.locate(one)
+    assert found.verified
+    assert found.paths["edges.bin"].read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError("cable cut"), TimeoutError("slow")])

@@ -162,8 +162,37 @@ def test_self_loops_are_dropped_on_request(tmp_path: Path, caplog: pytest.LogCap
         stream = read_events(path, drop_self_loops=True)
     assert "left out 2 events" in caplog.text
     assert stream.t.tolist() == [1, 3]
-    with pytest.raises(DatasetIntegrityError, match="all 1 events go from a node to itself"):
+    with pytest.raises(DatasetIntegrityError, match="all 1 events are left out: from a node to itself"):
         read_events(write(tmp_path / "b.csv", "1,1,1\n"), drop_self_loops=True)
+
+
+def test_a_column_called_weight_is_that_of_the_weights(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "src,dst,time,weight\n1,4,1,2\n4,2,5,-3\n")
+    stream = read_events(path)
+    assert stream.sign is not None
+    assert stream.sign.tolist() == [1, -1]
+    assert read_events(path, msg_from=3).weight is None
+    assert read_events(write(tmp_path / "b.csv", "1,4,1,2\n4,2,5,-3\n")).weight is None
+
+
+def test_neutral_events_and_unknown_nodes_are_dropped_on_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.csv", "1,4,2,1\n-1,4,-1,2\n2,1,0,3\n-1,7,0,3\n4,2,-3,5\n")
+    options: dict[str, Any] = {"columns": (0, 1, 3), "weight_column": 2}
+    assert read_events(path, **options).num_events == 5
+    with caplog.at_level("INFO", logger="graphmem"):
+        stream = read_events(path, **options, drop_neutral=True, unknown_id=-1)
+    assert "left out 2 events of weight 0" in caplog.text
+    assert "left out 2 events of unknown nodes (-1)" in caplog.text
+    assert stream.num_nodes == 3
+    assert stream.sign is not None
+    assert (stream.src.tolist(), stream.dst.tolist()) == ([0, 2], [2, 1])
+    assert (stream.t.tolist(), stream.sign.tolist()) == ([1, 5], [1, -1])
+    with pytest.raises(ArgumentError, match="drop_neutral: expected a weight_column"):
+        read_events(path, drop_neutral=True)
+    with pytest.raises(DatasetIntegrityError, match="all 1 events are left out: of weight 0"):
+        read_events(write(tmp_path / "b.csv", "1,2,0,1\n"), **options, drop_neutral=True)
 
 
 def test_self_loops_are_those_of_nodes(tmp_path: Path) -> None:
@@ -306,8 +335,20 @@ def test_names_of_streams_and_graphs(tmp_path: Path) -> None:
     assert load_stream(str(write(tmp_path / "a.csv", "1,2,3\n"))).num_nodes == 2
 
 
-ABSENT = ("reddit", "mooc", "lastfm")  # and TGB's, which have a format of their own
+ABSENT = ("reddit", "mooc", "lastfm", "bitcoin-alpha")  # and TGB's, which have a format of their own
 STREAMS = [card.name for card in list_datasets() if card.format == "events" and card.name not in ABSENT]
+
+
+@pytest.mark.realdata
+def test_signs_of_bitcoin_otc() -> None:
+    stream = load_stream("bitcoin-otc", download=False)
+    assert stream.sign is not None
+    assert int((stream.sign < 0).sum()) == 3563
+    assert int((stream.sign == 0).sum()) == 0
+    assert stream.t.long().unique().numel() == 35_427
+    keys = stream.src * stream.num_nodes + stream.dst
+    assert keys.unique().numel() == len(stream)
+    assert not bool((stream.src == stream.dst).any())
 
 
 @pytest.mark.realdata

@@ -18,9 +18,22 @@ from graphmem.engine.conformance import check_task
 from graphmem.engine.evaluation import evaluate
 from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.metrics import auc, average_precision, ranks
-from graphmem.engine.stream_config import STREAM_HEURISTICS
+from graphmem.engine.stream_config import SIGNED_HEURISTICS, STREAM_HEURISTICS
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.models import APAN, JODIE, NAT, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, TemporalLinkModel
+from graphmem.models import (
+    APAN,
+    JODIE,
+    NAT,
+    SEMBA,
+    TGN,
+    TNCN,
+    DyRep,
+    EdgeBank,
+    LocalGlobal,
+    Recency,
+    Reputation,
+    TemporalLinkModel,
+)
 from graphmem.nn import TemporalNeighbors
 
 NODES = 24
@@ -31,7 +44,8 @@ def make_stream(seed: int = 0, count: int = 240, late: int = 3, msg_dim: int = 0
     src, dst = ((NODES // 2) * torch.rand(2, count, generator=g) ** 1.5).long()
     t = torch.randint(late, (count,), generator=g).cumsum(0)
     msg = torch.randn(count, msg_dim, generator=g) if msg_dim else None
-    return EventStream(src, NODES // 2 + dst, t, NODES, msg=msg, dst_range=(NODES // 2, NODES))
+    weight = 1 + torch.arange(count) % 3 - 5.0 * (torch.rand(count, generator=g) < 0.3)
+    return EventStream(src, NODES // 2 + dst, t, NODES, msg=msg, weight=weight, dst_range=(NODES // 2, NODES))
 
 
 SPLIT = split_stream(make_stream())
@@ -61,13 +75,17 @@ def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkM
         return APAN(nodes, msg_dim, embedding_dim=8, time_dim=8, mailbox=3, num_neighbors=2)
     if name == "nat":
         return NAT(nodes, msg_dim, **small, sizes=(4, 2))
+    if name == "semba":
+        return SEMBA(nodes, msg_dim, **small, embedding_dim=8, heads=2, num_neighbors=3, hidden_channels=8)
+    if name == "reputation":
+        return Reputation(nodes)
     if name == "localglobal":
         return LocalGlobal(nodes)
     return EdgeBank() if name == "edgebank" else Recency(nodes, name)
 
 
-LEARNING = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")
-ALL = (*LEARNING, "tgn, mixed", *STREAM_HEURISTICS)
+LEARNING = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat", "semba")
+ALL = (*LEARNING, "tgn, mixed", *STREAM_HEURISTICS, *SIGNED_HEURISTICS)
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -178,14 +196,16 @@ def test_visibility_is_what_was_shown() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("change", ["msg", "dst", "src"])
+@pytest.mark.parametrize("change", ["msg", "dst", "src", "weight"])
 def test_an_event_does_not_show_before_it_happened(name: str, change: str) -> None:
     """Scores of all events up to the changed one stay the same, to the bit; something behind it may change."""
     stream = make_stream(msg_dim=2)
     at = SPLIT.valid.first + 20
-    fields = {"src": stream.src.clone(), "dst": stream.dst.clone(), "msg": stream.msg.clone()}  # type: ignore[union-attr]
+    fields = {name: getattr(stream, name).clone() for name in ("src", "dst", "msg", "weight")}
     if change == "msg":
         fields["msg"][at] += 10.0
+    elif change == "weight":
+        fields["weight"][at] *= -10.0
     else:
         low = 0 if change == "src" else NODES // 2
         fields[change][at] = low + (fields[change][at] - low + 1) % (NODES // 2)
@@ -207,7 +227,8 @@ def test_an_event_does_not_show_before_it_happened(name: str, change: str) -> No
         scores.append(torch.cat(out))
     batch_end = at - at % 8 + 8
     assert torch.equal(scores[0][:batch_end], scores[1][:batch_end])
-    assert name not in LEARNING or not torch.equal(*scores)
+    reads = name == "semba" if change == "weight" else name in LEARNING
+    assert not reads or not torch.equal(*scores)
 
 
 @pytest.mark.parametrize("late", [1, 3])
@@ -258,6 +279,23 @@ def test_mixed_of_one_event_a_batch_is_event() -> None:
         assert all(other[key] == value or value != value for other in records[1:])
 
 
+def test_ties_are_kept_where_asked() -> None:
+    task, model = make_task(keep_ties=True), Diary()
+    task.reset(model)
+    for batch in task.batches("train", 1):
+        task.loss(model, batch)
+        task.update(model, batch)
+    evaluate(model, task)
+    for position, _, _, t in model.asked:
+        assert position == 0 or SPLIT.stream.t[position - 1] < t.min()
+    assert task.protocol["keep_ties"] is True
+    assert "keep_ties" not in make_task().protocol
+    start = task.num_batches("train", 1) - 1
+    assert len(list(task.batches("train", 1, start=start))) == 1
+    with pytest.raises(ArgumentError, match="^keep_ties: expected false with visibility="):
+        make_task(keep_ties=True, visibility="mixed")
+
+
 def test_mixed_needs_neighbours_in_time() -> None:
     for name in ("tgn", "jodie", "apan", "recency"):
         with pytest.raises(ArgumentError, match="visibility: .mixed. needs a model that reads neighbours"):
@@ -286,7 +324,8 @@ def test_columns_in_any_memory_order(name: str) -> None:
     stream = make_stream(msg_dim=2)
     assert stream.msg is not None
     ends = torch.stack((stream.src, stream.dst), 1)
-    other = EventStream(*ends.unbind(1), stream.t, NODES, msg=stream.msg.t().contiguous().t(), dst_range=(12, 24))
+    columns: dict[str, Any] = {"msg": stream.msg.t().contiguous().t(), "weight": stream.weight}
+    other = EventStream(*ends.unbind(1), stream.t, NODES, dst_range=(12, 24), **columns)
     records = [evaluate(make_model(name, 2), make_task(split_stream(one))) for one in (stream, other)]
     assert all(value == records[1][key] or value != value for key, value in records[0].items())
 

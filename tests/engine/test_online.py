@@ -104,7 +104,7 @@ def test_growth_is_as_if_the_nodes_had_been_there(name: str, spare: int, monkeyp
     order = torch.stack((whole.src, whole.dst), 1).view(-1).tolist()
     rank = {node: place for place, node in enumerate(dict.fromkeys(order))}
     place = torch.tensor([rank.get(node, 0) for node in range(NODES)])
-    events = EventStream(place[whole.src], place[whole.dst], whole.t, NODES, msg=whole.msg)
+    events = EventStream(place[whole.src], place[whole.dst], whole.t, NODES, msg=whole.msg, weight=whole.weight)
     known = int(max(events.src[:20].max(), events.dst[:20].max())) + 1
     assert known < NODES - 4
     grown, full = make_model(name, MESSAGES[name], known), make_model(name, MESSAGES[name])
@@ -224,8 +224,10 @@ def test_saved_and_loaded_gives_the_same_bits(name: str, tmp_path: Path) -> None
     names = NodeNames(names=["u0", "i12"], is_dst=[False, True])
 
     def part(low: int, high: int) -> tuple[Any, ...]:
+        assert events.weight is not None
         msg = None if events.msg is None else events.msg[low:high]
-        return text[0][low:high], text[1][low:high], events.t[low:high] - (torch.arange(low, high) % 3), msg
+        late = events.t[low:high] - (torch.arange(low, high) % 3)
+        return text[0][low:high], text[1][low:high], late, msg, events.weight[low:high]
 
     whole = StreamPredictor(make_model(name, MESSAGES[name], 2), names=names, lateness=4)
     for low in range(0, 120, 8):
@@ -293,6 +295,18 @@ def test_bad_events_change_nothing(case: str, call: str) -> None:
         getattr(predictor, call)(events)
     assert_same(before, bits(predictor))
     assert (predictor.latest, len(predictor.names), predictor.num_events) == (5, NODES, 2)
+
+
+@pytest.mark.parametrize("name", ["semba", "reputation"])
+def test_signs_are_asked_for(name: str) -> None:
+    predictor = StreamPredictor(make_model(name))
+    before = {key: value.clone() for key, value in predictor.model.state_dict().items()}
+    for weight, named in ((None, "weight: expected signed weights"), ([1, 0], "other than 0"), ([1], "weight")):
+        with pytest.raises(ArgumentError, match=named):
+            predictor.update(([0, 1], [2, 3], [10, 11], None, weight))
+    assert all(torch.equal(before[key], value) for key, value in predictor.model.state_dict().items())
+    predictor.update(([0, 1], [2, 3], [10, 11], None, [1, -2]))
+    assert predictor.num_events == 2
 
 
 def test_bad_messages_and_questions() -> None:

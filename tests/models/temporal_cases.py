@@ -19,6 +19,11 @@ class Events:
     t: Tensor
     msg: Tensor
     first: int = 0
+    weight: Tensor | None = None
+
+    @property
+    def sign(self) -> Tensor | None:
+        return None if self.weight is None else self.weight.sign().long()
 
     @property
     def eid(self) -> Tensor:
@@ -28,8 +33,10 @@ class Events:
         return self.src.numel()
 
     def batches(self, size: int) -> list[Events]:
-        parts = zip(*(x.split(size) for x in (self.src, self.dst, self.t, self.msg)), strict=True)
-        return [Events(*part, first=self.first + k * size) for k, part in enumerate(parts)]
+        columns = {name: getattr(self, name) for name in ("src", "dst", "t", "msg", "weight")}
+        parts = {name: column.split(size) for name, column in columns.items() if column is not None}
+        rows = (dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True))
+        return [Events(**row, first=self.first + k * size) for k, row in enumerate(rows)]
 
 
 def random_events(
@@ -40,7 +47,9 @@ def random_events(
     if bipartite:
         src, dst = src // 2, nodes // 2 + dst // 2
     t = 1 + torch.randint(3, (count,), generator=generator).cumsum(0)
-    return Events(src, dst, t, torch.randn(count, msg_dim, generator=generator, dtype=dtype))
+    msg = torch.randn(count, msg_dim, generator=generator, dtype=dtype)
+    weight = torch.randint(1, 5, (count,), generator=generator) - 6.0 * (torch.rand(count, generator=generator) < 0.4)
+    return Events(src, dst, t, msg, weight=weight + (weight == 0))
 
 
 class ListNeighbors(StateModule):

@@ -12,7 +12,7 @@ from temporal_cases import Events, ListNeighbors, random_events
 from torch import Tensor
 
 from graphmem.errors import ArgumentError
-from graphmem.models import APAN, JODIE, NAT, TGN, TemporalLinkModel
+from graphmem.models import APAN, JODIE, NAT, SEMBA, TGN, TemporalLinkModel
 from graphmem.nn import PRES
 from graphmem.nn.state import grow_state, reset_state, restore_state, snapshot_state
 
@@ -37,6 +37,11 @@ MODELS: dict[str, Callable[..., TemporalLinkModel]] = {
     "tgn-mean": lambda nodes=NODES: tgn(nodes, aggregator_module="mean", mailbox=4, updater="rnn"),
     "jodie": lambda nodes=NODES: JODIE(nodes, MSG, memory_dim=6, time_dim=4, time_scale=3.0),
     "nat": lambda nodes=NODES: NAT(nodes, MSG, memory_dim=6, sizes=(4, 2), time_dim=4),
+    "semba": lambda nodes=NODES: SEMBA(nodes, MSG, memory_dim=6, heads=2, **SIZES),
+    "semba-memory": lambda nodes=NODES: SEMBA(nodes, MSG, features="memory", memory_dim=6, num_neighbors=0, time_dim=4),
+    "semba-history": lambda nodes=NODES: SEMBA(nodes, MSG, features="history"),
+    "semba-released": lambda nodes=NODES: SEMBA(nodes, MSG, memory_dim=6, heads=2, compat="released", **SIZES),
+    "semba-three": lambda nodes=NODES: SEMBA(nodes, MSG, out_channels=3, memory_dim=6, heads=2, aggr="last", **SIZES),
     "apan": lambda nodes=NODES: APAN(nodes, MSG, mailbox=4, neighbors=ListNeighbors(nodes, K), **SIZES),
     "tgn-sequence": lambda nodes=NODES: tgn(nodes, aggregator_module="sequence", mailbox=2 * SIZE),
     "tgn-t-batches": lambda nodes=NODES: tgn(nodes, t_batches=True),
@@ -104,6 +109,7 @@ def test_nothing_of_a_batch_shows_in_its_scores(build: Callable[..., TemporalLin
             told = events()
             told.msg[last.first :] = 99
             told.dst[last.first :] = 0
+            told.weight[last.first :] *= -3
             model.prepare(told)
         scores.append(model.score(last.src, candidates(last), last.t))
     assert torch.equal(*scores)

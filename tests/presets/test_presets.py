@@ -3,14 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from graphmem.data.stream import EventStream
 from graphmem.engine import run_config
 from graphmem.engine.build import _CLASSES
 from graphmem.engine.metrics import check_metrics
 from graphmem.engine.run_config import RunConfig
+from graphmem.engine.signed_task import SIGNED_METRICS
+from graphmem.engine.stream_build import make_model
+from graphmem.engine.stream_config import StreamRunConfig, resolve_stream
 from graphmem.errors import PresetError
+from graphmem.models import SEMBA
 from graphmem.models.ncn import NCNCOptions, NCNOptions
-from graphmem.presets import MODELS, OPTION_TYPES, Preset, list_presets, load_preset
+from graphmem.presets import MODELS, OPTION_TYPES, Preset, StreamTrainSettings, list_presets, load_preset
 
 IN_CHANNELS = {"cora": 1433, "citeseer": 3703, "pubmed": 500, "ogbl-collab": 128, "ogbl-citation2": 128}
 
@@ -24,7 +30,9 @@ PARAMETERS = {
     "ogbl-ddi": 1_412_098,
     "ogbl-citation2": 33_794,
 }
-PRESETS = list_presets()
+EVERY = list_presets()
+PRESETS = [preset for preset in EVERY if preset.model in MODELS]
+STREAMS = [preset for preset in EVERY if preset.model not in MODELS]
 
 
 def make(preset: Preset, compat: str = "clean") -> int:
@@ -60,6 +68,33 @@ def test_every_preset_gives_a_model(preset: Preset) -> None:
             assert count == 33_923
         elif preset.model == "ncnc":
             assert count == PARAMETERS[preset.data] + width**2 + 2 * width + 1
+
+
+@pytest.mark.parametrize("preset", STREAMS, ids=lambda p: p.name)
+@pytest.mark.parametrize("task", ["existence", "sign", "signed-existence", "weight"])
+def test_every_preset_of_streams_gives_a_model_and_settings(preset: Preset, task: str) -> None:
+    config = StreamRunConfig(model=preset.model, data=preset.data, task=task)
+    settings = resolve_stream(config)
+    assert settings.preset == preset.name
+    assert isinstance(settings.train, StreamTrainSettings)
+    assert settings.train.task == task
+    assert set(settings.train.metrics) <= set(SIGNED_METRICS.get(task, ("ap", "auc")))
+    ends, t = torch.tensor([0, 1]), torch.tensor([1.5, 2.5], dtype=torch.float64)
+    model = make_model(settings, EventStream(ends, ends.flip(0), t, 2, weight=torch.tensor([1.0, -2.0])))
+    assert model.num_outputs == (3 if task == "signed-existence" else 1)
+    assert resolve_stream(StreamRunConfig(model=preset.model, data=preset.data)).train == preset.train.__class__(
+        **{**vars(preset.train), "keep_ties": True}
+    )
+
+
+def test_the_released_wiring_is_the_reference_mode() -> None:
+    ends, t = torch.tensor([0, 1]), torch.tensor([1.5, 2.5], dtype=torch.float64)
+    stream = EventStream(ends, ends.flip(0), t, 2, weight=torch.tensor([1.0, -2.0]))
+    for compat, wanted in (("clean", "clean"), ("reference", "released")):
+        model = make_model(resolve_stream(StreamRunConfig(model="semba", data="bitcoin-otc", compat=compat)), stream)
+        assert isinstance(model, SEMBA)
+        assert model.memory is not None
+        assert model.memory.compat == wanted
 
 
 def test_option_names_are_those_of_the_models() -> None:

@@ -31,6 +31,7 @@ class EventText:
         msg_from: first of the feature columns, which are all that follow.
         delimiter: between columns; ``None``: any white space.
         header: whether the text begins with a line of names; ``None``: if that line has no time where it belongs.
+            A column that it calls "weight" is that of the weights, unless there are feature columns or another.
 
     Raises:
         ArgumentError: an unknown column.
@@ -57,6 +58,8 @@ class EventText:
         self.at = {role: place_of(column, names, str(path)) for role, column in places.items()}
         if header is None:
             header = any(isinstance(c, str) for c in places.values()) or not _is_time(names[self.at["t"]])
+        if header and msg_from is None and "weight" not in places and "weight" in names:
+            self.at["weight"] = names.index("weight")
         first = second if header else head
         if first is None:
             raise DatasetIntegrityError(f"{path}: the file has a line of names and no events")

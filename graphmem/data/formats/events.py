@@ -50,6 +50,8 @@ def read_events(
     bipartite: bool = False,
     sort: bool = False,
     drop_self_loops: bool = False,
+    drop_neutral: bool = False,
+    unknown_id: int | str | None = None,
     ids: str = "map",
     num_nodes: int | None = None,
     name: str | None = None,
@@ -65,7 +67,8 @@ def read_events(
         source: path of a file; its ending decides: .csv, .tsv, .txt (all with or without .gz), .parquet or .npz (keys
             src, dst, t and perhaps weight, y, msg); or a pandas frame or pyarrow table.
         columns: of source, destination and time, by place or by name.
-        weight_column: of the weight, whose sign is the event's.
+        weight_column: of the weight, whose sign is the event's; by default the one that the header of a text calls
+            "weight", where there are no feature columns.
         label_column: of a label.
         msg_from: first of the feature columns, which are all that follow; there may be none.
         delimiter: of text; by default a comma for .csv, a tabulator for .tsv, any white space for .txt.
@@ -75,6 +78,8 @@ def read_events(
         sort: sort by time; equal times keep their order. Otherwise a file out of order is an error.
         drop_self_loops: leave out events from a node to itself; a log message says how many. With ``bipartite`` there
             are none.
+        drop_neutral: leave out events of weight 0, which have no sign; a log message says how many.
+        unknown_id: what stands in the file for a node that is not known; events with it are left out, likewise.
         ids: "map" as above; "keep": ids are the nodes, whole numbers from 0 on, of which some may have no event.
         num_nodes: with "keep", how many nodes there are; by default one more than the largest id.
         name: of the stream; the file's by default.
@@ -91,6 +96,8 @@ def read_events(
     roles = {"src": columns[0], "dst": columns[1], "t": columns[2], "weight": weight_column, "y": label_column}
     places = {role: column for role, column in roles.items() if column is not None}
     _check.choice("ids", ids, ("map", "keep"))
+    if drop_neutral and weight_column is None:
+        raise ArgumentError("drop_neutral: expected a weight_column with it, got None")
     if num_nodes is not None and (ids == "map" or bipartite):
         raise ArgumentError('num_nodes: expected None but with ids="keep" and without `bipartite`, which number nodes')
     if isinstance(source, str | os.PathLike):
@@ -102,8 +109,19 @@ def read_events(
         table = _from_frame(source, places, msg_from, short)
     table, t = _in_order(table, sort)
     src, dst = _alike(*(_ids(table, role) for role in ("src", "dst")))
+    drops = {}
     if drop_self_loops and not bipartite:  # else no node is on both sides
-        stays = _no_self_loops(table, src, dst)
+        drops["from a node to itself"] = src == dst
+    if drop_neutral:
+        drops["of weight 0"] = np.asarray(table.cells["weight"] == 0)
+    if unknown_id is not None:
+        drops[f"of unknown nodes ({unknown_id})"] = (src == unknown_id) | (dst == unknown_id)
+    for what, dropped in drops.items():
+        logger.info("%s: left out %d events %s", table.origin, int(dropped.sum()), what)
+    if drops:
+        stays = np.flatnonzero(~np.logical_or.reduce(list(drops.values())))
+        if stays.size == 0:
+            raise DatasetIntegrityError(f"{table.origin}: all {src.size} events are left out: {', '.join(drops)}")
         table, t, src, dst = _selected(table, stays), t[stays], src[stays], dst[stays]
     nodes = _kept(table, src, dst, num_nodes, bipartite) if ids == "keep" else _numbered(src, dst, bipartite)
     return _stream(table, t, nodes, name or short)
@@ -238,15 +256,6 @@ def _date(table: _Table, event: int, text: Any) -> np.datetime64:
     if moment.tzinfo is not None:
         moment = moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
     return np.datetime64(moment, "us")
-
-
-def _no_self_loops(table: _Table, src: Array, dst: Array) -> Array:
-    """Places of the events between two nodes."""
-    stays = np.flatnonzero(src != dst)
-    logger.info("%s: left out %d events from a node to itself", table.origin, src.size - stays.size)
-    if stays.size == 0:
-        raise DatasetIntegrityError(f"{table.origin}: all {src.size} events go from a node to itself")
-    return stays
 
 
 def _alike(src: Array, dst: Array) -> tuple[Array, Array]:

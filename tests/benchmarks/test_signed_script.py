@@ -1,0 +1,38 @@
+"""The script of signs: every row is found again by its command, and the logistic regression is one."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("signed")
+
+
+def test_rows_are_found_by_their_commands(script: ModuleType) -> None:
+    for batch in (1, 200):
+        for seeds in (1, 5):
+            commands = {row: script.config(row, batch, seeds).command() for row in script.ROWS if row != "logistic"}
+            assert len(set(commands.values())) == len(commands)
+            assert {row: script.row_of(command) for row, command in commands.items()} == {row: row for row in commands}
+    assert script.row_of("python benchmarks/signed.py --rows logistic --batches 200") == "logistic"
+    elsewhere = "python benchmarks/signed.py --rows both --batches 200 --elsewhere 1"
+    assert script.row_of(elsewhere) == "both, trained at 200"
+
+
+def test_logistic_regression_is_that_of_scikit_learn(script: ModuleType) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 4, generator=g, dtype=torch.float64)
+    y = (x @ torch.tensor([1.0, -2, 0, 0.5], dtype=torch.float64) + torch.randn(200, generator=g) > 0.3).double()
+    peer = LogisticRegression(C=1 / (200 * script.PENALTY), tol=1e-10, max_iter=1000).fit(x.numpy(), y.numpy())
+    wanted = torch.cat((torch.from_numpy(peer.coef_[0]), torch.from_numpy(peer.intercept_)))
+    torch.testing.assert_close(script.fitted(x, y), wanted, rtol=0, atol=1e-3)
