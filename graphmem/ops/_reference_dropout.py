@@ -16,13 +16,15 @@ _UINT64 = (1 << 64) - 1
 
 
 @functools.cache
-def _dense() -> ModuleType:
+def dense_loops() -> ModuleType:
+    """Import numba only when a loop is needed."""
     from graphmem.ops import _reference_dense
 
     return _reference_dense
 
 
-def _array(tensor: Tensor) -> NDArray[np.generic]:
+def array_of(tensor: Tensor) -> NDArray[np.generic]:
+    """The array of a tensor."""
     return tensor.detach().contiguous().numpy()
 
 
@@ -34,8 +36,8 @@ def dropout(x: Tensor, p: float, seed: int, relu: bool) -> Tensor:
     """``x / (1 - p)`` where kept, else 0; with ``relu`` also 0 where ``x <= 0``; the mask follows from the seed."""
     dtype = accumulate_dtype(x.dtype)
     out = torch.zeros(x.shape, dtype=dtype)
-    _dense().dropout(
-        _array(x.to(dtype)).reshape(-1),
+    dense_loops().dropout(
+        array_of(x.to(dtype)).reshape(-1),
         np.uint64(int(p * 2**32)),
         _dropout_scale(p, dtype),
         np.uint64(seed & _UINT64),
@@ -49,9 +51,9 @@ def dropout_relu_backward(grad: Tensor, y: Tensor, p: float) -> Tensor:
     """``grad / (1 - p)`` where the output ``y`` of dropout with ReLU is positive, else 0."""
     dtype = accumulate_dtype(y.dtype)
     out = torch.zeros(y.shape, dtype=dtype)
-    _dense().dropout_relu_backward(
-        _array(grad.to(dtype)).reshape(-1),
-        _array(y.to(dtype)).reshape(-1),
+    dense_loops().dropout_relu_backward(
+        array_of(grad.to(dtype)).reshape(-1),
+        array_of(y.to(dtype)).reshape(-1),
         _dropout_scale(p, dtype),
         out.numpy().reshape(-1),
     )
@@ -66,10 +68,10 @@ def norm_dropout_relu(
     y = torch.zeros(x.shape, dtype=dtype)
     mean, rstd = torch.empty(x.size(0), dtype=dtype), torch.empty(x.size(0), dtype=dtype)
     number = np.float64 if dtype == torch.float64 else np.float32
-    _dense().norm_dropout_relu(
-        _array(x.to(dtype)),
-        _array(weight),
-        _array(bias),
+    dense_loops().norm_dropout_relu(
+        array_of(x.to(dtype)),
+        array_of(weight),
+        array_of(bias),
         number(eps),
         np.uint64(int(p * 2**32)),
         _dropout_scale(p, dtype),
@@ -88,12 +90,12 @@ def norm_dropout_relu_backward(
     dtype = accumulate_dtype(x.dtype)
     dx = torch.empty(x.shape, dtype=dtype)
     dweight, dbias = torch.zeros(x.size(1), dtype=dtype), torch.zeros(x.size(1), dtype=dtype)
-    arrays = [_array(t.to(dtype)) for t in (grad, y, x)]
-    _dense().norm_dropout_relu_backward(
+    arrays = [array_of(t.to(dtype)) for t in (grad, y, x)]
+    dense_loops().norm_dropout_relu_backward(
         *arrays,
-        _array(mean),
-        _array(rstd),
-        _array(weight),
+        array_of(mean),
+        array_of(rstd),
+        array_of(weight),
         _dropout_scale(p, dtype),
         dx.numpy(),
         dweight.numpy(),

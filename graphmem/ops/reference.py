@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphmem.ops._reference_dropout import array_of as _array
+from graphmem.ops._reference_dropout import dense_loops as _dense
 from graphmem.ops._reference_dropout import dropout as dropout
 from graphmem.ops._reference_dropout import dropout_relu_backward as dropout_relu_backward
 from graphmem.ops._reference_dropout import norm_dropout_relu as norm_dropout_relu
@@ -53,17 +55,6 @@ def _loops() -> ModuleType:
     from graphmem.ops import _reference_loops
 
     return _reference_loops
-
-
-@functools.cache
-def _dense() -> ModuleType:
-    from graphmem.ops import _reference_dense
-
-    return _reference_dense
-
-
-def _array(tensor: Tensor) -> NDArray[np.generic]:
-    return tensor.detach().contiguous().numpy()
 
 
 def _index(tensor: Tensor) -> NDArray[np.generic]:
