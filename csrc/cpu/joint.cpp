@@ -27,23 +27,26 @@ GRAPHMEM_INLINE void age_lanes(const double* dt, int64_t count, T* __restrict__ 
   for (int64_t r = 0; r < count; ++r) age[r] = log1p_of(T(), dt[r]);
 }
 
-// score = pre-activations of the keys, then their coefficients.
 template <class T>
-GRAPHMEM_INLINE void weigh_lanes(int64_t count, T* __restrict__ score) {
-  T top = -std::numeric_limits<T>::infinity();
+GRAPHMEM_INLINE void weigh_lanes(const T* raw, const T* counts, int64_t count, T* __restrict__ alpha) {
+  constexpr T kNone = -std::numeric_limits<T>::max();
+  T top = kNone;
   for (int64_t r = 0; r < count; ++r) {
-    score[r] = score[r] < 0 ? score[r] * T(kSlope) : score[r];
-    top = score[r] > top ? score[r] : top;
+    const T score = raw[r] < 0 ? raw[r] * T(kSlope) : raw[r];
+    alpha[r] = counts[r] > 0 ? score : kNone;
+    top = alpha[r] > top ? alpha[r] : top;
   }
-  for (int64_t r = 0; r < count; ++r) score[r] = exp_of(score[r] - top);
-  const T sum = lane_sum<T>(count, [&](int64_t r) { return score[r]; });
-  for (int64_t r = 0; r < count; ++r) score[r] /= sum;
+  for (int64_t r = 0; r < count; ++r) alpha[r] = counts[r] * exp_of(alpha[r] - top);
+  const T sum = lane_sum<T>(count, [&](int64_t r) { return alpha[r]; });
+  for (int64_t r = 0; r < count; ++r) alpha[r] /= sum;
 }
 
 // Function multiversioning does not reach into templates, so each dtype has clones of its own.
 #define GRAPHMEM_JOINT_CLONES(T)                                                                       \
   GRAPHMEM_CLONES void ages_of(const double* dt, int64_t count, T* age) { age_lanes(dt, count, age); } \
-  GRAPHMEM_CLONES void weigh(int64_t count, T* score) { weigh_lanes(count, score); }
+  GRAPHMEM_CLONES void weigh(const T* raw, const T* counts, int64_t count, T* alpha) {                 \
+    weigh_lanes(raw, counts, count, alpha);                                                            \
+  }
 GRAPHMEM_JOINT_CLONES(float)
 GRAPHMEM_JOINT_CLONES(double)
 #undef GRAPHMEM_JOINT_CLONES

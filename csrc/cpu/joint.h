@@ -12,30 +12,16 @@ namespace graphmem {
 
 constexpr double kSlope = 0.2;  // of LeakyReLU below 0, GAT's
 
-// Keys of the rows, and where each would lie in any row: [rows, hops, columns].
+// What pairs read of the rows, prepared once for each: keys, and where they would lie in any row [rows, hops, columns];
+// values [rows, width, columns], a column a lane; times, and 1 where a cell has an event, else 0.
+template <class Time, class T>
 struct Known {
   std::vector<int64_t> key;
   std::vector<int32_t> column;
+  std::vector<T> value;
+  std::vector<Time> time;
+  std::vector<double> met;
 };
-
-template <class Key>
-Known known_cells(const Dictionaries& d, const Cells<Key>& cells, const int64_t* nodes, int64_t rows) {
-  const int64_t columns = cells.columns;
-  Known known{std::vector<int64_t>(rows * columns), std::vector<int32_t>(rows * d.hops * columns)};
-  parallel_chunks(rows, 32, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      int64_t* key = known.key.data() + i * columns;
-      for (int64_t c = 0; c < columns; ++c) {
-        key[c] = cells.key_at(nodes[i], c);
-        const uint64_t hash = d.hash(key[c]);
-        for (int64_t hop = 1; hop <= d.hops; ++hop) {
-          known.column[(i * d.hops + hop - 1) * columns + c] = static_cast<int32_t>(d.place(hash, hop));
-        }
-      }
-    }
-  });
-  return known;
-}
 
 // mask[c], bit b: dictionary b of the pair (the first node's, by hop, then the second's) holds the key of cell c of a row.
 void ask_cells(const int64_t* key, const int32_t* column, const int64_t* first, const int64_t* second, int64_t hops,
@@ -45,205 +31,251 @@ void ask_cells(const int64_t* key, const int32_t* column, const int64_t* first, 
 void ages_of(const double* dt, int64_t count, float* age);
 void ages_of(const double* dt, int64_t count, double* age);
 
-// From pre-activations of keys to their coefficients, in place.
-void weigh(int64_t count, float* score);
-void weigh(int64_t count, double* score);
+// From pre-activations of keys to their coefficients; 0 where `counts` is 0.
+void weigh(const float* raw, const float* counts, int64_t count, float* alpha);
+void weigh(const double* raw, const double* counts, int64_t count, double* alpha);
 
 template <class Time, class T>
 struct Pool {
   Dictionaries layout;
   int64_t rows, columns, pairs, width, depth, heads;  // depth: of positions; heads: 0 for sums
   bool aged;
-  const int64_t *nodes, *eid, *first, *second;
-  const Time *time, *t;
-  const T *now, *position, *query, *constant;
-  Known known;
+  const int64_t *nodes, *first, *second;
+  const Time* t;
+  const T *position, *query, *constant;
+  Known<Time, T> known;
 
   int64_t ages() const { return aged ? 2 : 0; }
   int64_t features() const { return width + depth + ages(); }
   int64_t mixes() const { return std::max<int64_t>(heads, 1); }
   int64_t masks() const { return int64_t{1} << (2 * layout.kinds()); }
+  int64_t lanes() const { return 2 * columns; }
 };
 
-// The keys of one pair, and room for what is computed of them.
+template <class Key, class Time, class T>
+void prepare_rows(Pool<Time, T>& p, const Cells<Key>& cells, const Time* time, const T* now) {
+  const int64_t columns = p.columns, hops = p.layout.hops, width = p.width;
+  Known<Time, T>& known = p.known;
+  known.key.resize(p.rows * columns);
+  known.column.resize(p.rows * hops * columns);
+  known.value.resize(p.rows * width * columns);
+  known.time.resize(p.aged ? p.rows * columns : 0);
+  known.met.resize(p.aged ? p.rows * columns : 0);
+  parallel_chunks(p.rows, 128, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t* key = known.key.data() + i * columns;
+      for (int64_t c = 0; c < columns; ++c) {
+        key[c] = cells.key_at(p.nodes[i], c);
+        const uint64_t hash = p.layout.hash(key[c]);
+        for (int64_t hop = 1; hop <= hops; ++hop)
+          known.column[(i * hops + hop - 1) * columns + c] = static_cast<int32_t>(p.layout.place(hash, hop));
+        for (int64_t f = 0; f < width; ++f)
+          known.value[(i * width + f) * columns + c] = now[(i * columns + c) * width + f];
+        if (!p.aged) continue;
+        const int64_t cell = p.nodes[i] * columns + c;
+        known.met[i * columns + c] = cells.eid[cell] >= 0 ? 1 : 0;
+        known.time[i * columns + c] = cells.eid[cell] >= 0 ? time[cell] : p.t[0];
+      }
+    }
+  });
+}
+
+// The keys of one pair, and room for what is computed of them. Cells are lanes, the first node's and then the second's;
+// of the cells that hold a key the first stands for it, and the others count for nothing.
 template <class Time, class T>
 class Pair {
  public:
   explicit Pair(const Pool<Time, T>& pool)
       : p_(pool),
-        room_(2 * pool.columns),
+        room_(pool.lanes()),
         mask_(room_),
-        at_(room_),
-        kind_(room_),
-        dt_(2 * room_),
+        bit_(room_),
+        counts_(room_),
+        dt_(pool.columns),
         lanes_((pool.width + 2) * room_),
-        alpha_(pool.mixes() * room_),
-        raw_(pool.mixes() * room_),
+        own_age_(room_),
+        alpha_(room_),
+        raw_(room_),
+        slope_(room_),
         of_mask_(pool.masks(), -1) {
     for (int64_t hop = 0, c = 0; c < pool.columns; ++c) {
       hop += c == pool.layout.first[hop + 1];
-      kind_[c] = static_cast<uint32_t>(hop);
-      kind_[c + pool.columns] = static_cast<uint32_t>(hop + pool.layout.kinds());
+      bit_[c] = uint32_t{1} << hop;
+      bit_[c + pool.columns] = uint32_t{1} << (hop + pool.layout.kinds());
     }
   }
 
-  // Finds the keys: `count` of them, numbered by masks.
+  // Finds the keys, and numbers their masks.
   void join(int64_t pair) {
     pair_ = pair;
-    const int64_t rows[2] = {p_.first[pair], p_.second[pair]}, columns = p_.columns, hops = p_.layout.hops;
+    row_[0] = p_.first[pair];
+    row_[1] = p_.second[pair];
+    const int64_t columns = p_.columns, hops = p_.layout.hops;
+    const int64_t* key[2];
     for (int64_t side = 0; side < 2; ++side) {
-      key_[side] = p_.known.key.data() + rows[side] * columns;
-      column_[side] = p_.known.column.data() + rows[side] * hops * columns;
-      now_[side] = p_.now + rows[side] * columns * p_.width;
+      key[side] = p_.known.key.data() + row_[side] * columns;
+      column_[side] = p_.known.column.data() + row_[side] * hops * columns;
     }
     for (int64_t side = 0; side < 2; ++side)
-      ask_cells(key_[side], column_[side], key_[0], key_[1], hops, columns, mask_.data() + side * columns);
-    for (const uint32_t mask : kinds_of_masks_) of_mask_[mask] = -1;
-    kinds_of_masks_.clear();
-    count_ = 0;
+      ask_cells(key[side], column_[side], key[0], key[1], hops, columns, mask_.data() + side * columns);
+    for (const uint32_t mask : masks_) of_mask_[mask] = -1;
+    masks_.clear();
+    keys_.clear();
+    shared_.clear();
     for (int64_t cell = 0; cell < room_; ++cell) {
       const uint32_t mask = mask_[cell];
-      if (mask == 0 || static_cast<uint32_t>(__builtin_ctz(mask)) != kind_[cell]) continue;
+      const bool stands = (mask & (~mask + 1)) == bit_[cell] && mask != 0;
+      counts_[cell] = stands ? 1 : 0;
+      if (!stands) continue;
       if (of_mask_[mask] < 0) {
-        of_mask_[mask] = static_cast<int32_t>(kinds_of_masks_.size());
-        kinds_of_masks_.push_back(mask);
+        of_mask_[mask] = static_cast<int32_t>(masks_.size());
+        masks_.push_back(mask);
       }
-      at_[count_++] = cell;
+      keys_.push_back({static_cast<int32_t>(cell), of_mask_[mask]});
+      if (mask != bit_[cell]) shared_.push_back(cell);
     }
-    gather(rows);
+    gather();
   }
 
   // out [mixes, pairs, features].
   void mix(const T* scores, T* out) {
     for (int64_t h = 0; h < p_.mixes(); ++h) {
-      T* alpha = alpha_.data() + h * room_;
-      weigh_keys(h, scores, alpha);
+      weigh_keys(h, scores);
       T* row = out + (h * p_.pairs + pair_) * p_.features();
-      for (int64_t f = 0; f < p_.width; ++f) row[f] = dot(alpha, lane(f), count_);
-      for (int64_t f = 0; f < p_.ages(); ++f) row[p_.width + p_.depth + f] = dot(alpha, lane(p_.width + f), count_);
+      for (int64_t f = 0; f < p_.width; ++f) row[f] = dot(alpha_.data(), lane(f), room_);
+      for (int64_t f = 0; f < p_.ages(); ++f)
+        row[p_.width + p_.depth + f] = dot(alpha_.data(), lane(p_.width + f), room_);
       std::fill_n(row + p_.width, p_.depth, T(0));
-      sum_by_mask(alpha, bins_);
-      for (size_t k = 0; k < kinds_of_masks_.size(); ++k)
-        axpy(row + p_.width, bins_[k], p_.position + kinds_of_masks_[k] * p_.depth, p_.depth);
+      sum_by_mask(alpha_.data());
+      for (size_t k = 0; k < masks_.size(); ++k)
+        axpy(row + p_.width, bins_[k], p_.position + masks_[k] * p_.depth, p_.depth);
     }
   }
 
-  // From the gradient of `out`: `dcells` [2 columns, width] of this pair, all of it written; the others grow.
-  void differentiate(const T* scores, const T* grad, T* dcells, T* dposition, T* dquery, T* dconstant) {
-    dlanes_.assign(p_.width * room_, T(0));
-    slope_.resize(room_);
+  // From the gradient of `out`: `dlanes` [width, 2 columns] of this pair, all of it written; the others grow.
+  void differentiate(const T* scores, const T* grad, T* dlanes, T* dposition, T* dquery, T* dconstant) {
+    std::fill_n(dlanes, p_.width * room_, T(0));
     for (int64_t h = 0; h < p_.mixes(); ++h) {
-      T* alpha = alpha_.data() + h * room_;
-      weigh_keys(h, scores, alpha);
+      weigh_keys(h, scores);
       const T* of_out = grad + (h * p_.pairs + pair_) * p_.features();
-      for (int64_t f = 0; f < p_.width; ++f) axpy(dlanes_.data() + f * room_, of_out[f], alpha, count_);
-      sum_by_mask(alpha, bins_);
-      for (size_t k = 0; k < kinds_of_masks_.size(); ++k)
-        axpy(dposition + kinds_of_masks_[k] * p_.depth, bins_[k], of_out + p_.width, p_.depth);
+      for (int64_t f = 0; f < p_.width; ++f) axpy(dlanes + f * room_, of_out[f], alpha_.data(), room_);
+      sum_by_mask(alpha_.data());
+      for (size_t k = 0; k < masks_.size(); ++k)
+        axpy(dposition + masks_[k] * p_.depth, bins_[k], of_out + p_.width, p_.depth);
       if (p_.heads == 0) continue;
-      differentiate_scores(h, of_out, alpha);
+      differentiate_scores(of_out);
       const T* query = p_.query + h * p_.features();
       T* of_query = dquery + h * p_.features();
       for (int64_t f = 0; f < p_.width; ++f) {
-        axpy(dlanes_.data() + f * room_, query[f], slope_.data(), count_);
-        of_query[f] += dot(slope_.data(), lane(f), count_);
+        axpy(dlanes + f * room_, query[f], slope_.data(), room_);
+        of_query[f] += dot(slope_.data(), lane(f), room_);
       }
       for (int64_t f = 0; f < p_.ages(); ++f)
-        of_query[p_.width + p_.depth + f] += dot(slope_.data(), lane(p_.width + f), count_);
-      sum_by_mask(slope_.data(), bins_);
-      for (size_t k = 0; k < kinds_of_masks_.size(); ++k) {
-        const T* position = p_.position + kinds_of_masks_[k] * p_.depth;
-        axpy(dposition + kinds_of_masks_[k] * p_.depth, bins_[k], query + p_.width, p_.depth);
-        axpy(of_query + p_.width, bins_[k], position, p_.depth);
+        of_query[p_.width + p_.depth + f] += dot(slope_.data(), lane(p_.width + f), room_);
+      sum_by_mask(slope_.data());
+      for (size_t k = 0; k < masks_.size(); ++k) {
+        axpy(dposition + masks_[k] * p_.depth, bins_[k], query + p_.width, p_.depth);
+        axpy(of_query + p_.width, bins_[k], p_.position + masks_[k] * p_.depth, p_.depth);
         dconstant[h] += bins_[k];
       }
     }
-    std::fill_n(dcells, room_ * p_.width, T(0));
-    for (int64_t r = 0; r < count_; ++r) {
-      visit(r, [&](int64_t cell) {
-        for (int64_t f = 0; f < p_.width; ++f) dcells[cell * p_.width + f] = dlanes_[f * room_ + r];
+    for (const int64_t cell : shared_) {
+      visit_others(cell, [&](int64_t other, int64_t) {
+        for (int64_t f = 0; f < p_.width; ++f) dlanes[f * room_ + other] = dlanes[f * room_ + cell];
       });
     }
   }
 
  private:
+  struct Key {
+    int32_t cell, mask;  // the number of the mask
+  };
+
   T* lane(int64_t f) { return lanes_.data() + f * room_; }
 
-  // Calls f(cell) for the cells of [2 columns] that hold key r, by dictionary.
+  // Calls f(lane, its side) for the other cells that hold the key of one that stands for it, by dictionary.
   template <class F>
-  void visit(int64_t r, const F& f) const {
-    const int64_t cell = at_[r], side = cell >= p_.columns, c = cell - side * p_.columns;
-    for (uint32_t left = mask_[cell]; left != 0; left &= left - 1) {
+  void visit_others(int64_t cell, const F& f) const {
+    const int64_t side = cell >= p_.columns, c = cell - side * p_.columns;
+    for (uint32_t left = mask_[cell] ^ bit_[cell]; left != 0; left &= left - 1) {
       const int64_t bit = __builtin_ctz(left), of = bit >= p_.layout.kinds(), hop = bit - of * p_.layout.kinds();
-      f(of * p_.columns + (hop == 0 ? 0 : column_[side][(hop - 1) * p_.columns + c]));
+      f(of * p_.columns + (hop == 0 ? 0 : column_[side][(hop - 1) * p_.columns + c]), of);
     }
   }
 
   // Values and ages of the keys.
-  void gather(const int64_t* rows) {
-    const int64_t width = p_.width;
-    for (int64_t r = 0; r < count_; ++r) {
-      for (int64_t f = 0; f < width; ++f) lanes_[f * room_ + r] = 0;
-      dt_[r] = dt_[room_ + r] = 0;
-      int64_t aged = -1;
-      visit(r, [&](int64_t cell) {
-        const int64_t side = cell >= p_.columns, c = cell - side * p_.columns;
-        for (int64_t f = 0; f < width; ++f) lanes_[f * room_ + r] += now_[side][c * width + f];
-        if (!p_.aged || aged == side) return;
-        aged = side;  // the cell of the smallest hop
-        const int64_t place = p_.nodes[rows[side]] * p_.columns + c;
-        const Time since = p_.t[pair_] - p_.time[place];
-        dt_[side * room_ + r] = p_.eid[place] >= 0 && since > 0 ? static_cast<double>(since) : 0.0;
+  void gather() {
+    const int64_t width = p_.width, columns = p_.columns;
+    for (int64_t side = 0; side < 2; ++side) {
+      const T* value = p_.known.value.data() + row_[side] * width * columns;
+      for (int64_t f = 0; f < width; ++f) std::copy_n(value + f * columns, columns, lane(f) + side * columns);
+      if (!p_.aged) continue;
+      const Time* time = p_.known.time.data() + row_[side] * columns;
+      const double* met = p_.known.met.data() + row_[side] * columns;
+      for (int64_t c = 0; c < columns; ++c) {
+        const double since = static_cast<double>(p_.t[pair_] - time[c]) * met[c];
+        dt_[c] = since > 0 ? since : 0;
+      }
+      ages_of(dt_.data(), columns, own_age_.data() + side * columns);
+      std::copy_n(own_age_.data() + side * columns, columns, lane(width + side) + side * columns);
+      std::fill_n(lane(width + 1 - side) + side * columns, columns, T(0));
+    }
+    for (const int64_t cell : shared_) {
+      int64_t aged = cell >= columns;
+      visit_others(cell, [&](int64_t other, int64_t side) {
+        const T* value = p_.known.value.data() + row_[side] * width * columns + (other - side * columns);
+        for (int64_t f = 0; f < width; ++f) lane(f)[cell] += value[f * columns];
+        if (p_.aged && side != aged) lane(width + side)[cell] = own_age_[other];
+        aged = side;  // the cell of the smallest hop came first
       });
     }
-    for (int64_t f = 0; f < p_.ages(); ++f) ages_of(dt_.data() + f * room_, count_, lane(width + f));
   }
 
   // Coefficients of head h; `scores` [heads, masks]: what the position adds.
-  void weigh_keys(int64_t h, const T* scores, T* alpha) {
+  void weigh_keys(int64_t h, const T* scores) {
     if (p_.heads == 0) {
-      std::fill_n(alpha, count_, T(1));
+      std::copy_n(counts_.data(), room_, alpha_.data());
       return;
     }
     const T* query = p_.query + h * p_.features();
-    for (int64_t r = 0; r < count_; ++r) alpha[r] = scores[h * p_.masks() + mask_[at_[r]]];
-    for (int64_t f = 0; f < p_.width; ++f) axpy(alpha, query[f], lane(f), count_);
-    for (int64_t f = 0; f < p_.ages(); ++f) axpy(alpha, query[p_.width + p_.depth + f], lane(p_.width + f), count_);
-    std::copy_n(alpha, count_, raw_.data() + h * room_);
-    weigh(count_, alpha);
-  }
-
-  // slope_: the gradient of the pre-activations of head h.
-  void differentiate_scores(int64_t h, const T* of_out, const T* alpha) {
-    bins_.assign(kinds_of_masks_.size(), T(0));
-    for (size_t k = 0; k < kinds_of_masks_.size(); ++k)
-      bins_[k] = dot(of_out + p_.width, p_.position + kinds_of_masks_[k] * p_.depth, p_.depth);
-    for (int64_t r = 0; r < count_; ++r) slope_[r] = bins_[of_mask_[mask_[at_[r]]]];
-    for (int64_t f = 0; f < p_.width; ++f) axpy(slope_.data(), of_out[f], lane(f), count_);
+    std::fill_n(raw_.data(), room_, T(0));
+    for (const Key& key : keys_) raw_[key.cell] = scores[h * p_.masks() + masks_[key.mask]];
+    for (int64_t f = 0; f < p_.width; ++f) axpy(raw_.data(), query[f], lane(f), room_);
     for (int64_t f = 0; f < p_.ages(); ++f)
-      axpy(slope_.data(), of_out[p_.width + p_.depth + f], lane(p_.width + f), count_);
-    const T mean = dot(alpha, slope_.data(), count_);
-    const T* raw = raw_.data() + h * room_;
-    for (int64_t r = 0; r < count_; ++r) slope_[r] = alpha[r] * (slope_[r] - mean) * (raw[r] < 0 ? T(kSlope) : T(1));
+      axpy(raw_.data(), query[p_.width + p_.depth + f], lane(p_.width + f), room_);
+    weigh(raw_.data(), counts_.data(), room_, alpha_.data());
   }
 
-  void sum_by_mask(const T* of_key, std::vector<T>& bins) {
-    bins.assign(kinds_of_masks_.size(), T(0));
-    for (int64_t r = 0; r < count_; ++r) bins[of_mask_[mask_[at_[r]]]] += of_key[r];
+  // slope_: the gradient of the pre-activations of the head that was weighed last.
+  void differentiate_scores(const T* of_out) {
+    bins_.assign(masks_.size(), T(0));
+    for (size_t k = 0; k < masks_.size(); ++k)
+      bins_[k] = dot(of_out + p_.width, p_.position + masks_[k] * p_.depth, p_.depth);
+    std::fill_n(slope_.data(), room_, T(0));
+    for (const Key& key : keys_) slope_[key.cell] = bins_[key.mask];
+    for (int64_t f = 0; f < p_.width; ++f) axpy(slope_.data(), of_out[f], lane(f), room_);
+    for (int64_t f = 0; f < p_.ages(); ++f)
+      axpy(slope_.data(), of_out[p_.width + p_.depth + f], lane(p_.width + f), room_);
+    const T mean = dot(alpha_.data(), slope_.data(), room_);
+    for (int64_t c = 0; c < room_; ++c) slope_[c] = alpha_[c] * (slope_[c] - mean) * (raw_[c] < 0 ? T(kSlope) : T(1));
+  }
+
+  void sum_by_mask(const T* of_key) {
+    bins_.assign(masks_.size(), T(0));
+    for (const Key& key : keys_) bins_[key.mask] += of_key[key.cell];
   }
 
   const Pool<Time, T>& p_;
-  int64_t room_, pair_ = 0, count_ = 0;
-  const int64_t* key_[2] = {};
+  int64_t room_, pair_ = 0, row_[2] = {};
   const int32_t* column_[2] = {};
-  const T* now_[2] = {};
-  std::vector<uint32_t> mask_;  // of every cell
-  std::vector<int64_t> at_;     // the cell that stands for each key
-  std::vector<uint32_t> kind_;  // the dictionary of each cell
+  std::vector<uint32_t> mask_, bit_;  // of every cell: which dictionaries hold its key, and its own
+  std::vector<T> counts_;             // 1 for the cells that stand for a key
   std::vector<double> dt_;
-  std::vector<T> lanes_, alpha_, raw_, dlanes_, slope_, bins_;
+  std::vector<T> lanes_, own_age_, alpha_, raw_, slope_, bins_;
   std::vector<int32_t> of_mask_;
-  std::vector<uint32_t> kinds_of_masks_;
+  std::vector<uint32_t> masks_;
+  std::vector<Key> keys_;
+  std::vector<int64_t> shared_;  // cells that stand for a key which others hold, too
 };
 
 // What the positions add to the scores, [heads, masks].
@@ -251,9 +283,9 @@ template <class Time, class T>
 std::vector<T> position_scores(const Pool<Time, T>& p) {
   std::vector<T> scores(p.heads * p.masks());
   for (int64_t h = 0; h < p.heads; ++h) {
+    const T* query = p.query + h * p.features() + p.width;
     for (int64_t m = 0; m < p.masks(); ++m)
-      scores[h * p.masks() + m] =
-          dot(p.query + h * p.features() + p.width, p.position + m * p.depth, p.depth) + p.constant[h];
+      scores[h * p.masks() + m] = dot(query, p.position + m * p.depth, p.depth) + p.constant[h];
   }
   return scores;
 }

@@ -39,11 +39,10 @@ Pool<Time, T> make_pool(const char* op, const PoolArguments& a) {
   p.layout = make_dictionaries(op, a.sizes, a.reference_hash, a.seed);
   const Cells<Key> cells = make_cells<Key>(op, a.key, a.eid, p.layout.columns());
   p.columns = cells.columns;
-  p.eid = cells.eid;
-  p.time = data<Time>(op, "time", a.time, {cells.nodes, cells.columns});
+  const Time* time = data<Time>(op, "time", a.time, {cells.nodes, cells.columns});
   p.nodes = data<int64_t>(op, "nodes", a.nodes, {kAny});
   p.rows = a.nodes.size(0);
-  p.now = data<T>(op, "now", a.now, {p.rows, p.columns, kAny});
+  const T* now = data<T>(op, "now", a.now, {p.rows, p.columns, kAny});
   p.width = a.now.size(2);
   p.first = data<int64_t>(op, "first", a.first, {kAny});
   p.pairs = a.first.size(0);
@@ -58,7 +57,7 @@ Pool<Time, T> make_pool(const char* op, const PoolArguments& a) {
                   ": expected both or neither of query and constant");
   p.constant = data<T>(op, "constant", a.constant, {p.heads});
   expect_rows(op, "nodes", a.nodes, p.pairs > 0);
-  p.known = known_cells(p.layout, cells, p.nodes, p.rows);
+  if (p.pairs > 0) prepare_rows(p, cells, time, now);
   return p;
 }
 
@@ -82,7 +81,7 @@ Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor
                                 seed, first, second, t,     position, query, constant};
   return dispatch_pool("ncache_pool", arguments, [&](const auto& p) {
     using P = std::remove_cvref_t<decltype(p)>;
-    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.now)>>;
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.position)>>;
     Tensor out = fresh(now, {p.mixes(), p.pairs, p.features()});
     T* rows = static_cast<T*>(out.mutable_data_ptr());
     const auto scores = position_scores(p);
@@ -100,21 +99,26 @@ Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Adds the gradients of pairs' cells into their rows: each row those of its pairs, in order.
+// Adds the gradients of pairs' cells, [pairs, width, 2 columns], into their rows: each row those of its pairs, in order.
 template <class P, class T>
-void add_cells(const P& p, const std::vector<T>& dcells, T* dnow) {
-  const int64_t size = p.columns * p.width;
+void add_cells(const P& p, const std::vector<T>& dlanes, T* dnow) {
   std::vector<int64_t> begin(p.rows + 1), list(2 * p.pairs);
   const auto row_of = [&](int64_t n) { return n % 2 == 0 ? p.first[n / 2] : p.second[n / 2]; };
   for (int64_t n = 0; n < 2 * p.pairs; ++n) ++begin[row_of(n) + 1];
   for (int64_t i = 0; i < p.rows; ++i) begin[i + 1] += begin[i];
   std::vector<int64_t> next(begin.begin(), begin.end() - 1);
   for (int64_t n = 0; n < 2 * p.pairs; ++n) list[next[row_of(n)]++] = n;
-  parallel_chunks(p.rows, 16, [&](int64_t from, int64_t to) {
+  parallel_chunks(p.rows, 128, [&](int64_t from, int64_t to) {
+    std::vector<T> sum(p.width * p.columns);
     for (int64_t i = from; i < to; ++i) {
-      std::fill_n(dnow + i * size, size, T(0));
-      for (int64_t n = begin[i]; n < begin[i + 1]; ++n)
-        axpy(dnow + i * size, T(1), dcells.data() + list[n] * size, size);
+      std::fill(sum.begin(), sum.end(), T(0));
+      for (int64_t n = begin[i]; n < begin[i + 1]; ++n) {
+        const T* lanes = dlanes.data() + list[n] / 2 * p.width * p.lanes() + list[n] % 2 * p.columns;
+        for (int64_t f = 0; f < p.width; ++f) axpy(sum.data() + f * p.columns, T(1), lanes + f * p.lanes(), p.columns);
+      }
+      for (int64_t c = 0; c < p.columns; ++c) {
+        for (int64_t f = 0; f < p.width; ++f) dnow[(i * p.columns + c) * p.width + f] = sum[f * p.columns + c];
+      }
     }
   });
 }
@@ -127,25 +131,25 @@ Gradients ncache_pool_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tensor t
                                 seed, first, second, t,     position, query, constant};
   constexpr const char* kOp = "ncache_pool_backward";
   return dispatch_pool(kOp, arguments, [&](const auto& p) {
-    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.now)>>;
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.position)>>;
     const T* slopes = data<T>(kOp, "grad", grad, {p.mixes(), p.pairs, p.features()});
     const int64_t of_query = p.masks() * p.depth, of_constant = of_query + p.heads * p.features();
     BlockSums<T> sums((p.pairs + kPairs - 1) / kPairs, of_constant + p.heads);
-    std::vector<T> dcells(p.pairs * 2 * p.columns * p.width);
+    std::vector<T> dlanes(p.pairs * p.lanes() * p.width);
     const auto scores = position_scores(p);
     parallel_chunks(sums.blocks(), 1, [&](int64_t from, int64_t to) {
       Pair work(p);
       for (int64_t n = from * kPairs; n < std::min(p.pairs, to * kPairs); ++n) {
         T* sum = sums.of(n / kPairs);
         work.join(n);
-        work.differentiate(scores.data(), slopes, dcells.data() + n * 2 * p.columns * p.width, sum, sum + of_query,
+        work.differentiate(scores.data(), slopes, dlanes.data() + n * p.lanes() * p.width, sum, sum + of_query,
                            sum + of_constant);
       }
     });
     Tensor dnow = fresh_like(now), dposition = torch::stable::empty_like(position);
     Tensor dquery = torch::stable::new_empty(now, {p.heads, p.features()});
     Tensor dconstant = torch::stable::new_empty(now, {p.heads});
-    add_cells(p, dcells, static_cast<T*>(dnow.mutable_data_ptr()));
+    add_cells(p, dlanes, static_cast<T*>(dnow.mutable_data_ptr()));
     sums.total(0, of_query, static_cast<T*>(dposition.mutable_data_ptr()));
     sums.total(of_query, p.heads * p.features(), static_cast<T*>(dquery.mutable_data_ptr()));
     sums.total(of_constant, p.heads, static_cast<T*>(dconstant.mutable_data_ptr()));
