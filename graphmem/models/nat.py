@@ -19,9 +19,10 @@ from graphmem.nn.functional import Linear, dropout, gather_rows, linear
 from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.neighbor_cache import NeighborCache, halves
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import CellWeights, _check, distinct, matmul, ncache_pool
+from graphmem.ops import CellWeights, _check, distinct, matmul
 from graphmem.ops._joint import last_of
 from graphmem.ops.memory_gru import memory_gru_unchecked
+from graphmem.ops.ncache import ncache_pool_unchecked
 
 PAIRS_AT_ONCE = 4096
 """Pairs that are decoded at once in evaluation."""
@@ -193,29 +194,27 @@ class NAT(ReadsMessages):
     def _decode(self, read: _Read, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Logits [P] of pairs of rows of what was read, at times [P]."""
         cache, query, constant, tau = self.cache, None, None, []
-        weights, biases = self.lin_pool.weight.chunk(self.heads), self.lin_pool.bias.chunk(self.heads)
+        weights, biases = self.lin_pool.weight.unflatten(0, (self.heads, -1)), self.lin_pool.bias.view(self.heads, -1)
         if self.attn is not None:
-            query = torch.cat([a @ weight for a, weight in zip(self.attn.split(1), weights, strict=True)])
-            constant = (self.attn * self.lin_pool.bias.view_as(self.attn)).sum(1)
-        timed = self.time == "delta"
-        position, when = self.position_emb.weight, t if timed else None
-        mixed = ncache_pool(
-            *(cache.key, cache.eid, cache.time, read.nodes, read.value, cache.layout, u, v, position),
-            t=when,
-            query=query,
-            constant=constant,
+            query = (self.attn.unsqueeze(1) @ weights).squeeze(1)
+            constant = (self.attn * biases).sum(1)
+        position, when = self.position_emb.weight, t if self.time == "delta" else None
+        cells = cache.key, cache.eid, cache.time
+        mixed = ncache_pool_unchecked(
+            *cells, read.nodes, read.value, *cache.layout.options, u, v, when, position, query, constant
         )
         # A mean of W h + b is W (mean of h) + b: pairs are projected, not keys.
         if self.attn is None:
             pooled = self.lin_pool(mixed[0]).unflatten(1, (self.heads, -1)).mean(1)
         else:
-            pooled = torch.cat([linear(*head) for head in zip(mixed.unbind(), weights, biases, strict=True)], dim=1)
-        if timed:
-            last, met = cache.time[read.nodes, 0], cache.eid[read.nodes, 0] >= 0
-            tau = [_age(t, last, met, x, pooled.dtype) for x in (u, v)]
+            pooled = torch.cat([linear(*head) for head in zip(mixed, weights, biases, strict=True)], dim=1)
+        if when is not None:
+            ends, met = torch.stack((u, v)), cache.eid[read.nodes, 0] >= 0
+            since = (when - cache.time[read.nodes, 0][ends]).clamp(min=0).double().log1p()
+            tau = [torch.where(met[ends], since, 0).to(pooled.dtype).t()]
         pooled = dropout(pooled, self.dropout, self.training)
-        ends = [gather_rows(read.state, x) for x in (u, v)]
-        out: Tensor = self.predictor(torch.cat((pooled, *ends, *tau), dim=1))
+        states = [gather_rows(read.state, x) for x in (u, v)]
+        out: Tensor = self.predictor(torch.cat((pooled, *states, *tau), dim=1))
         return out
 
     @torch.no_grad()
@@ -236,11 +235,6 @@ class NAT(ReadsMessages):
     def extra_repr(self) -> str:
         """Show what is not seen in the modules."""
         return f"{self.num_nodes}, pool={self.pool!r}, time={self.time!r}"
-
-
-def _age(t: Tensor, last: Tensor, met: Tensor, at: Tensor, dtype: torch.dtype) -> Tensor:
-    """ln(1 + t - last) [P, 1] of rows ``at``; 0 where there was no event."""
-    return torch.where(met[at], (t - last[at]).clamp(min=0).double().log1p(), 0).to(dtype).unsqueeze(1)
 
 
 __all__ = ["NAT"]

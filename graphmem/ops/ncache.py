@@ -35,8 +35,13 @@ class Layout(NamedTuple):
         """The columns int64 [*] in which keys int64 [*] lie in every row's dictionary of a hop, from 1 on."""
         return place_keys(keys, self.sizes, hop, self.hash == "reference", self.seed)
 
+    @property
+    def options(self) -> tuple[list[int], bool, int]:
+        """What the operators take."""
+        return list(self.sizes), self.hash == "reference", self.seed
+
     def checked(self) -> tuple[list[int], bool, int]:
-        """What the operators take.
+        """What the operators take, looked at.
 
         Raises:
             ArgumentError: no hops or more than 7, sizes outside of [1, 2^20], another hash, or a negative seed.
@@ -46,7 +51,8 @@ class Layout(NamedTuple):
         for size in self.sizes:
             _check.integer("sizes", size, 1, 1 << 20)
         _check.integer("seed", self.seed)
-        return list(self.sizes), _check.choice("hash", self.hash, ("mix", "reference")) == "reference", self.seed
+        _check.choice("hash", self.hash, ("mix", "reference"))
+        return self.options
 
 
 class CellWeights(NamedTuple):
@@ -208,9 +214,12 @@ def ncache_pool(
         constant = _check.tensor("constant", constant, shape=(query.size(0),), dtypes=kind, device=device)
         if query.size(0) == 0:
             raise ArgumentError("query: expected at least one head")
-    out: Tensor = ncache_pool_operator(
-        key, eid, time, nodes, now, *options, first, second, t, position, query, constant
-    )
+    return ncache_pool_unchecked(key, eid, time, nodes, now, *options, first, second, t, position, query, constant)
+
+
+def ncache_pool_unchecked(*arguments: Any) -> Tensor:
+    """:func:`ncache_pool` for arguments made in this package, in the order of the schema."""
+    out: Tensor = ncache_pool_operator(*arguments)
     return out
 
 
