@@ -78,6 +78,7 @@ class NAT(ReadsMessages):
         replace_prob: see :class:`~graphmem.nn.NeighborCache`.
         hash: likewise.
         seed: likewise.
+        semantics: likewise.
         time_dtype: of times, int64 or float64.
 
     Raises:
@@ -106,6 +107,7 @@ class NAT(ReadsMessages):
         replace_prob: float = 0.9,
         hash: str = "mix",
         seed: int = 0,
+        semantics: str = "prebatch",
         time_dtype: torch.dtype = torch.int64,
     ) -> None:
         super().__init__()
@@ -114,9 +116,8 @@ class NAT(ReadsMessages):
         self.pool = _check.choice("pool", pool, ("attn", "sum"))
         self.time = _check.choice("time", time, ("delta", "absolute"))
         self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
-        self.cache = NeighborCache(
-            num_nodes, sizes, value_dim, replace_prob=replace_prob, hash=hash, seed=seed, dtype=time_dtype
-        )
+        options: dict[str, Any] = {"replace_prob": replace_prob, "hash": hash, "seed": seed, "semantics": semantics}
+        self.cache = NeighborCache(num_nodes, sizes, value_dim, dtype=time_dtype, **options)
         self.register_state("state", (num_nodes, memory_dim))
         # The other end of a node's last event; number and time of that event are in the cache's own entry.
         self.register_state("other", (num_nodes,), dtype=torch.int64, fill=-1)

@@ -53,13 +53,15 @@ OPTION_TYPES: dict[str, type] = {
 }
 STREAM_OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "heads", "mailbox"), int),
-    **dict.fromkeys(("value_dim", "position_dim", "pool_dim"), int),
+    **dict.fromkeys(("value_dim", "position_dim", "pool_dim", "seed"), int),
     **dict.fromkeys(
-        ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash"), str
+        ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash", "semantics"),
+        str,
     ),
     **dict.fromkeys(("features", "decoder", "aggr", "clock", "ends"), str),
     **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob", "decoder_dropout"), float),
     "hidden_channels": int,
+    "sizes": list,
     **dict.fromkeys(("directed", "sign_in_edge", "tie_params", "t_batches"), bool),
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
