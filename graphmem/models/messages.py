@@ -62,7 +62,12 @@ class ReadsMessages(TemporalLinkModel):
         return self._messages
 
     def _keep_messages(self, events: EventStream) -> None:
-        """Keep the messages of events that happened, where the model follows a stream."""
+        """Keep the messages of events that happened, where the model follows a stream.
+
+        Raises:
+            ArgumentError: the events have none. Call this before anything else is written.
+        """
         if self.messages is not None:
-            assert events.msg is not None  # what takes the events has looked at it
+            if events.msg is None:
+                raise ArgumentError(f"events: expected messages of width {self.msg_dim}, got events without")
             self.messages.append(events.eid, events.msg, self._referred, self.num_nodes)

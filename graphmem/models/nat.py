@@ -225,12 +225,12 @@ class NAT(ReadsMessages):
             return
         nodes, at = distinct(torch.cat((events.src, events.dst)))
         read = self._read(nodes)
+        self._keep_messages(events)
         last = last_of(halves(*at.chunk(2)), nodes.numel())
         met, before = self.cache.eid[nodes, 0] >= 0, self.cache.time[nodes, 0]
         self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - before, 0)
         self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
-        self._keep_messages(events)
         self._advance(events)
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -145,6 +146,18 @@ def test_following_a_stream_keeps_the_messages_that_slots_refer_to() -> None:
         follower.update(batch)  # type: ignore[arg-type]
     assert follower.messages is not None
     assert follower.messages.eid.numel() < 300
+
+
+def test_events_without_messages_change_nothing() -> None:
+    model, stream = make().float(), random_events(5, 40, NODES, MSG, torch.float32)
+    model.follow()
+    first, second = stream.batches(20)
+    model.update(first)  # type: ignore[arg-type]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    silent = dataclasses.replace(second, msg=None)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="^events: expected messages of width 2"):
+        model.update(silent)  # type: ignore[arg-type]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_forgetting() -> None:
