@@ -71,7 +71,7 @@ def temporal_attention(
         if messages.requires_grad:
             raise ArgumentError("messages: expected a tensor that requires no gradient")
         eid = _check.tensor("eid", eid, shape=tuple(nbr.shape), dtypes=(torch.int64,), device=device)
-        _check.in_range("eid", eid[nbr >= 0], messages.size(0))
+        _check.in_range("eid", eid, messages.size(0), nbr >= 0)
         width += messages.size(1)
     query = _check.tensor("query", query, shape=(nbr.size(0), None), dtypes=kind, device=device)
     if width == 0 or query.size(1) == 0 or query.size(1) % width:
