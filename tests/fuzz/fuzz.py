@@ -233,11 +233,15 @@ def _reference(name: str, reference: Any, native: Any) -> Any:
 
 
 def moderate(arguments: dict[str, Any]) -> bool:
-    """Whether no number is so large that its rounding decides a softmax or a gate."""
+    """Whether no number is infinite, or so large that its rounding decides a softmax or a gate."""
     import torch
 
     floats = [a.detach() for a in arguments.values() if isinstance(a, torch.Tensor) and a.is_floating_point()]
-    return all(bool((a.to_dense().double().nan_to_num(0, 0, 0).abs() < 1e5).all()) for a in floats if not a.is_meta)
+    return all(
+        bool((a.to_dense().double().nan_to_num(0, torch.inf, -torch.inf).abs() < 1e5).all())
+        for a in floats
+        if not a.is_meta
+    )
 
 
 def same(a: Any, b: Any, closely: bool = True) -> bool:
@@ -261,7 +265,9 @@ NO_SIZES = (-1, -(2**63), 2**62)
 SIZES = {name: NO_SIZES for name in ("num_nodes", "num_cols", "total", "num_cn", "count", "parts", "num_pair_layers")}
 SIZES |= {"k": (0, -1, -(2**63))}
 # What ids name places of: with fewer of them, but some, a call has wrong values alone.
-TABLES = ("x", "h", "branch", "weight", "keep")
+TABLES = ("x", "h", "branch", "weight", "keep", "memory", "messages")
+# What operators take without a gradient.
+CONSTANTS = ("memory", "msg", "state", "value", "messages")
 
 
 def run_direct(seed: int, number: int) -> str:
@@ -311,8 +317,8 @@ def record(name: str, rng: random.Random) -> list[tuple[str, list[Any]]]:
             return caught(operator)
 
     arguments = TARGETS[name].build(rng)
-    for value in arguments.values():
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
+    for argument, value in arguments.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and argument not in CONSTANTS:
             value.requires_grad_()
     try:
         with serving(Recorder()):

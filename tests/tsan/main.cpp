@@ -301,6 +301,72 @@ void pools() {
   }
 }
 
+void dictionaries() {
+  const int64_t nodes = 300, events = 4000, width = 6, depth = 9, raw = 3, times = 5, places = 7, heads = 2,
+                asked = 900;
+  const std::vector<int64_t> sizes{8, 4};
+  const int64_t columns = 13, masks = 64, features = width + places + 2;
+  const auto numbers = [](std::vector<int64_t> shape, int64_t value) {
+    return tensor<int64_t>(std::move(shape), ScalarType::Long, [=](int64_t) { return value; });
+  };
+  const Tensor src = nodes_of({events}, nodes), dst = nodes_of({events}, nodes);
+  const Tensor t = tensor<int64_t>({events}, ScalarType::Long, [](int64_t n) { return n / 3; });
+  const Tensor event = tensor<int64_t>({events}, ScalarType::Long, [](int64_t n) { return n + 50; });
+  const Tensor every = tensor<int64_t>({nodes}, ScalarType::Long, [](int64_t n) { return n; });
+  const Tensor at = tensor<int64_t>({2 * events}, ScalarType::Long,
+                                    [&](int64_t n) { return longs(n < events ? src : dst)[n % events]; });
+  const Tensor worth = matrix({nodes, columns, width});
+  const auto filled = [&](bool sequential) {
+    Outputs state{numbers({nodes, columns}, -1), numbers({nodes, columns}, -1), numbers({nodes, columns}, 0),
+                  tensor<float>({nodes, columns, width}, ScalarType::Float, [](int64_t) { return 0.0f; })};
+    using Commit = void(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                        std::vector<int64_t>, bool, int64_t, double, bool);
+    torch::stable::find<Commit>("ncache_commit")(state[0], state[1], state[2], state[3], src, dst, t, event, every, at,
+                                                 worth, sizes, false, 3, 0.7, sequential);
+    return state;
+  };
+  for (const bool sequential : {false, true})
+    check("ncache_commit", sequential ? "sequential" : "prebatch", [&] { return filled(sequential); });
+  const Outputs s = filled(false);
+
+  const Tensor state = matrix({nodes, depth}), w = matrix({times}), b = matrix({times}), grad = matrix(worth.sizes());
+  const Tensor ih = matrix({3 * width, width}), hh = matrix({3 * width, width}), bi = matrix({3 * width}),
+               bh = matrix({3 * width});
+  using Seven = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+  for (const bool lettered : {false, true}) {
+    const std::string variant = lettered ? "messages" : "plain";
+    const Maybe letters = lettered ? Maybe(matrix({50, raw})) : Maybe();
+    const Maybe row = lettered ? Maybe(nodes_of({nodes, columns}, 50)) : Maybe();
+    const Tensor weight = matrix({width, depth + times + (lettered ? raw : 0)});
+    check("ncache_refresh", variant, [&] {
+      return call<Tensor>("ncache_refresh", s[0], s[1], s[2], s[3], every, state, letters, row, lettered, w, b, weight,
+                          ih, hh, bi, bh);
+    });
+    check("ncache_refresh_backward", variant, [&] {
+      return call<Seven>("ncache_refresh_backward", grad, s[0], s[1], s[2], s[3], every, state, letters, row, lettered,
+                         w, b, weight, ih, hh, bi, bh);
+    });
+  }
+
+  const Tensor first = nodes_of({asked}, nodes), second = nodes_of({asked}, nodes), position = matrix({masks, places});
+  const Tensor when = tensor<int64_t>({asked}, ScalarType::Long, [&](int64_t) { return events / 3 + below(99); });
+  using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+  for (const bool attends : {false, true}) {
+    const std::string variant = attends ? "attention" : "sum";
+    const Maybe query = attends ? Maybe(matrix({heads, features})) : Maybe();
+    const Maybe constant = attends ? Maybe(matrix({heads})) : Maybe();
+    const Tensor slopes = matrix({attends ? heads : 1, asked, features});
+    check("ncache_pool", variant, [&] {
+      return call<Tensor>("ncache_pool", s[0], s[1], s[2], every, worth, sizes, false, int64_t{3}, first, second,
+                          Maybe(when), position, query, constant);
+    });
+    check("ncache_pool_backward", variant, [&] {
+      return call<Four>("ncache_pool_backward", slopes, s[0], s[1], s[2], every, worth, sizes, false, int64_t{3}, first,
+                        second, Maybe(when), position, query, constant);
+    });
+  }
+}
+
 // All threads add to one number: what the sanitizer must report.
 void race() {
   torch::stable::num_threads = 4;
@@ -328,6 +394,7 @@ int main(int argc, char** argv) {
   temporal();
   rings();
   pools();
+  dictionaries();
   for (const auto& [name, entry] : torch::stable::registry()) {
     if (!ran.count(name)) {
       std::printf("%s: not run by the harness\n", name.c_str());
