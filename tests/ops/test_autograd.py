@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -212,7 +213,15 @@ def _pool() -> tuple[Callable[..., Tensor], list[Any]]:
     return run, list(ARGUMENTS["ncache_pool"][1])
 
 
-@pytest.mark.parametrize("build", [_gru, _refresh, _pool], ids=["memory_gru", "ncache_refresh", "ncache_pool"])
+def _attention() -> tuple[Callable[..., Tensor], list[Any]]:
+    *arguments, p, seed = ARGUMENTS["temporal_attention"][1]
+    return partial(ops.temporal_attention, p=p, seed=seed), arguments
+
+
+FACES = {"memory_gru": _gru, "ncache_refresh": _refresh, "ncache_pool": _pool, "temporal_attention": _attention}
+
+
+@pytest.mark.parametrize("build", FACES.values(), ids=FACES.keys())
 def test_compile_of_faces(build: Callable[[], tuple[Callable[..., Tensor], list[Any]]]) -> None:
     """Checks that look at values leave the graph whole."""
     function, arguments = build()
