@@ -33,7 +33,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEFINES := SKBUILD_CMAKE_DEFINE="GRAPHMEM_WERROR=$(GRAPHMEM_WERROR);GRAPHMEM_CUDA=$(GRAPHMEM_CUDA)"
 INSTALL := $(DEFINES) $(PIP) install -c constraints.txt --no-build-isolation
 CXX_SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
-TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/torch/csrc/stable/*.h)
+TSAN_SOURCES := $(wildcard tests/tsan/*.cpp tests/tsan/*.h tests/tsan/torch/csrc/stable/*.h)
 TEST_SOURCES := $(TSAN_SOURCES) $(wildcard tests/cuda_emulation/*.cpp tests/cuda_emulation/*.h tests/cuda_emulation/*/*.h)
 # Python sources are used in place (editable install); only what is compiled or copied asks for a new installation.
 INSTALLED := pyproject.toml constraints.txt csrc/CMakeLists.txt csrc/cuda.cmake $(CXX_SOURCES) $(wildcard datasets/*.toml) \
@@ -117,7 +117,7 @@ cuda-emulation: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 
 # torch's pool is not built with the sanitizer, which would miss or invent races there: tests/tsan has a stand-in for
 # what the kernels use of torch, on std::thread. The last line proves that a race is seen.
-TSAN_OBJECTS := $(patsubst %.cpp,build/tsan/%.o,$(wildcard csrc/cpu/*.cpp) tests/tsan/main.cpp)
+TSAN_OBJECTS := $(patsubst %.cpp,build/tsan/%.o,$(wildcard csrc/cpu/*.cpp tests/tsan/*.cpp))
 build/tsan/%.o: %.cpp $(CXX_SOURCES) $(TSAN_SOURCES)
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=thread -DGRAPHMEM_NO_CLONES -Itests/tsan -Icsrc \

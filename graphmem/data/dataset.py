@@ -40,6 +40,8 @@ def check_edge_index(name: str, edge_index: Tensor, num_nodes: int) -> None:
 def _check_ids(name: str, ids: Tensor, num_nodes: int) -> None:
     if ids.is_meta:
         raise ArgumentError(f"{name}: expected a tensor with values, found one on the device meta")
+    if ids.layout != torch.strided:
+        raise ArgumentError(f"{name}: expected a dense tensor, found layout {ids.layout}")
     if ids.numel() == 0:
         return
     low, high = (int(v) for v in torch.aminmax(ids))

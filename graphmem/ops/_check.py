@@ -78,9 +78,15 @@ def tensor(
     return value.contiguous()
 
 
-def in_range(name: str, value: Tensor, upper: int) -> None:
-    """Raise unless every id lies in [0, upper). Skipped on CUDA, where it would stall the stream, and while tracing."""
-    if value.numel() == 0 or _unseen(value):
+def in_range(name: str, value: Tensor, upper: int, where: Tensor | None = None) -> None:
+    """Raise unless every id (``where`` that is true) lies in [0, upper).
+
+    Skipped on CUDA, where it would stall the stream, and while tracing.
+    """
+    if value.numel() == 0 or unseen(value):
+        return
+    value = value if where is None else value[where]
+    if value.numel() == 0:
         return
     low, high = torch.aminmax(value)
     if int(low) < 0 or int(high) >= upper:
@@ -88,14 +94,14 @@ def in_range(name: str, value: Tensor, upper: int) -> None:
         raise ArgumentError(f"{name}: expected ids in [0, {upper}), found {found}")
 
 
-def _unseen(value: Tensor) -> bool:
+def unseen(value: Tensor) -> bool:
     """Whether the values of a tensor are not looked at: on CUDA, while tracing, or because it has none."""
     return value.is_cuda or value.is_meta or torch.compiler.is_compiling()
 
 
 def ascending(name: str, t: Tensor, latest: Tensor) -> None:
     """Raise unless times never go back, from ``latest`` on. Skipped where :func:`in_range` is."""
-    if t.numel() == 0 or _unseen(t):
+    if t.numel() == 0 or unseen(t):
         return
     if not bool(t[0] >= latest):
         raise ArgumentError(f"{name}: expected times from {latest.item()} on, the latest so far, got {t[0].item()}")
@@ -133,7 +139,7 @@ def by_operator(*tensors: Tensor | None) -> bool:
     """
     if not _loader.NATIVE or torch.compiler.is_compiling():
         return False
-    return all(t is None or (isinstance(t, Tensor) and t.is_cpu) for t in tensors)
+    return all(t is None or (isinstance(t, Tensor) and t.is_cpu and t.layout == torch.strided) for t in tensors)
 
 
 def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
@@ -181,7 +187,7 @@ def offsets(name: str, ptr: Tensor, total: int) -> None:
     """Check offsets: from 0 to ``total``, never decreasing, at least one. Their order is not looked at on CUDA."""
     if ptr.numel() == 0:
         raise ArgumentError(f"{name}: expected at least one offset, got an empty tensor")
-    if _unseen(ptr):
+    if unseen(ptr):
         return
     if int(ptr[0]) != 0 or int(ptr[-1]) != total:
         raise ArgumentError(f"{name}: expected offsets from 0 to {total}, got {int(ptr[0])} to {int(ptr[-1])}")
@@ -199,7 +205,7 @@ def rows(prefix: str, rowptr: Tensor, col: Tensor) -> None:
     """Check the rows of a graph: offsets, and columns that are nodes, ascending and unique in each row; O(nnz)."""
     narrow(f"{prefix}col", col, rowptr.numel() - 1)
     offsets(f"{prefix}rowptr", rowptr, col.numel())
-    if col.numel() > MAX_INT32 and not _unseen(rowptr) and int(rowptr.diff().max()) > MAX_INT32:
+    if col.numel() > MAX_INT32 and not unseen(rowptr) and int(rowptr.diff().max()) > MAX_INT32:
         raise ArgumentError(f"{prefix}rowptr: expected rows of at most {MAX_INT32} entries, found a longer one")
     in_range(f"{prefix}col", col, rowptr.numel() - 1)
     if col.numel() < 2 or torch.compiler.is_compiling() or col.is_meta:

@@ -159,8 +159,9 @@ def _keys_of_pairs(
     if t is not None:
         when, event = time[nodes].flatten(), eid[nodes].flatten()
         for at in (joint.first, joint.second):
-            there = (at >= 0) & (event[at] >= 0)
-            age = torch.where(there, (t[joint.pair] - when[at]).clamp(min=0).double().log1p(), 0)
+            since = t[joint.pair] - when[at]
+            there = (at >= 0) & (event[at] >= 0) & (since > 0)
+            age = torch.where(there, since.double().log1p(), 0)
             parts.append(age.to(now.dtype).unsqueeze(1))
     return joint, torch.cat(parts, 1)
 

@@ -58,7 +58,7 @@ def memory_gru(
     rows = node.numel()
     other = _check.tensor("other", other, shape=(rows,), dtypes=(torch.int64,), device=device)
     _check.in_range("node", node, memory.size(0))
-    _check.in_range("other", other[other >= 0], memory.size(0))
+    _check.in_range("other", other, memory.size(0), other >= 0)
     msg = _check.tensor("msg", msg, shape=(rows, None), dtypes=kind, device=device)
     for name, value in (("memory", memory), ("msg", msg)):
         if value.requires_grad:

@@ -46,8 +46,8 @@ class Layout(NamedTuple):
         Raises:
             ArgumentError: no hops or more than 7, sizes outside of [1, 2^20], another hash, or a negative seed.
         """
-        if not 1 <= len(self.sizes) <= MAX_HOPS:
-            raise ArgumentError(f"sizes: expected 1 to {MAX_HOPS} hops, got {self.sizes}")
+        if not isinstance(self.sizes, tuple | list) or not 1 <= len(self.sizes) <= MAX_HOPS:
+            raise ArgumentError(f"sizes: expected 1 to {MAX_HOPS} hops, got {self.sizes!r}")
         for size in self.sizes:
             _check.integer("sizes", size, 1, 1 << 20)
         _check.integer("seed", self.seed)
@@ -111,8 +111,8 @@ def ncache_refresh(
     Raises:
         ArgumentError: wrong shape, dtype, device or range, or states, values or messages that require a gradient.
     """
-    device = _check_cells(key, eid, time)
-    rows, columns = key.shape
+    key, eid, time = _check_cells(key, eid, time)
+    device, (rows, columns) = key.device, key.shape
     value = _check.tensor("value", value, shape=(rows, columns, None), dtypes=_check.FLOAT_DTYPES, device=device)
     kind = (_check.accumulate_dtype(value.dtype),)
     nodes = _check_nodes(nodes, rows, device)
@@ -120,12 +120,12 @@ def ncache_refresh(
     if (messages is None) != (row is None):
         raise ArgumentError("messages and row: expected both or neither")
     filled = eid[nodes] >= 0
-    _check.in_range("key", key[nodes][:, 1:][filled[:, 1:]], rows)
+    _check.in_range("key", key[nodes][:, 1:], rows, filled[:, 1:])
     width, depth = value.size(2), state.size(1)
     if messages is not None:
         messages = _check.tensor("messages", messages, shape=(None, None), dtypes=kind, device=device)
         row = _check.tensor("row", row, shape=(nodes.numel(), columns), dtypes=(torch.int64,), device=device)
-        _check.in_range("row", row[filled], messages.size(0))
+        _check.in_range("row", row, messages.size(0), filled)
         depth += messages.size(1)
     for name, given in (("state", state), ("value", value), ("messages", messages)):
         if given is not None and given.requires_grad:
@@ -195,7 +195,8 @@ def ncache_pool(
         ArgumentError: wrong shape, dtype, device or range.
     """
     options = layout.checked()
-    device = _check_cells(key, eid, time, 1 + sum(layout.sizes))
+    key, eid, time = _check_cells(key, eid, time, 1 + sum(layout.sizes))
+    device = key.device
     nodes = _check_nodes(nodes, key.size(0), device)
     now = _check.tensor("now", now, shape=(nodes.numel(), key.size(1), None), dtypes=_FULL, device=device)
     kind, masks = (now.dtype,), 4 ** (len(layout.sizes) + 1)
@@ -276,7 +277,7 @@ def ncache_commit(
             return
         except RuntimeError:
             pass  # the checks say why
-    device = _check_cells(key, eid, time, 1 + sum(layout.sizes))
+    device = _check_cells(key, eid, time, 1 + sum(layout.sizes))[0].device
     shape = (*key.shape, None)
     _check.tensor("value", value, shape=shape, dtypes=_check.FLOAT_DTYPES, device=device)
     for name, cells in (("key", key), ("eid", eid), ("time", time), ("value", value)):
@@ -296,18 +297,19 @@ def ncache_commit(
     _check.in_range("at", at, nodes.numel())
     kind = (_check.accumulate_dtype(value.dtype),)
     now = _check.tensor("now", now, shape=(nodes.numel(), *value.shape[1:]), dtypes=kind, device=device)
-    if not at.is_cuda and not torch.equal(nodes[at], torch.cat((src, dst))):  # would stall the stream there
+    if not _check.unseen(at) and not torch.equal(nodes[at], torch.cat((src, dst))):
         raise ArgumentError("at: expected the places of src, then of dst, among nodes")
     torch.ops.graphmem.ncache_commit(*state, src, dst, t, event, nodes, at, now, *options, probability, sequential)
 
 
-def _check_cells(key: Tensor, eid: Tensor, time: Tensor, columns: int | None = None) -> torch.device:
+def _check_cells(key: Tensor, eid: Tensor, time: Tensor, columns: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The cells, contiguous."""
     key = _check.tensor("key", key, shape=(None, columns), dtypes=_check.INDEX_DTYPES)
-    _check.tensor("eid", eid, shape=tuple(key.shape), dtypes=(torch.int64,), device=key.device)
-    _check.tensor("time", time, shape=tuple(key.shape), dtypes=TIMES, device=key.device)
+    eid = _check.tensor("eid", eid, shape=tuple(key.shape), dtypes=(torch.int64,), device=key.device)
+    time = _check.tensor("time", time, shape=tuple(key.shape), dtypes=TIMES, device=key.device)
     if key.size(1) == 0:
         raise ArgumentError(f"key: expected at least one column, got {_check.describe(key)}")
-    return key.device
+    return key, eid, time
 
 
 def _check_nodes(nodes: Tensor, rows: int, device: torch.device) -> Tensor:

@@ -52,6 +52,7 @@ def sample_rows(
     if row_key is None:
         row_key = torch.arange(num_rows, device=ptr.device)
     row_key = _check.tensor("row_key", row_key, shape=(num_rows,), dtypes=(torch.int64,), device=ptr.device)
+    _check.valued("ptr", ptr)
     out_ptr = torch.cat((ptr.new_zeros(1), ptr.diff().clamp(max=k).cumsum(0)))
     pos, weight = torch.ops.graphmem.sample_rows(ptr, out_ptr, int(out_ptr[-1]), k, seed, row_key, replace)
     return SampledRows(out_ptr, idx[pos], weight, pos)

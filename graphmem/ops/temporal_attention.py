@@ -58,8 +58,8 @@ def temporal_attention(
     x = _check.tensor("x", x, shape=(None, None), dtypes=_DTYPES)
     device, kind = x.device, (x.dtype,)
     nbr = _check.tensor("nbr", nbr, shape=(None, None), dtypes=(torch.int64,), device=device)
-    there = nbr[nbr >= 0]
-    _check.in_range("nbr", there, x.size(0))
+    _check.in_range("nbr", nbr, x.size(0), nbr >= 0)
+    _some_rows("x", x, nbr.size(0))
     dt = _check.tensor("dt", dt, shape=tuple(nbr.shape), dtypes=(torch.float64,), device=device)
     time_weight = _check.tensor("time_weight", time_weight, shape=(None,), dtypes=kind, device=device)
     time_bias = _check.tensor("time_bias", time_bias, shape=(time_weight.numel(),), dtypes=kind, device=device)
@@ -71,13 +71,19 @@ def temporal_attention(
         if messages.requires_grad:
             raise ArgumentError("messages: expected a tensor that requires no gradient")
         eid = _check.tensor("eid", eid, shape=tuple(nbr.shape), dtypes=(torch.int64,), device=device)
-        _check.in_range("eid", eid[nbr >= 0], messages.size(0))
+        _check.in_range("eid", eid, messages.size(0), nbr >= 0)
+        _some_rows("messages", messages, nbr.numel())
         width += messages.size(1)
     query = _check.tensor("query", query, shape=(nbr.size(0), None), dtypes=kind, device=device)
     if width == 0 or query.size(1) == 0 or query.size(1) % width:
         raise ArgumentError(f"query: expected a multiple of {width} columns, got {_check.describe(query)}")
     out: Tensor = temporal_attention_operator(query, x, nbr, dt, time_weight, time_bias, messages, eid, p, seed)[0]
     return out
+
+
+def _some_rows(name: str, table: Tensor, asked: int) -> None:
+    if asked and not table.size(0):
+        raise ArgumentError(f"{name}: expected at least one row, got {_check.describe(table)}")
 
 
 @torch.library.register_fake("graphmem::temporal_attention")

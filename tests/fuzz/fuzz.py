@@ -184,7 +184,7 @@ def run_case(seed: int, number: int, targets: list[str], oracle: bool) -> str:
                 expected = TARGETS[name].call(**arguments)
         except Exception as error:
             return f"the reference refuses: {type(error).__name__} {str(error)[:200]}"
-        if not same(result, expected):
+        if not same(result, expected, moderate(arguments)):
             return "differs from the reference"
     return "accepted"
 
@@ -198,12 +198,27 @@ def reference_loops() -> Iterator[None]:
 
     native = torch.ops.graphmem
     names = [_fallback._name(schema) for schema in _fallback.SCHEMAS]
-    torch.ops.graphmem = SimpleNamespace(**{name: _reference(name, reference, native) for name in names})
+    with serving(SimpleNamespace(**{name: _reference(name, reference, native) for name in names})), torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def serving(operators: Any) -> Iterator[None]:
+    """Let the Python faces call these in place of ``torch.ops.graphmem``."""
+    import torch
+
+    from graphmem.ops._autograd import Operator
+
+    native, call = torch.ops.graphmem, Operator.__call__
+
+    def run(operator: Any, *arguments: Any) -> Any:
+        return getattr(operators, operator._name)(*arguments)
+
+    torch.ops.graphmem, Operator.__call__ = operators, run  # type: ignore[method-assign]
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
-        torch.ops.graphmem = native
+        torch.ops.graphmem, Operator.__call__ = native, call  # type: ignore[method-assign]
 
 
 def _reference(name: str, reference: Any, native: Any) -> Any:
@@ -217,18 +232,31 @@ def _reference(name: str, reference: Any, native: Any) -> Any:
     return run
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two results agree; products to rounding."""
+def moderate(arguments: dict[str, Any]) -> bool:
+    """Whether no number is infinite, or so large that its rounding decides a softmax or a gate."""
+    import torch
+
+    floats = [a.detach() for a in arguments.values() if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    return all(
+        bool((a.to_dense().double().nan_to_num(0, torch.inf, -torch.inf).abs() < 1e5).all())
+        for a in floats
+        if not a.is_meta
+    )
+
+
+def same(a: Any, b: Any, closely: bool = True) -> bool:
+    """Whether two results agree; products to rounding, or (not ``closely``) in their shape alone."""
     import torch
 
     if isinstance(a, torch.Tensor):
         if a.is_meta or not a.is_floating_point():
             return a.shape == b.shape and (a.is_meta or torch.equal(a, b))
-        return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
+        near = not closely or torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
+        return a.shape == b.shape and near
     if isinstance(a, dict):
-        return all(same(value, b[key]) for key, value in a.items())
+        return all(same(value, b[key], closely) for key, value in a.items())
     if isinstance(a, tuple | list):
-        return all(same(x, y) for x, y in zip(a, b, strict=True))
+        return all(same(x, y, closely) for x, y in zip(a, b, strict=True))
     return True
 
 
@@ -237,7 +265,9 @@ NO_SIZES = (-1, -(2**63), 2**62)
 SIZES = {name: NO_SIZES for name in ("num_nodes", "num_cols", "total", "num_cn", "count", "parts", "num_pair_layers")}
 SIZES |= {"k": (0, -1, -(2**63))}
 # What ids name places of: with fewer of them, but some, a call has wrong values alone.
-TABLES = ("x", "h", "branch", "weight", "keep")
+TABLES = ("x", "h", "branch", "weight", "keep", "memory", "messages")
+# What operators take without a gradient.
+CONSTANTS = ("memory", "msg", "state", "value", "messages")
 
 
 def run_direct(seed: int, number: int) -> str:
@@ -287,19 +317,17 @@ def record(name: str, rng: random.Random) -> list[tuple[str, list[Any]]]:
             return caught(operator)
 
     arguments = TARGETS[name].build(rng)
-    for value in arguments.values():
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
+    for argument, value in arguments.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and argument not in CONSTANTS:
             value.requires_grad_()
-    torch.ops.graphmem = Recorder()  # type: ignore[assignment]
     try:
-        result = TARGETS[name].call(**arguments)
-        for part in result if isinstance(result, tuple) else (result,):
-            if isinstance(part, torch.Tensor) and part.requires_grad:
-                part.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        with serving(Recorder()):
+            result = TARGETS[name].call(**arguments)
+            for part in result if isinstance(result, tuple) else (result,):
+                if isinstance(part, torch.Tensor) and part.requires_grad:
+                    part.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
     except Exception:  # a drawn graph may be too small or too full
         calls.clear()
-    finally:
-        torch.ops.graphmem = native
     return calls
 
 

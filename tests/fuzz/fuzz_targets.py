@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ncache_targets import NCACHE_TARGETS
 from stream_targets import STREAM_TARGETS
 from torch import Tensor
 
@@ -217,12 +218,12 @@ def _gru(rng: random.Random) -> Arguments:
     return {
         "memory": tensor(rng, 7, d),
         "node": ids(rng, rows, 7),
-        "other": ids(rng, rows, 7),
+        "other": ids(rng, rows, 8) - 1,
         "msg": tensor(rng, rows, raw),
         "dt": tensor(rng, rows, dtype=torch.float64),
         "time_weight": tensor(rng, times),
         "time_bias": tensor(rng, times),
-        "weight_ih": tensor(rng, 3 * d, 2 * d + raw + times),
+        "weight_ih": tensor(rng, 3 * d, rng.choice((1, 2)) * d + raw + times),
         "weight_hh": tensor(rng, 3 * d, d),
         "bias_ih": tensor(rng, 3 * d),
         "bias_hh": tensor(rng, 3 * d),
@@ -377,5 +378,5 @@ TARGETS: dict[str, Target] = {
     ),
     "SparseFeatures": Target(sparse_arguments, call_sparse),
     "read_edges": Target(file_arguments, call_file),
-    **{name: Target(build, call) for name, (build, call) in STREAM_TARGETS.items()},
+    **{name: Target(build, call) for name, (build, call) in {**NCACHE_TARGETS, **STREAM_TARGETS}.items()},
 }

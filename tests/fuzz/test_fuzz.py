@@ -80,6 +80,12 @@ FOUND = {
     "meta links": lambda: LinkSplit(PAIRS.to(META), PAIRS, None, PAIRS, None, 4, "x"),
     "meta graph": lambda: split_edges(PAIRS.to(META), num_nodes=4),
     "sparse links": lambda: LinkSplit(PAIRS.to_sparse(), PAIRS, None, PAIRS, None, 4, "x"),
+    "sparse negatives": lambda: LinkSplit(PAIRS, PAIRS, None, PAIRS, torch.ones(2, 3, 2).long().to_sparse(), 4, "x"),
+    "meta sampled": lambda: ops.sample_rows(ROWS.rowptr.to(META), ROWS.col.to(META), 1, seed=1),
+    "no states": lambda: ops.temporal_attention(
+        torch.ones(2, 6), torch.ones(0, 2), -torch.ones(2, 3).long(), torch.zeros(2, 3).double(), *[torch.ones(1)] * 2
+    ),
+    "no sizes": lambda: ops.Layout(None).checked(),  # type: ignore[arg-type]
     "nodes": lambda: CSRGraph.from_edge_index(PAIRS, 2**62),
     "nodes text": lambda: CSRGraph.from_edge_index(PAIRS, "4"),  # type: ignore[arg-type]
     "edges p": lambda: ROWS.drop_edges("0.5"),  # type: ignore[arg-type]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import same_bits
 from temporal_cases import Events, random_events
 from torch import Tensor
 from torch.nn.functional import leaky_relu
@@ -124,6 +128,29 @@ def test_states_by_loops() -> None:
             torch.testing.assert_close(model.state[u], state)
             assert int(model.other[u]) == others[u]
             assert int(model.gap[u]) == (last_time[u] - before[u] if met[u] else 0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    by=st.sampled_from((-(10**12), -7, 1, 1_700_000_000, 2**52)),
+    time_dtype=st.sampled_from((torch.int64, torch.float64)),
+    pool=st.sampled_from(("attn", "sum")),
+    seed=st.integers(0, 99),
+)
+def test_scores_do_not_depend_on_the_origin_of_times(by: int, time_dtype: torch.dtype, pool: str, seed: int) -> None:
+    """Bit for bit, before the first event of a node and behind it."""
+    streams = [random_events(seed, 24, NODES, MSG)] * 2
+    streams = [replace(stream, t=(stream.t + k * by).to(time_dtype)) for k, stream in enumerate(streams)]
+    models = [make(pool=pool, time_dtype=time_dtype).eval() for _ in streams]
+    for model, stream in zip(models, streams, strict=True):
+        model.prepare(stream)  # type: ignore[arg-type]
+    dst = torch.arange(NODES).expand(5, NODES)
+    for pair in zip(*(stream.batches(5) for stream in streams), strict=True):
+        scores = []
+        for model, batch in zip(models, pair, strict=True):
+            scores.append(model.score(batch.src, dst[: len(batch)], batch.t).detach())
+            model.update(batch)  # type: ignore[arg-type]
+        assert same_bits(*scores)
 
 
 def test_messages_of_events_that_are_not_known() -> None:

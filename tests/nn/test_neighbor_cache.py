@@ -27,13 +27,13 @@ def make(sizes: tuple[int, ...] = (4, 2), **options: Any) -> NeighborCache:
 def commit(cache: NeighborCache, src: Tensor, dst: Tensor, t: Tensor, eid: Tensor) -> Tensor:
     """Commit a batch with the values that are stored, one added; these values."""
     nodes, at = distinct(torch.cat((src, dst)))
-    value = cache.value[nodes] + 1
+    value = cache.value[nodes].to(torch.promote_types(cache.value.dtype, torch.float32)) + 1
     cache.commit(src, dst, t, eid, nodes, at, value)
     return value
 
 
 class Simulated:
-    """Offers one by one; what slots held before the batch is kept apart."""
+    """Offers one by one; what slots held before the batch, or with "sequential" before the event, is kept apart."""
 
     def __init__(self, cache: NeighborCache) -> None:
         self.cache, self.slots = cache, Slots()
@@ -49,32 +49,42 @@ class Simulated:
         return draw < self.cache.replace_prob
 
     def commit(self, src: Tensor, dst: Tensor, t: Tensor, eid: Tensor) -> None:
-        before, sizes = dict(self.slots), self.cache.layout.sizes
+        events = [*zip(src.tolist(), dst.tolist(), t.tolist(), eid.tolist(), strict=True)]
+        written: set[tuple[int, int]] = set()
+        for part in [[event] for event in events] if self.cache.semantics == "sequential" else [events]:
+            self.enter(part, dict(self.slots), written)
+
+    def enter(self, events: list[tuple[int, ...]], before: Slots, written: set[tuple[int, int]]) -> None:
+        sizes, fresh = self.cache.layout.sizes, set(written)
         own: Slots = {}
 
-        def one_more(value: tuple[float, ...]) -> tuple[float, ...]:
-            return tuple(x + 1 for x in value)
+        def worth(place: tuple[int, int]) -> tuple[float, ...]:
+            """One more than what is stored; what this batch has written as it is."""
+            value = before[place][3] if place in before else (0.0,) * WIDTH
+            return value if place in fresh else tuple(x + 1 for x in value)
 
-        for i, j, when, event in zip(src.tolist(), dst.tolist(), t.tolist(), eid.tolist(), strict=True):
+        for i, j, when, event in events:
             for end, (owner, other) in enumerate(((i, j), (j, i))):
                 column = self.column(other, 1)
                 if self.accepts(before, owner, column, other, event, end):
                     held = before.get((owner, column))
                     known = held is not None and held[0] == other
-                    value = one_more(held[3]) if known and held is not None else (0.0,) * WIDTH
+                    value = worth((owner, column)) if known else (0.0,) * WIDTH
                     self.slots[owner, column] = (other, event, when, value)
+                    written.add((owner, column))
                 for hop in range(2, len(sizes) + 1):
                     low = 1 + sum(sizes[: hop - 2])
                     for source in range(low, low + sizes[hop - 2]):
                         if (other, source) not in before:
                             continue
-                        key, number, time, value = before[other, source]
+                        key, number, time, _ = before[other, source]
                         column = self.column(key, hop)
                         if self.accepts(before, owner, column, key, event, 2 * source + end):
-                            self.slots[owner, column] = (key, number, time, one_more(value))
-                stored = before.get((owner, 0), (owner, 0, 0, (0.0,) * WIDTH))[3]
-                own[owner, 0] = (owner, event, when, one_more(stored))
+                            self.slots[owner, column] = (key, number, time, worth((other, source)))
+                            written.add((owner, column))
+                own[owner, 0] = (owner, event, when, worth((owner, 0)))
         self.slots.update(own)
+        written.update(own)
 
     def check(self) -> None:
         cache = self.cache
@@ -93,11 +103,12 @@ class Simulated:
     replace_prob=st.sampled_from([0.0, 0.5, 1.0]),
     seed=st.integers(0, 3),
     hash=st.sampled_from(["mix", "reference"]),
+    semantics=st.sampled_from(["prebatch", "sequential"]),
+    key_dtype=st.sampled_from([torch.int32, torch.int64]),
+    value_dtype=st.sampled_from([torch.bfloat16, torch.float16, torch.float32, torch.float64]),
 )
-def test_equals_dictionaries(
-    events: list[tuple[int, int]], size: int, sizes: tuple[int, ...], replace_prob: float, seed: int, hash: str
-) -> None:
-    cache = make(sizes, replace_prob=replace_prob, seed=seed, hash=hash)
+def test_equals_dictionaries(events: list[tuple[int, int]], size: int, sizes: tuple[int, ...], **options: Any) -> None:
+    cache = make(sizes, **options)
     simulated = Simulated(cache)
     src, dst = torch.tensor(events, dtype=torch.int64).view(-1, 2).t()
     t = torch.arange(len(events)) // 3  # from time 0 on, in groups of equal times
@@ -179,8 +190,9 @@ def test_draws_are_uniform_and_differ() -> None:
     assert not torch.equal(draws, offer_draws(4, torch.arange(20_000), torch.zeros(20_000, dtype=torch.int64)))
 
 
-def test_forgetting_nodes_and_events() -> None:
-    cache = random_cache()
+@pytest.mark.parametrize("key_dtype", [torch.int32, torch.int64])
+def test_forgetting_nodes_and_events(key_dtype: torch.dtype) -> None:
+    cache = random_cache(key_dtype=key_dtype, value_dtype=torch.bfloat16)
     before = cache.snapshot()
     cache.forget(nodes=torch.tensor([2]), events=torch.tensor([7, 11]))
     gone = (before["key"] == 2) | torch.isin(before["eid"], torch.tensor([7, 11]))
@@ -193,6 +205,41 @@ def test_forgetting_nodes_and_events() -> None:
     cache.grow(NODES + 2)
     assert torch.equal(cache.key[:NODES], before["key"])
     assert bool((cache.key[NODES:] == -1).all())
+    assert (cache.key.dtype, cache.value.dtype) == (key_dtype, torch.bfloat16)
+
+
+@pytest.mark.parametrize("semantics", ["prebatch", "sequential"])
+def test_dtypes_change_memory_and_nothing_else(semantics: str) -> None:
+    """Keys of 32 bits name the same nodes; values of 16 bits are rounded where they are stored; both survive saving."""
+    plain = random_cache(semantics=semantics, sizes=(8, 4))
+    small = random_cache(semantics=semantics, sizes=(8, 4), key_dtype=torch.int32, value_dtype=torch.bfloat16)
+    for name in ("key", "eid", "time", "value"):  # the values are whole numbers, which bfloat16 has
+        assert torch.equal(getattr(plain, name), getattr(small, name).to(getattr(plain, name).dtype))
+    per_node = [
+        sum(x.element_size() * x[0].numel() for x in cache.buffers() if x.dim() > 1) for cache in (plain, small)
+    ]
+    assert per_node == [13 * (8 + 16 + 4 * WIDTH), 13 * (4 + 16 + 2 * WIDTH)]
+    loaded = make((8, 4), semantics=semantics, key_dtype=torch.int32, value_dtype=torch.bfloat16)
+    loaded.load_state_dict(small.state_dict())
+    assert all(torch.equal(x, loaded.get_buffer(name)) for name, x in small.named_buffers())
+
+
+def test_sequential_is_the_stream_and_prebatch_the_batch() -> None:
+    """Cut otherwise, events leave the same slots in turn, and other ones at once."""
+    kept: dict[tuple[str, int], list[Tensor]] = {}
+    generator = torch.Generator().manual_seed(4)
+    src, dst = torch.randint(NODES, (2, 40), generator=generator)
+    t, eid = torch.arange(40), torch.arange(40)
+    for semantics in ("prebatch", "sequential"):
+        for size in (1, 5, 40):
+            cache = make(semantics=semantics)
+            for low in range(0, 40, size):
+                commit(cache, *(x[low : low + size] for x in (src, dst, t, eid)))
+            kept[semantics, size] = [cache.key, cache.eid, cache.time]
+    first, *rest = (kept["sequential", size] for size in (1, 5, 40))
+    assert all(torch.equal(*pair) for other in rest for pair in zip(first, other, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(first, kept["prebatch", 1], strict=True))
+    assert not torch.equal(first[1], kept["prebatch", 40][1])
 
 
 @pytest.mark.parametrize(
@@ -228,6 +275,10 @@ def test_bad_events_write_nothing(name: str, value: Tensor) -> None:
         ({"replace_prob": 1.5}, "replace_prob"),
         ({"hash": "md5"}, "hash"),
         ({"dtype": torch.float32}, "dtype"),
+        ({"key_dtype": torch.int16}, "key_dtype: expected torch.int32 or torch.int64, got torch.int16"),
+        ({"value_dtype": torch.int64}, "value_dtype: expected a floating-point dtype, got torch.int64"),
+        ({"semantics": "batch"}, "semantics: expected one of 'prebatch', 'sequential', got 'batch'"),
+        ({"semantics": None}, "semantics"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -270,6 +270,48 @@ def test_ages_of_long_times() -> None:
     assert same_bits(out[0, :, 1].contiguous(), out[0, :, 2].contiguous())
 
 
+def test_cells_with_gaps() -> None:
+    """Are read as they are; but events cannot enter a copy."""
+    layout = Layout((4, 2), "mix", 1)
+    (
+        key,
+        eid,
+        time,
+        value,
+        nodes,
+        state,
+        *_,
+    ) = args = refresh_arguments(layout, 2, 3, 0, True, 0, torch.float32)
+    weights = CellWeights(*args[9:])
+    strided = [x.repeat_interleave(2, 1)[:, ::2] for x in (key, eid, time, value)]
+    assert same_bits(ops.ncache_refresh(*strided, nodes, state, weights), ops.ncache_refresh(*args[:6], weights))
+    *cells, nodes, now, _, _, _, first, second, _, position, _, _ = pool_arguments(
+        layout, 2, 3, 0, False, 0, torch.float32
+    )
+    pairs = nodes, now, layout, first, second, position
+    assert same_bits(ops.ncache_pool(*strided[:3], *pairs), ops.ncache_pool(*cells, *pairs))
+    src, dst, t, event = batch(0, 3, 0)
+    nodes, at = ops.distinct(torch.cat((src, dst)))
+    entered = src, dst, t, event, nodes, at, torch.zeros(nodes.numel(), 7, 2), layout
+    for k, name in enumerate(("key", "eid", "time", "value")):
+        cells = [key, eid, time, value]
+        for changed in (strided[k], cells[k].to_sparse()):
+            cells[k] = changed
+            with pytest.raises(ArgumentError, match=f"^{name}: expected a (contiguous|dense) tensor"):
+                ops.ncache_commit(*cells, *entered, replace_prob=1.0)
+
+
+def test_times_that_are_no_numbers() -> None:
+    """Ages are 0 where none can be told."""
+    layout, zero = Layout((1,), "mix", 0), torch.zeros(1, dtype=torch.int64)
+    key, eid = torch.tensor([[0, -1]]), torch.tensor([[5, -1]])
+    for when in (float("nan"), float("inf")):
+        time = torch.full((1, 2), when, dtype=torch.float64)
+        pair = (torch.tensor([0]), torch.zeros(1, 2, 1), layout, zero, zero, torch.zeros(16, 0))
+        out = ops.ncache_pool(key, eid, time, *pair, t=torch.full((1,), when, dtype=torch.float64))
+        assert out.abs().sum() == 0
+
+
 @pytest.mark.skipif(not ops.NATIVE, reason="a promise of the compiled operators")
 @pytest.mark.usefixtures("restore_threads")
 def test_same_bits_for_every_number_of_threads() -> None:

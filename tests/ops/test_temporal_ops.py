@@ -44,9 +44,13 @@ def agree(got: Any, want: Any, dtype: torch.dtype) -> None:
         )
 
 
-def gru_arguments(rows: int, d: int, raw: int, times: int, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:
-    memory, nodes = features(7, d, seed, dtype), integers(seed, 0, 7, 2, rows)
-    weights = [features(3 * d, width, seed + width, dtype) * 0.3 for width in (2 * d + raw + times, d)]
+def gru_arguments(
+    rows: int, d: int, raw: int, times: int, seed: int, dtype: torch.dtype, ends: int = 2, low: int = 0
+) -> tuple[Any, ...]:
+    """With input weights for ``ends`` states, and others from ``low`` on."""
+    memory, nodes = features(7, d, seed, dtype), integers(seed, low, 7, 2, rows)
+    nodes[0].clamp_(min=0)
+    weights = [features(3 * d, width, seed + width, dtype) * 0.3 for width in (ends * d + raw + times, d)]
     code = vector(times, seed + 1, dtype), vector(times, seed + 2, dtype)
     biases = vector(3 * d, seed + 3, dtype), vector(3 * d, seed + 4, dtype)
     return memory, *nodes, features(rows, raw, seed + 5, dtype), steps(seed, rows), *code, *weights, *biases
@@ -74,9 +78,19 @@ def test_time_code(dtype: torch.dtype, rows: int, width: int, seed: int) -> None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(rows=ROWS, d=WIDTH, raw=st.sampled_from((0, 1, 5)), times=WIDTH, seed=SEEDS)
-def test_memory_gru(dtype: torch.dtype, rows: int, d: int, raw: int, times: int, seed: int) -> None:
-    args = gru_arguments(rows, d, raw, times, seed, dtype)
+@given(
+    rows=ROWS,
+    d=WIDTH,
+    raw=st.sampled_from((0, 1, 5)),
+    times=WIDTH,
+    ends=st.sampled_from((1, 2)),
+    low=st.sampled_from((-3, 0)),
+    seed=SEEDS,
+)
+def test_memory_gru(
+    dtype: torch.dtype, rows: int, d: int, raw: int, times: int, ends: int, low: int, seed: int
+) -> None:
+    args = gru_arguments(rows, d, raw, times, seed, dtype, ends, low)
     got, want = torch.ops.graphmem.memory_gru(*args, True), reference.memory_gru(*args, True)
     agree(got, want, dtype)
     unsaved = torch.ops.graphmem.memory_gru(*args, False)
@@ -147,10 +161,41 @@ def test_gradients_of_time_code() -> None:
     assert torch.autograd.gradcheck(lambda w, b: ops.time_code(steps(0, 7) / 10, w, b), (weight, bias))
 
 
-def test_gradients_of_memory_gru() -> None:
-    *data, dt, tw, tb, ih, hh, bi, bh = gru_arguments(6, 4, 2, 3, 0, torch.float64)
+@pytest.mark.parametrize("ends", [1, 2])
+@pytest.mark.parametrize("low", [0, -5])
+def test_gradients_of_memory_gru(ends: int, low: int) -> None:
+    *data, dt, tw, tb, ih, hh, bi, bh = gru_arguments(6, 4, 2, 3, 0, torch.float64, ends, low)
+    assert bool((data[2] < 0).any()) == (low < 0)
     weights = [w.requires_grad_() for w in (tw, tb, ih, hh, bi, bh)]
     assert torch.autograd.gradcheck(lambda *w: ops.memory_gru(*data, dt / 10, *w), weights)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_states_of_nodes_without_another_stay(dtype: torch.dtype) -> None:
+    """Bit for bit, and no gradient comes from them, whatever their message is."""
+    memory, node, other, msg, dt, *weights = gru_arguments(60, 5, 2, 3, 0, dtype)
+    weights = [w.requires_grad_() for w in weights]
+    alone = torch.arange(60) % 3 == 0
+    other, msg = other.masked_fill(alone, -1), msg.masked_fill(alone.unsqueeze(1), 1e30)
+    out = ops.memory_gru(memory, node, other, msg, dt, *weights)
+    assert same_bits(out[alone].detach(), memory[node[alone]])
+    grads = torch.autograd.grad(out.square().sum(), weights)
+    rest = ~alone
+    met = ops.memory_gru(memory, node[rest], other[rest], msg[rest], dt[rest], *weights)
+    assert same_bits(met.detach(), out[rest].detach())
+    agree(grads, torch.autograd.grad(met.square().sum(), weights), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_cell_that_reads_its_state_as_state_alone(dtype: torch.dtype) -> None:
+    """Is the other form with zeros in the columns of the state."""
+    *data, tw, tb, ih, hh, bi, bh = gru_arguments(60, 5, 2, 3, 0, dtype, ends=1)
+    padded = torch.cat((ih.new_zeros(15, 5), ih), 1)
+    results = []
+    for weight in (ih.requires_grad_(), padded.requires_grad_()):
+        out = ops.memory_gru(*data, tw, tb, weight, hh, bi, bh)
+        results.append((out.detach(), torch.autograd.grad(out.square().sum(), weight)[0][:, -10:]))
+    agree(*results, dtype)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])

@@ -77,9 +77,14 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (leaf, features(4, 5, 1).requires_grad_(), x[0, :4].clone().requires_grad_(), False, True),
             (leaf, features(10, 3, 1), None, True, False),
         ],
-        "memory_gru": [(*cell, True), (*(c.detach() for c in cell), False)],
+        "memory_gru": [
+            (*cell, True),
+            (*(c.detach() for c in cell), False),
+            (*cell[:2], pairs[1] - 3, *cell[3:7], features(15, 10, 3), *cell[8:], True),
+        ],
         "memory_gru_backward": [
-            (features(6, 5, 9), features(6, 15, 1), features(6, 20, 2).sigmoid(), dt[0], *fixed, cell[7]),
+            (features(6, 5, 9), features(6, 15, 1), features(6, 20, 2).sigmoid(), dt[0], *fixed, weight)
+            for weight in (cell[7], features(15, 10, 3))
         ],
         "ncache_commit": [
             (*cells, *entering, *entered, False, 3, 0.5, False),

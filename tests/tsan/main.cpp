@@ -1,72 +1,20 @@
 // Runs every CPU kernel on random graphs with 4 threads under ThreadSanitizer, and compares its output with that of one
 // thread. `make tsan` builds it from csrc/cpu and the stand-in headers beside this file; `--race` runs a kernel with a
 // data race instead, to show that one is seen.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <cstring>
-#include <functional>
 #include <numeric>
-#include <random>
-#include <set>
-#include <tuple>
 
 #include "cpu/parallel.h"
+#include "harness.h"
 
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Maybe = std::optional<Tensor>;
-using Outputs = std::vector<Tensor>;
-
-template <class... Results>
-Outputs list(const std::tuple<Results...>& results) {
-  return std::apply([](const auto&... each) { return Outputs{each...}; }, results);
-}
-Outputs list(const Tensor& result) { return {result}; }
-
-template <class Result, class... Args>
-Outputs call(const char* name, Args... args) {
-  return list(torch::stable::find<Result(Args...)>(name)(args...));
-}
-
-template <class T>
-Tensor tensor(std::vector<int64_t> sizes, ScalarType dtype, const std::function<T(int64_t)>& value) {
-  Tensor out(std::move(sizes), dtype);
-  T* data = static_cast<T*>(out.mutable_data_ptr());
-  for (int64_t n = 0; n < out.numel(); ++n) data[n] = value(n);
-  return out;
-}
-
-int failures = 0;
-std::set<std::string> ran;
-
-// `work` with one thread and with four: the same bytes.
-void check(const std::string& name, const std::string& variant, const std::function<Outputs()>& work) {
-  ran.insert(name);
-  torch::stable::num_threads = 1;
-  const Outputs expected = work();
-  torch::stable::num_threads = 4;
-  const Outputs found = work();
-  for (size_t k = 0; k < expected.size(); ++k) {
-    const size_t bytes = expected[k].numel() * expected[k].element_size();
-    if (std::memcmp(expected[k].const_data_ptr(), found[k].const_data_ptr(), bytes) != 0) {
-      std::printf("%s (%s): output %zu differs between 1 and 4 threads\n", name.c_str(), variant.c_str(), k);
-      ++failures;
-    }
-  }
-}
+using namespace harness;
 
 struct Graph {
   Tensor rowptr, col, keep;
   int64_t nodes;
 };
-
-std::mt19937_64 random_bits(7);
-int64_t below(int64_t bound) { return static_cast<int64_t>(random_bits() % static_cast<uint64_t>(bound)); }
-float real() { return static_cast<float>(static_cast<double>(random_bits() >> 11) / 9007199254740992.0 * 2 - 1); }
 
 // Rows with a heavy tail: every 37th node is a hub, every 11th has no neighbour.
 template <class Col>
@@ -85,16 +33,6 @@ Graph graph(int64_t nodes, ScalarType dtype) {
           tensor<Col>({slots}, dtype, [&](int64_t n) { return columns[n]; }),
           tensor<bool>({slots}, ScalarType::Bool, [](int64_t) { return below(5) != 0; }), nodes};
 }
-
-Tensor nodes_of(std::vector<int64_t> sizes, int64_t nodes) {
-  return tensor<int64_t>(std::move(sizes), ScalarType::Long, [=](int64_t) { return below(nodes); });
-}
-
-Tensor matrix(std::vector<int64_t> sizes) {
-  return tensor<float>(std::move(sizes), ScalarType::Float, [](int64_t) { return real(); });
-}
-
-const int64_t* longs(const Tensor& t) { return static_cast<const int64_t*>(t.const_data_ptr()); }
 
 // Where each list begins, from lengths: int64 [parts, n + 1], absolute.
 Tensor offsets(const Tensor& sizes, int64_t parts, int64_t n) {
@@ -215,14 +153,21 @@ void temporal() {
   check("time_code", "float", [&] { return call<Tensor>("time_code", dt, w, b); });
   check("time_code_backward", "float", [&] { return call<Two>("time_code_backward", code_grad, dt, w, b); });
 
-  const Tensor other = nodes_of({rows}, nodes), msg = matrix({rows, raw}), grad = matrix({rows, d});
-  const Tensor ih = matrix({3 * d, 2 * d + raw + times}), hh = matrix({3 * d, d}), bi = matrix({3 * d}),
-               bh = matrix({3 * d});
-  const auto cell = [&] { return call<Three>("memory_gru", memory, ids, other, msg, dt, w, b, ih, hh, bi, bh, true); };
-  check("memory_gru", "float", cell);
-  const Outputs saved = cell();
-  check("memory_gru_backward", "float",
-        [&] { return call<Three>("memory_gru_backward", grad, saved[1], saved[2], dt, w, b, ih); });
+  const Tensor other =
+      tensor<int64_t>({rows}, ScalarType::Long, [&](int64_t) { return std::max<int64_t>(below(nodes + 30) - 30, -1); });
+  const Tensor msg = matrix({rows, raw}), grad = matrix({rows, d});
+  const Tensor hh = matrix({3 * d, d}), bi = matrix({3 * d}), bh = matrix({3 * d});
+  for (const int64_t read : {2 * d, d}) {  // with and without the state
+    const std::string variant = read == d ? "of the other alone" : "of both ends";
+    const Tensor ih = matrix({3 * d, read + raw + times});
+    const auto cell = [&] {
+      return call<Three>("memory_gru", memory, ids, other, msg, dt, w, b, ih, hh, bi, bh, true);
+    };
+    check("memory_gru", variant, cell);
+    const Outputs saved = cell();
+    check("memory_gru_backward", variant,
+          [&] { return call<Three>("memory_gru_backward", grad, saved[1], saved[2], dt, w, b, ih); });
+  }
 
   const Tensor query = matrix({nodes, heads * features}), ages = steps({nodes, k}), messages = matrix({50, raw});
   const Tensor nbr = tensor<int64_t>({nodes, k}, ScalarType::Long, [&](int64_t) { return below(nodes + 100) - 100; });
@@ -328,6 +273,7 @@ int main(int argc, char** argv) {
   temporal();
   rings();
   pools();
+  dictionaries();
   for (const auto& [name, entry] : torch::stable::registry()) {
     if (!ran.count(name)) {
       std::printf("%s: not run by the harness\n", name.c_str());

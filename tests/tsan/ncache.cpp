@@ -1,0 +1,90 @@
+// Dictionaries of neighbours: events that enter them, what their cells are worth, and what two of them hold together.
+#include "harness.h"
+
+namespace harness {
+namespace {
+
+const std::vector<int64_t> kSizes{8, 4};
+constexpr int64_t kNodes = 300, kColumns = 13, kWidth = 6, kEvents = 4000, kSeed = 3;
+
+Tensor numbers(std::vector<int64_t> shape, const std::function<int64_t(int64_t)>& value) {
+  return tensor<int64_t>(std::move(shape), ScalarType::Long, value);
+}
+
+Tensor every_node() {
+  return numbers({kNodes}, [](int64_t n) { return n; });
+}
+
+// What the cells hold, after events that check both orders.
+Outputs commits(const Tensor& worth) {
+  const Tensor src = nodes_of({kEvents}, kNodes), dst = nodes_of({kEvents}, kNodes), nodes = every_node();
+  const Tensor t = numbers({kEvents}, [](int64_t n) { return n / 3; });
+  const Tensor event = numbers({kEvents}, [](int64_t n) { return n + 50; });
+  const Tensor at = numbers({2 * kEvents}, [&](int64_t n) { return longs(n < kEvents ? src : dst)[n % kEvents]; });
+  const auto filled = [&](bool sequential) {
+    const auto none = [](int64_t) { return int64_t{-1}; };
+    const auto zero = [](int64_t) { return int64_t{0}; };
+    Outputs s{numbers({kNodes, kColumns}, none), numbers({kNodes, kColumns}, none), numbers({kNodes, kColumns}, zero),
+              tensor<float>({kNodes, kColumns, kWidth}, ScalarType::Float, [](int64_t) { return 0.0f; })};
+    using Commit = void(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                        std::vector<int64_t>, bool, int64_t, double, bool);
+    const auto commit = torch::stable::find<Commit>("ncache_commit");
+    commit(s[0], s[1], s[2], s[3], src, dst, t, event, nodes, at, worth, kSizes, false, kSeed, 0.7, sequential);
+    return s;
+  };
+  check("ncache_commit", "in turn", [&] { return filled(true); });
+  check("ncache_commit", "at once", [&] { return filled(false); });
+  return filled(false);
+}
+
+void refresh(const Outputs& s, bool lettered) {
+  const int64_t depth = 9, raw = lettered ? 3 : 0, times = 5, letters = 50;
+  const std::string variant = lettered ? "messages" : "no messages";
+  const Tensor nodes = every_node(), state = matrix({kNodes, depth}), w = matrix({times}), b = matrix({times});
+  const Tensor weight = matrix({kWidth, depth + raw + times}), grad = matrix({kNodes, kColumns, kWidth});
+  const Tensor ih = matrix({3 * kWidth, kWidth}), hh = matrix({3 * kWidth, kWidth});
+  const Tensor bi = matrix({3 * kWidth}), bh = matrix({3 * kWidth});
+  const Maybe messages = lettered ? Maybe(matrix({letters, raw})) : Maybe();
+  const Maybe row = lettered ? Maybe(nodes_of({kNodes, kColumns}, letters)) : Maybe();
+  check("ncache_refresh", variant, [&] {
+    return call<Tensor>("ncache_refresh", s[0], s[1], s[2], s[3], nodes, state, messages, row, lettered, w, b, weight,
+                        ih, hh, bi, bh);
+  });
+  using Seven = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+  check("ncache_refresh_backward", variant, [&] {
+    return call<Seven>("ncache_refresh_backward", grad, s[0], s[1], s[2], s[3], nodes, state, messages, row, lettered,
+                       w, b, weight, ih, hh, bi, bh);
+  });
+}
+
+void pool(const Outputs& s, const Tensor& worth, bool attends) {
+  const int64_t pairs = 900, depth = 7, heads = attends ? 2 : 1, features = kWidth + depth + 2;
+  const std::string variant = attends ? "attention" : "sum";
+  const Tensor nodes = every_node(), first = nodes_of({pairs}, kNodes), second = nodes_of({pairs}, kNodes);
+  const Maybe t = numbers({pairs}, [&](int64_t) { return kEvents / 3 + below(99); });
+  const Tensor position = matrix({64, depth}), grad = matrix({heads, pairs, features});
+  const Maybe query = attends ? Maybe(matrix({heads, features})) : Maybe();
+  const Maybe constant = attends ? Maybe(matrix({heads})) : Maybe();
+  check("ncache_pool", variant, [&] {
+    return call<Tensor>("ncache_pool", s[0], s[1], s[2], nodes, worth, kSizes, false, kSeed, first, second, t, position,
+                        query, constant);
+  });
+  using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+  check("ncache_pool_backward", variant, [&] {
+    return call<Four>("ncache_pool_backward", grad, s[0], s[1], s[2], nodes, worth, kSizes, false, kSeed, first, second,
+                      t, position, query, constant);
+  });
+}
+
+}  // namespace
+
+void dictionaries() {
+  const Tensor worth = matrix({kNodes, kColumns, kWidth});
+  const Outputs state = commits(worth);
+  for (const bool optional : {false, true}) {
+    refresh(state, optional);
+    pool(state, worth, optional);
+  }
+}
+
+}  // namespace harness
