@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,9 +34,20 @@ DENSE = {
 }
 
 
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator computes in the dtypes of its arguments, also where it is composed of torch's operations."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        with torch._C._DisableAutocast():
+            return function(*arguments)
+
+    return run
+
+
 def register() -> None:
     """Serve CUDA tensors by torch's operations, with and without the CUDA library."""
     library = _Library("graphmem", "FRAGMENT")
     _libraries.append(library)
     for name, function in DENSE.items():
-        library.impl(name, function, "CUDA")
+        library.impl(name, without_autocast(function), "CUDA")
