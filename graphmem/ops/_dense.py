@@ -13,7 +13,7 @@ from graphmem.ops import _reference_events, _reference_ncache, _reference_produc
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
 
-DENSE = {
+DENSE: dict[str, Callable[..., Any]] = {
     "distinct": _reference_temporal.distinct,
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
