@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from graphmem.ops import _reference_events, _reference_ncache, _reference_produc
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
 
-DENSE = {
+DENSE: dict[str, Callable[..., Any]] = {
     "distinct": _reference_temporal.distinct,
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
@@ -32,9 +34,20 @@ DENSE = {
 }
 
 
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator computes in the dtypes of its arguments, also where it is composed of torch's operations."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        with torch._C._DisableAutocast():
+            return function(*arguments)
+
+    return run
+
+
 def register() -> None:
     """Serve CUDA tensors by torch's operations, with and without the CUDA library."""
     library = _Library("graphmem", "FRAGMENT")
     _libraries.append(library)
     for name, function in DENSE.items():
-        library.impl(name, function, "CUDA")
+        library.impl(name, without_autocast(function), "CUDA")

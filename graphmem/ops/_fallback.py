@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from graphmem.ops import reference
-from graphmem.ops._dense import DENSE
+from graphmem.ops._dense import DENSE, without_autocast
 
 SCHEMAS = (
     "cn_count(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
@@ -105,7 +105,7 @@ def register() -> None:
     _libraries.append(library)
     for schema in SCHEMAS:
         library.define(schema)
-        library.impl(_name(schema), getattr(reference, _name(schema)), "CPU")
+        library.impl(_name(schema), without_autocast(getattr(reference, _name(schema))), "CPU")
     register_cuda()
 
 

@@ -223,10 +223,7 @@ def segment_gather_sum(
     trow: Tensor | None,
     tslot: Tensor | None,
 ) -> Tensor:
-    """Weighted sums of the rows ``x[idx]`` over each segment, [S, F] in the dtype of ``x``.
-
-    The last three arguments are the transposed structure; they serve the gradient and are not read here.
-    """
+    """Weighted sums of the rows ``x[idx]`` over each segment, [S, F]; the last three arguments serve the gradient."""
     dtype = _accumulate_dtype(x.dtype)
     given = [t.numel() for t in (weight, keep) if t is not None]
     size = max([idx.numel(), *given]) if slot is None or given else int(slot.max() + 1) if slot.numel() else 0
@@ -244,10 +241,7 @@ def segment_gather_sum(
 
 
 def segment_gather_dot(ptr: Tensor, idx: Tensor, keep: Tensor | None, x: Tensor, grad: Tensor) -> Tensor:
-    """Inner product of ``grad[s]`` with ``x[idx[k]]`` for each entry ``k`` of segment ``s``, [M]; 0 where absent.
-
-    The result has the accumulation dtype: it is the gradient of weights, which are not rounded to half precision.
-    """
+    """Inner product of ``grad[s]`` with ``x[idx[k]]`` for each entry of segment s, [M], in the accumulation dtype."""
     dtype = _accumulate_dtype(x.dtype)
     out = torch.zeros(idx.numel(), dtype=dtype)
     _loops().segment_gather_dot(

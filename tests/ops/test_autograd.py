@@ -248,3 +248,12 @@ def test_compile_of_commit() -> None:
         results.append([function(*cells), *cells])
     assert all(same_bits(*pair) for pair in zip(*results, strict=True))
     assert not torch.equal(results[0][1], state[0])
+
+
+@every_call
+def test_autocast_changes_nothing(name: str, number: int) -> None:
+    """Operators compute in the dtypes of their arguments, also where they are composed of torch's operations."""
+    plain = tensors(OPERATORS[name](*copies(name, number, [])))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = tensors(OPERATORS[name](*copies(name, number, [])))
+    assert all(one.dtype == other.dtype and same_bits(one, other) for one, other in zip(plain, cast, strict=True))
