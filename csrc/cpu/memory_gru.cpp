@@ -119,7 +119,8 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Te
           row = std::copy_n(messages + (begin + i) * raw, raw, row);
           time_code(steps[begin + i], w, b, times, row);
         }
-        multiply_packed(in + from, width, 1, static_cast<const T*>(ih.const_data_ptr()), b_ih, count, width - from, 3 * d, g);
+        multiply_packed(in + from, width, 1, static_cast<const T*>(ih.const_data_ptr()), b_ih, count, width - from,
+                        3 * d, g);
         multiply_packed(in, width, 1, static_cast<const T*>(hh.const_data_ptr()), b_hh, count, d, 3 * d, h);
         T* to = save ? saved_gates + begin * 4 * d : own_gates;
         for (int64_t i = 0; i < count; ++i) {
