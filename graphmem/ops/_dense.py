@@ -16,7 +16,6 @@ DENSE = {
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,
-    "ncache_commit": _reference_ncache.ncache_commit,
     "ncache_pool": _reference_ncache.ncache_pool,
     "ncache_pool_backward": _reference_ncache.ncache_pool_backward,
     "ncache_refresh": _reference_ncache.ncache_refresh,
