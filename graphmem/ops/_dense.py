@@ -16,8 +16,6 @@ DENSE = {
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,
-    "ncache_pool": _reference_ncache.ncache_pool,
-    "ncache_pool_backward": _reference_ncache.ncache_pool_backward,
     "ncache_refresh": _reference_ncache.ncache_refresh,
     "ncache_refresh_backward": _reference_ncache.ncache_refresh_backward,
     "pair_head": _reference_products.pair_head,
