@@ -2,7 +2,7 @@
 // the last offer, whatever order threads come in. Then each stamped cell writes its offer. As on the CPU, hops are taken
 // from the last to the first, and the own entries, as hop 0, behind them.
 #include "common/ncache_commit.h"
-#include "cuda/runtime.h"
+#include "cuda/scratch.h"
 
 namespace graphmem {
 namespace {
@@ -105,7 +105,7 @@ void ncache_commit_cuda(Tensor key, Tensor eid, Tensor time, Tensor value, Tenso
     using C = std::remove_cvref_t<decltype(commit)>;
     using Worth = std::remove_cv_t<std::remove_pointer_t<decltype(worth)>>;
     if (commit.events == 0) return;
-    Tensor scratch = torch::stable::new_zeros(at, {commit.count, commit.cells.columns});
+    Tensor scratch = all_zeros<int64_t>(at, commit.count, commit.cells.columns);
     const Stamps<C> stamps{commit, static_cast<unsigned long long*>(scratch.mutable_data_ptr())};
     if (!sequential) {
       enter_events(kOp, device, stamps, worth);

@@ -221,7 +221,7 @@ __global__ void add_cells(const int64_t* rows, const int64_t* halves, int64_t co
 template <class P>
 Tensor score_positions(const char* op, const Device& device, const P& p, const Tensor& now) {
   using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.now)>>;
-  Tensor scores = torch::stable::new_empty(now, {p.heads, p.masks()});
+  Tensor scores = unset<T>(now, p.heads, p.masks());
   launch(op, device, position_scores<P, T>, {blocks_for(p.heads * p.masks(), kThreads)}, kThreads, 0, p,
          static_cast<T*>(scores.mutable_data_ptr()));
   return scores;
@@ -237,7 +237,7 @@ Tensor ncache_pool_cuda(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tenso
   return arguments.dispatch(kOp, [&](const auto& p) {
     using P = std::remove_cvref_t<decltype(p)>;
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.now)>>;
-    Tensor out = torch::stable::new_empty(now, {p.mixes(), p.pairs, p.features()});
+    Tensor out = unset<T>(now, p.mixes(), p.pairs, p.features());
     const Tensor scores = score_positions(kOp, device, p, now);
     launch(kOp, device, mix_pairs<P, T>, {blocks_for(p.mixes() * p.pairs, kThreads / 32)}, kThreads, 0, p,
            static_cast<const T*>(scores.const_data_ptr()), static_cast<T*>(out.mutable_data_ptr()));
@@ -250,7 +250,7 @@ template <class P, class T>
 void add_pairs_of_rows(const char* op, const Device& device, const P& p, const Tensor& like, const T* dcells,
                        Tensor& dnow) {
   const int64_t count = 2 * p.pairs, rows = dnow.size(0), size = p.columns() * p.width;
-  Tensor scratch = torch::stable::new_empty(like, {4, count}, ScalarType::Long);
+  Tensor scratch = unset<int64_t>(like, 4, count);
   int64_t* given = static_cast<int64_t*>(scratch.mutable_data_ptr());
   int64_t *halves = given + count, *sorted = halves + count, *ordered = sorted + count;
   launch(op, device, list_rows<P>, {blocks_for(count, kThreads)}, kThreads, 0, p, given, halves);
@@ -269,12 +269,12 @@ PoolGradients differentiate_pool(const char* op, const Device& device, const P& 
   const auto of = [](Tensor& x) { return static_cast<T*>(x.mutable_data_ptr()); };
   const int64_t of_queries = p.heads * p.features(), parts = blocks_for(p.pairs, kPartPairs);
   const Tensor scores = score_positions(op, device, p, now);
-  Tensor mask = torch::stable::new_empty(now, {p.pairs, p.room()}, ScalarType::Int);
-  Tensor alpha = torch::stable::new_empty(now, {p.mixes(), p.pairs, p.room()});
-  Tensor slope = torch::stable::new_empty(now, {p.heads, p.pairs, p.room()});
-  Tensor of_query = torch::stable::new_empty(now, {p.pairs, of_queries + p.heads});
-  Tensor dcells = torch::stable::new_zeros(now, {p.pairs, p.room(), p.width});
-  Tensor of_position = torch::stable::new_zeros(now, {parts, p.masks(), p.depth});
+  Tensor mask = unset<int32_t>(now, p.pairs, p.room());
+  Tensor alpha = unset<T>(now, p.mixes(), p.pairs, p.room());
+  Tensor slope = unset<T>(now, p.heads, p.pairs, p.room());
+  Tensor of_query = unset<T>(now, p.pairs, of_queries + p.heads);
+  Tensor dcells = all_zeros<T>(now, p.pairs, p.room(), p.width);
+  Tensor of_position = all_zeros<T>(now, parts, p.masks(), p.depth);
   const Kept<T> kept{static_cast<int32_t*>(mask.mutable_data_ptr()),
                      of(alpha),
                      of(slope),
@@ -288,8 +288,8 @@ PoolGradients differentiate_pool(const char* op, const Device& device, const P& 
   launch(op, device, differentiate_cells<P, T>, cells, kThreads, 0, p, kept, of(dcells));
   launch(op, device, add_positions<P, T>, {blocks_for(parts, kThreads / 32)}, kThreads, 0, p, kept, of(of_position));
   Tensor dnow = torch::stable::empty_like(now), dposition = torch::stable::empty_like(position);
-  Tensor dquery = torch::stable::new_empty(now, {p.heads, p.features()});
-  Tensor dconstant = torch::stable::new_empty(now, {p.heads});
+  Tensor dquery = unset<T>(now, p.heads, p.features());
+  Tensor dconstant = unset<T>(now, p.heads);
   add_pairs_of_rows<P, T>(op, device, p, now, of(dcells), dnow);
   RowSums<T>(op, device, of_position, parts, p.masks() * p.depth).total(0, p.masks() * p.depth, dposition);
   const RowSums<T> queries(op, device, of_query, p.pairs, of_queries + p.heads);

@@ -125,11 +125,11 @@ struct Refreshing {
   template <class C>
   Refreshing(const char* op, const Device& device, const C& cells, const GruCells<T>& gru, const Tensor& like)
       : c(gru),
-        known(torch::stable::new_empty(like, {gru.count}, ScalarType::Long)),
-        step(torch::stable::new_empty(like, {gru.count}, ScalarType::Double)),
-        stored(torch::stable::new_empty(like, {gru.count, gru.width})),
-        codes(torch::stable::new_empty(like, {gru.count, gru.times})),
-        inputs(torch::stable::new_empty(like, {gru.count, gru.width})) {
+        known(unset<int64_t>(like, gru.count)),
+        step(unset<double>(like, gru.count)),
+        stored(unset<T>(like, gru.count, gru.width)),
+        codes(unset<T>(like, gru.count, gru.times)),
+        inputs(unset<T>(like, gru.count, gru.width)) {
     int64_t* of_known = static_cast<int64_t*>(known.mutable_data_ptr());
     double* of_step = static_cast<double*>(step.mutable_data_ptr());
     T* of_stored = static_cast<T*>(stored.mutable_data_ptr());
@@ -155,7 +155,7 @@ Tensor ncache_refresh_cuda(Tensor key, Tensor eid, Tensor time, Tensor value, Te
   const RefreshedArguments arguments{key,   eid,         time,      value,  nodes,     state,     messages, row,
                                      delta, time_weight, time_bias, weight, weight_ih, weight_hh, bias_ih,  bias_hh};
   return arguments.dispatch(kOp, [&]<class T>(const auto& cells, const GruCells<T>& gru) {
-    Tensor now = torch::stable::new_empty(state, {cells.rows, cells.cells.columns, cells.width});
+    Tensor now = unset<T>(state, cells.rows, cells.cells.columns, cells.width);
     const Refreshing<T> r(kOp, device, cells, gru, state);
     launch(kOp, device, put_worths<T>, {blocks_for(gru.count * gru.width, kThreads)}, kThreads, 0, r.c, r.x(),
            static_cast<T*>(now.mutable_data_ptr()));
@@ -169,9 +169,7 @@ template <class T>
 RefreshGradients differentiate_refresh(const char* op, const Device& device, const Refreshing<T>& r, const T* grad,
                                        const RefreshedArguments& a) {
   const GruCells<T>& c = r.c;
-  const auto scratch = [&](int64_t rows, int64_t columns) {
-    return torch::stable::new_empty(a.state, {rows, columns});
-  };
+  const auto scratch = [&](int64_t rows, int64_t columns) { return unset<T>(a.state, rows, columns); };
   const auto of = [](Tensor& x) { return static_cast<T*>(x.mutable_data_ptr()); };
   Tensor slope = scratch(c.count, 4 * c.width), dx = scratch(c.count, c.width), dphase = scratch(c.count, c.times);
   const Grid units{blocks_for(c.count * c.width, kThreads)};

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/dispatch.h"
-#include "cuda/runtime.h"
+#include "cuda/scratch.h"
 
 namespace graphmem {
 
@@ -29,7 +29,7 @@ class RowSums {
       : op_(op), device_(device), rows_(rows), count_(count), width_(width) {
     while (count_ > kSumRows) {
       const int64_t parts = blocks_for(count_, kSumRows);
-      Tensor added = torch::stable::new_empty(rows_, {parts, width});
+      Tensor added = unset<T>(rows_, parts, width);
       add(0, width, parts, static_cast<T*>(added.mutable_data_ptr()));
       rows_ = added;
       count_ = parts;
