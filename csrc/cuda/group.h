@@ -44,6 +44,16 @@ class Lanes {
     return shuffle(value, 0);
   }
 
+  // Largest over the group.
+  template <class T>
+  __device__ T largest(T value) const {
+    for (int step = kLanes / 2; step > 0; step /= 2) {
+      const T other = __shfl_xor_sync(mask_, value, step, kLanes);
+      value = value < other ? other : value;
+    }
+    return value;
+  }
+
  private:
   unsigned mask_;
   int rank_, first_;

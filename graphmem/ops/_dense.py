@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from graphmem.ops import _reference_events, _reference_ncache, _reference_products, _reference_temporal
+from graphmem.ops import _reference_events, _reference_products, _reference_temporal
 
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
@@ -18,11 +18,6 @@ DENSE: dict[str, Callable[..., Any]] = {
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,
-    "ncache_commit": _reference_ncache.ncache_commit,
-    "ncache_pool": _reference_ncache.ncache_pool,
-    "ncache_pool_backward": _reference_ncache.ncache_pool_backward,
-    "ncache_refresh": _reference_ncache.ncache_refresh,
-    "ncache_refresh_backward": _reference_ncache.ncache_refresh_backward,
     "pair_head": _reference_products.pair_head,
     "pair_relu_dot": _reference_temporal.pair_relu_dot,
     "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,

@@ -1,4 +1,7 @@
-"""Every operator on the GPU against the reference on the CPU: integers and sums in a fixed order have the same bits."""
+"""Every operator on the GPU against the reference on the CPU: integers and sums in a fixed order have the same bits.
+
+Those of torch's products, and the N-cache's sums, which each device adds in an order of its own, agree to rounding.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ Move = Callable[[Any], Any]
 OPERATORS = operators()
 # Wait for the device, as their documentation says.
 WAITING = ("cn_gather_sum_backward",)
+ROUNDED = (*DENSE, *(f"ncache_{name}{way}" for name in ("pool", "refresh") for way in ("", "_backward")))
 
 
 def tensors(results: Any) -> tuple[Tensor, ...]:
@@ -60,7 +64,7 @@ def test_operator(name: str, device: torch.device, move: Move, no_waiting: Calla
         outcome(operator, moved)  # the allocator asks the device for memory the first time
         with no_waiting() if name not in (*WAITING, *DENSE) else torch.no_grad():
             got = outcome(operator, moved)
-        agree(got, want, device, bits=name not in DENSE)
+        agree(got, want, device, bits=name not in ROUNDED)
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATORS if name not in DENSE])
