@@ -19,23 +19,34 @@ struct JointKey {
   T age[2];
 };
 
-template <class Key, class Time, class T>
-struct JointCells {
+// What is asked of pairs, but for the cells.
+template <class Time, class T>
+struct JointPairs {
   Dictionaries layout;
-  Cells<Key> cells;
   int64_t pairs, width, depth, heads;  // depth: of positions; heads: 0 for sums
   const int64_t *nodes, *first, *second;
-  const Time *time, *t;
-  const T *now, *position, *query, *constant;
+  const Time* t;
+  const T *position, *query, *constant;
   bool aged;
 
-  GRAPHMEM_HD int64_t columns() const { return cells.columns; }
-  GRAPHMEM_HD int64_t room() const { return 2 * cells.columns; }  // cells of a pair
+  GRAPHMEM_HD int64_t columns() const { return layout.columns(); }
+  GRAPHMEM_HD int64_t room() const { return 2 * columns(); }  // cells of a pair
   GRAPHMEM_HD int64_t ages() const { return aged ? 2 : 0; }
   GRAPHMEM_HD int64_t features() const { return width + depth + ages(); }
   GRAPHMEM_HD int64_t mixes() const { return heads > 0 ? heads : 1; }
   GRAPHMEM_HD int64_t masks() const { return int64_t{1} << (2 * layout.kinds()); }
   GRAPHMEM_HD int64_t row(int64_t pair, int64_t side) const { return side == 0 ? first[pair] : second[pair]; }
+};
+
+template <class Key, class Time, class T>
+struct JointCells : JointPairs<Time, T> {
+  using Pairs = JointPairs<Time, T>;
+  using Pairs::aged, Pairs::columns, Pairs::constant, Pairs::depth, Pairs::features, Pairs::layout, Pairs::masks,
+      Pairs::nodes, Pairs::position, Pairs::query, Pairs::row, Pairs::t, Pairs::width;
+
+  Cells<Key> cells;
+  const Time* time;
+  const T* now;
 
   // Calls f(side, column) for the cells that hold a key, by dictionary.
   template <class F>

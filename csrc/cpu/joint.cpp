@@ -32,7 +32,7 @@ GRAPHMEM_INLINE void weigh_lanes(const T* raw, const T* counts, int64_t count, T
   constexpr T kNone = -std::numeric_limits<T>::max();
   T top = kNone;
   for (int64_t r = 0; r < count; ++r) {
-    const T score = raw[r] < 0 ? raw[r] * T(kSlope) : raw[r];
+    const T score = raw[r] < 0 ? raw[r] * T(kLeak) : raw[r];
     alpha[r] = counts[r] > 0 ? score : kNone;
     top = alpha[r] > top ? alpha[r] : top;
   }

@@ -3,14 +3,11 @@
 
 #include <vector>
 
-#include "common/events.h"
-#include "common/ncache.h"
+#include "common/ncache_pool.h"
 #include "cpu/parallel.h"
 #include "cpu/vector.h"
 
 namespace graphmem {
-
-constexpr double kSlope = 0.2;  // of LeakyReLU below 0, GAT's
 
 // What pairs read of the rows, prepared once for each: keys, and where they would lie in any row [rows, hops, columns];
 // values [rows, width, columns], a column a lane; times, and 1 where a cell has an event, else 0.
@@ -35,26 +32,19 @@ void ages_of(const double* dt, int64_t count, double* age);
 void weigh(const float* raw, const float* counts, int64_t count, float* alpha);
 void weigh(const double* raw, const double* counts, int64_t count, double* alpha);
 
+// `rows`: nodes that are asked for.
 template <class Time, class T>
-struct Pool {
-  Dictionaries layout;
-  int64_t rows, columns, pairs, width, depth, heads;  // depth: of positions; heads: 0 for sums
-  bool aged;
-  const int64_t *nodes, *first, *second;
-  const Time* t;
-  const T *position, *query, *constant;
+struct Pool : JointPairs<Time, T> {
+  int64_t rows;
   Known<Time, T> known;
-
-  int64_t ages() const { return aged ? 2 : 0; }
-  int64_t features() const { return width + depth + ages(); }
-  int64_t mixes() const { return std::max<int64_t>(heads, 1); }
-  int64_t masks() const { return int64_t{1} << (2 * layout.kinds()); }
-  int64_t lanes() const { return 2 * columns; }
 };
 
 template <class Key, class Time, class T>
-void prepare_rows(Pool<Time, T>& p, const Cells<Key>& cells, const Time* time, const T* now) {
-  const int64_t columns = p.columns, hops = p.layout.hops, width = p.width;
+Pool<Time, T> make_pool(const JointCells<Key, Time, T>& joint, int64_t rows) {
+  Pool<Time, T> p{joint, rows, {}};
+  if (p.pairs == 0) return p;
+  const Cells<Key>& cells = joint.cells;
+  const int64_t columns = p.columns(), hops = p.layout.hops, width = p.width;
   Known<Time, T>& known = p.known;
   known.key.resize(p.rows * columns);
   known.column.resize(p.rows * hops * columns);
@@ -70,14 +60,15 @@ void prepare_rows(Pool<Time, T>& p, const Cells<Key>& cells, const Time* time, c
         for (int64_t hop = 1; hop <= hops; ++hop)
           known.column[(i * hops + hop - 1) * columns + c] = static_cast<int32_t>(p.layout.place(hash, hop));
         for (int64_t f = 0; f < width; ++f)
-          known.value[(i * width + f) * columns + c] = now[(i * columns + c) * width + f];
+          known.value[(i * width + f) * columns + c] = joint.now[(i * columns + c) * width + f];
         if (!p.aged) continue;
         const int64_t cell = p.nodes[i] * columns + c;
         known.met[i * columns + c] = cells.eid[cell] >= 0 ? 1 : 0;
-        known.time[i * columns + c] = cells.eid[cell] >= 0 ? time[cell] : p.t[0];
+        known.time[i * columns + c] = cells.eid[cell] >= 0 ? joint.time[cell] : p.t[0];
       }
     }
   });
+  return p;
 }
 
 // The keys of one pair, and room for what is computed of them. Cells are lanes, the first node's and then the second's;
@@ -87,21 +78,21 @@ class Pair {
  public:
   explicit Pair(const Pool<Time, T>& pool)
       : p_(pool),
-        room_(pool.lanes()),
+        room_(pool.room()),
         mask_(room_),
         bit_(room_),
         counts_(room_),
-        dt_(pool.columns),
+        dt_(pool.columns()),
         lanes_((pool.width + 2) * room_),
         own_age_(room_),
         alpha_(room_),
         raw_(room_),
         slope_(room_),
         of_mask_(pool.masks(), -1) {
-    for (int64_t hop = 0, c = 0; c < pool.columns; ++c) {
+    for (int64_t hop = 0, c = 0; c < pool.columns(); ++c) {
       hop += c == pool.layout.first[hop + 1];
       bit_[c] = uint32_t{1} << hop;
-      bit_[c + pool.columns] = uint32_t{1} << (hop + pool.layout.kinds());
+      bit_[c + pool.columns()] = uint32_t{1} << (hop + pool.layout.kinds());
     }
   }
 
@@ -110,7 +101,7 @@ class Pair {
     pair_ = pair;
     row_[0] = p_.first[pair];
     row_[1] = p_.second[pair];
-    const int64_t columns = p_.columns, hops = p_.layout.hops;
+    const int64_t columns = p_.columns(), hops = p_.layout.hops;
     const int64_t* key[2];
     for (int64_t side = 0; side < 2; ++side) {
       key[side] = p_.known.key.data() + row_[side] * columns;
@@ -196,16 +187,16 @@ class Pair {
   // Calls f(lane, its side) for the other cells that hold the key of one that stands for it, by dictionary.
   template <class F>
   void visit_others(int64_t cell, const F& f) const {
-    const int64_t side = cell >= p_.columns, c = cell - side * p_.columns;
+    const int64_t side = cell >= p_.columns(), c = cell - side * p_.columns();
     for (uint32_t left = mask_[cell] ^ bit_[cell]; left != 0; left &= left - 1) {
       const int64_t bit = __builtin_ctz(left), of = bit >= p_.layout.kinds(), hop = bit - of * p_.layout.kinds();
-      f(of * p_.columns + (hop == 0 ? 0 : column_[side][(hop - 1) * p_.columns + c]), of);
+      f(of * p_.columns() + (hop == 0 ? 0 : column_[side][(hop - 1) * p_.columns() + c]), of);
     }
   }
 
   // Values and ages of the keys.
   void gather() {
-    const int64_t width = p_.width, columns = p_.columns;
+    const int64_t width = p_.width, columns = p_.columns();
     for (int64_t side = 0; side < 2; ++side) {
       const T* value = p_.known.value.data() + row_[side] * width * columns;
       for (int64_t f = 0; f < width; ++f) std::copy_n(value + f * columns, columns, lane(f) + side * columns);
@@ -257,7 +248,7 @@ class Pair {
     for (int64_t f = 0; f < p_.ages(); ++f)
       axpy(slope_.data(), of_out[p_.width + p_.depth + f], lane(p_.width + f), room_);
     const T mean = dot(alpha_.data(), slope_.data(), room_);
-    for (int64_t c = 0; c < room_; ++c) slope_[c] = alpha_[c] * (slope_[c] - mean) * (raw_[c] < 0 ? T(kSlope) : T(1));
+    for (int64_t c = 0; c < room_; ++c) slope_[c] = alpha_[c] * (slope_[c] - mean) * (raw_[c] < 0 ? T(kLeak) : T(1));
   }
 
   void sum_by_mask(const T* of_key) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/elementary.h"
+#include "cpu/gates.h"
 #include "cpu/lanes.h"
 
 namespace graphmem {
@@ -28,11 +29,10 @@ GRAPHMEM_INLINE void fill_lanes(T* __restrict__ y, const T* bias, int64_t rows) 
   }
 }
 
-// x has the parts of key and message; afterwards all of it, the gates in g (r, z, n), the hidden part of n in the last
-// rows of h, and what the cells are worth in `out`.
+// x has the parts of key and message; afterwards all of it.
 template <class T>
 GRAPHMEM_INLINE void forward_lanes(const Gates<T>& p, const double* dt, T* __restrict__ code, T* __restrict__ x,
-                                   const T* z, T* __restrict__ g, T* __restrict__ h, T* __restrict__ out) {
+                                   const T* z, T* __restrict__ g, T* __restrict__ h, T* gates, T* out) {
   const int64_t width = p.width;
   for (int64_t k = 0; k < p.times; ++k) {
     const double w = static_cast<double>(p.time_weight[k]), b = static_cast<double>(p.time_bias[k]);
@@ -45,14 +45,7 @@ GRAPHMEM_INLINE void forward_lanes(const Gates<T>& p, const double* dt, T* __res
   fill_lanes(h, p.bias_hh, 3 * width);
   mix_lanes(p.weight_ih, width, 1, 3 * width, width, x, g);
   mix_lanes(p.weight_hh, width, 1, 3 * width, width, z, h);
-  for (int64_t at = 0; at < width * kCells; ++at) {
-    const int64_t second = at + width * kCells, third = second + width * kCells;
-    const T r = sigmoid_of(g[at] + h[at]), u = sigmoid_of(g[second] + h[second]), n = tanh_of(g[third] + r * h[third]);
-    g[at] = r;
-    g[second] = u;
-    g[third] = n;
-    out[at] = n + u * (z[at] - n);
-  }
+  gate(g, h, z, width * kCells, gates, out);
 }
 
 template <class T>
@@ -69,17 +62,10 @@ GRAPHMEM_INLINE T sum_lanes(const T* a) {
 // those of the parameters.
 template <class T>
 GRAPHMEM_INLINE void backward_lanes(const Gates<T>& p, const double* dt, const T* code, const T* x, const T* z,
-                                    const T* g, const T* h, const T* grad, T* __restrict__ slope, T* __restrict__ dx,
-                                    T* __restrict__ dcode, T* sums) {
+                                    const T* gates, const T* grad, T* slope, T* __restrict__ dx, T* __restrict__ dcode,
+                                    T* sums) {
   const int64_t width = p.width, wide = width * kCells;
-  for (int64_t at = 0; at < wide; ++at) {
-    const T r = g[at], u = g[at + wide], n = g[at + 2 * wide], hidden = h[at + 2 * wide];
-    const T dn = grad[at] * (1 - u) * (1 - n * n);
-    slope[at] = dn * hidden * (r * (1 - r));
-    slope[at + wide] = grad[at] * (z[at] - n) * (u * (1 - u));
-    slope[at + 2 * wide] = dn;
-    slope[at + 3 * wide] = dn * r;
-  }
+  gate_gradient(grad, gates, z, wide, slope);
   std::fill_n(dx, wide, T(0));
   std::fill_n(dcode, p.times * kCells, T(0));
   mix_lanes(p.weight_ih, 1, width, width, 3 * width, slope, dx);
@@ -112,13 +98,14 @@ GRAPHMEM_INLINE void backward_lanes(const Gates<T>& p, const double* dt, const T
 }  // namespace
 
 // Function multiversioning does not reach into templates, so each dtype has clones of its own.
-#define GRAPHMEM_REFRESH_CLONES(T)                                                                              \
-  GRAPHMEM_CLONES void forward_block(const Gates<T>& p, Lanes<T>& a) {                                          \
-    forward_lanes(p, a.dt.data(), a.code.data(), a.x.data(), a.z.data(), a.g.data(), a.h.data(), a.out.data()); \
-  }                                                                                                             \
-  GRAPHMEM_CLONES void backward_block(const Gates<T>& p, Lanes<T>& a, T* sums) {                                \
-    backward_lanes(p, a.dt.data(), a.code.data(), a.x.data(), a.z.data(), a.g.data(), a.h.data(), a.out.data(), \
-                   a.slope.data(), a.dx.data(), a.dcode.data(), sums);                                          \
+#define GRAPHMEM_REFRESH_CLONES(T)                                                                               \
+  GRAPHMEM_CLONES void forward_block(const Gates<T>& p, Lanes<T>& a) {                                           \
+    forward_lanes(p, a.dt.data(), a.code.data(), a.x.data(), a.z.data(), a.g.data(), a.h.data(), a.gates.data(), \
+                  a.out.data());                                                                                 \
+  }                                                                                                              \
+  GRAPHMEM_CLONES void backward_block(const Gates<T>& p, Lanes<T>& a, T* sums) {                                 \
+    backward_lanes(p, a.dt.data(), a.code.data(), a.x.data(), a.z.data(), a.gates.data(), a.out.data(),          \
+                   a.slope.data(), a.dx.data(), a.dcode.data(), sums);                                           \
   }
 GRAPHMEM_REFRESH_CLONES(float)
 GRAPHMEM_REFRESH_CLONES(double)

@@ -16,7 +16,6 @@ struct Gates {
   const T* weight;  // of the time code, [F, T] in rows of `row`
   const T *weight_ih, *weight_hh, *bias_ih, *bias_hh;
 
-  int64_t of_code() const { return 0; }
   int64_t of_ih() const { return width * times; }
   int64_t of_hh() const { return of_ih() + 3 * width * width; }
   int64_t of_bias() const { return of_hh() + 3 * width * width; }  // r, z, n, and the hidden part of n
@@ -28,7 +27,7 @@ struct Gates {
 template <class T>
 struct Lanes {
   std::vector<double> dt;
-  std::vector<T> code, x, z, g, h, out, slope, dx, dcode;
+  std::vector<T> code, x, z, g, h, gates, out, slope, dx, dcode;
 
   Lanes(int64_t width, int64_t times, bool gradient)
       : dt(kCells),
@@ -37,6 +36,7 @@ struct Lanes {
         z(width * kCells),
         g(3 * width * kCells),
         h(3 * width * kCells),
+        gates(4 * width * kCells),
         out(width * kCells),
         slope(gradient ? 4 * width * kCells : 0),
         dx(gradient ? width * kCells : 0),

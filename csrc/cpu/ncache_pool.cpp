@@ -22,66 +22,14 @@ namespace graphmem {
 namespace {
 
 constexpr int64_t kPairs = 16;  // of a task
-struct PoolArguments {
-  Tensor key, eid, time, nodes, now;
-  std::vector<int64_t> sizes;
-  bool reference_hash;
-  int64_t seed;
-  Tensor first, second;
-  std::optional<Tensor> t;
-  Tensor position;
-  std::optional<Tensor> query, constant;
-};
-
-template <class Key, class Time, class T>
-Pool<Time, T> make_pool(const char* op, const PoolArguments& a) {
-  Pool<Time, T> p{};
-  p.layout = make_dictionaries(op, a.sizes, a.reference_hash, a.seed);
-  const Cells<Key> cells = make_cells<Key>(op, a.key, a.eid, p.layout.columns());
-  p.columns = cells.columns;
-  const Time* time = data<Time>(op, "time", a.time, {cells.nodes, cells.columns});
-  p.nodes = data<int64_t>(op, "nodes", a.nodes, {kAny});
-  p.rows = a.nodes.size(0);
-  const T* now = data<T>(op, "now", a.now, {p.rows, p.columns, kAny});
-  p.width = a.now.size(2);
-  p.first = data<int64_t>(op, "first", a.first, {kAny});
-  p.pairs = a.first.size(0);
-  p.second = data<int64_t>(op, "second", a.second, {p.pairs});
-  p.t = data<Time>(op, "t", a.t, {p.pairs});
-  p.aged = a.t.has_value();
-  p.position = data<T>(op, "position", a.position, {p.masks(), kAny});
-  p.depth = a.position.size(1);
-  p.query = data<T>(op, "query", a.query, {kAny, p.features()});
-  p.heads = a.query.has_value() ? a.query->size(0) : 0;
-  STD_TORCH_CHECK(a.query.has_value() == a.constant.has_value(), op,
-                  ": expected both or neither of query and constant");
-  p.constant = data<T>(op, "constant", a.constant, {p.heads});
-  expect_rows(op, "nodes", a.nodes, p.pairs > 0);
-  if (p.pairs > 0) prepare_rows(p, cells, time, now);
-  return p;
-}
-
-template <class F>
-auto dispatch_pool(const char* op, const PoolArguments& a, F&& f) {
-  return dispatch_index(op, "key", a.key, [&](auto key) {
-    return dispatch_time(op, "time", a.time, [&](auto time) {
-      return dispatch_full(op, "now", a.now, [&](auto type) {
-        using Time = typename decltype(time)::type;
-        using T = typename decltype(type)::type;
-        return f(make_pool<typename decltype(key)::type, Time, T>(op, a));
-      });
-    });
-  });
-}
 
 Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, std::vector<int64_t> sizes,
                        bool reference_hash, int64_t seed, Tensor first, Tensor second, std::optional<Tensor> t,
                        Tensor position, std::optional<Tensor> query, std::optional<Tensor> constant) {
-  const PoolArguments arguments{key,  eid,   time,   nodes, now,      sizes, reference_hash,
-                                seed, first, second, t,     position, query, constant};
-  return dispatch_pool("ncache_pool", arguments, [&](const auto& p) {
-    using P = std::remove_cvref_t<decltype(p)>;
-    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.position)>>;
+  const JointArguments arguments{key,  eid,   time,   nodes, now,      sizes, reference_hash,
+                                 seed, first, second, t,     position, query, constant};
+  return arguments.dispatch("ncache_pool", [&]<class Key, class Time, class T>(const JointCells<Key, Time, T>& joint) {
+    const auto p = make_pool(joint, nodes.size(0));
     Tensor out = fresh(now, {p.mixes(), p.pairs, p.features()});
     T* rows = static_cast<T*>(out.mutable_data_ptr());
     const auto scores = position_scores(p);
@@ -92,7 +40,6 @@ Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor
         work.mix(scores.data(), rows);
       }
     });
-    static_assert(std::is_class_v<P>);
     return out;
   });
 }
@@ -109,15 +56,16 @@ void add_cells(const P& p, const std::vector<T>& dlanes, T* dnow) {
   std::vector<int64_t> next(begin.begin(), begin.end() - 1);
   for (int64_t n = 0; n < 2 * p.pairs; ++n) list[next[row_of(n)]++] = n;
   parallel_chunks(p.rows, 128, [&](int64_t from, int64_t to) {
-    std::vector<T> sum(p.width * p.columns);
+    std::vector<T> sum(p.width * p.columns());
     for (int64_t i = from; i < to; ++i) {
       std::fill(sum.begin(), sum.end(), T(0));
       for (int64_t n = begin[i]; n < begin[i + 1]; ++n) {
-        const T* lanes = dlanes.data() + list[n] / 2 * p.width * p.lanes() + list[n] % 2 * p.columns;
-        for (int64_t f = 0; f < p.width; ++f) axpy(sum.data() + f * p.columns, T(1), lanes + f * p.lanes(), p.columns);
+        const T* lanes = dlanes.data() + list[n] / 2 * p.width * p.room() + list[n] % 2 * p.columns();
+        for (int64_t f = 0; f < p.width; ++f)
+          axpy(sum.data() + f * p.columns(), T(1), lanes + f * p.room(), p.columns());
       }
-      for (int64_t c = 0; c < p.columns; ++c) {
-        for (int64_t f = 0; f < p.width; ++f) dnow[(i * p.columns + c) * p.width + f] = sum[f * p.columns + c];
+      for (int64_t c = 0; c < p.columns(); ++c) {
+        for (int64_t f = 0; f < p.width; ++f) dnow[(i * p.columns() + c) * p.width + f] = sum[f * p.columns() + c];
       }
     }
   });
@@ -127,22 +75,22 @@ Gradients ncache_pool_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tensor t
                                    std::vector<int64_t> sizes, bool reference_hash, int64_t seed, Tensor first,
                                    Tensor second, std::optional<Tensor> t, Tensor position, std::optional<Tensor> query,
                                    std::optional<Tensor> constant) {
-  const PoolArguments arguments{key,  eid,   time,   nodes, now,      sizes, reference_hash,
-                                seed, first, second, t,     position, query, constant};
+  const JointArguments arguments{key,  eid,   time,   nodes, now,      sizes, reference_hash,
+                                 seed, first, second, t,     position, query, constant};
   constexpr const char* kOp = "ncache_pool_backward";
-  return dispatch_pool(kOp, arguments, [&](const auto& p) {
-    using T = std::remove_cv_t<std::remove_pointer_t<decltype(p.position)>>;
+  return arguments.dispatch(kOp, [&]<class Key, class Time, class T>(const JointCells<Key, Time, T>& joint) {
+    const auto p = make_pool(joint, nodes.size(0));
     const T* slopes = data<T>(kOp, "grad", grad, {p.mixes(), p.pairs, p.features()});
     const int64_t of_query = p.masks() * p.depth, of_constant = of_query + p.heads * p.features();
     BlockSums<T> sums((p.pairs + kPairs - 1) / kPairs, of_constant + p.heads);
-    std::vector<T> dlanes(p.pairs * p.lanes() * p.width);
+    std::vector<T> dlanes(p.pairs * p.room() * p.width);
     const auto scores = position_scores(p);
     parallel_chunks(sums.blocks(), 1, [&](int64_t from, int64_t to) {
       Pair work(p);
       for (int64_t n = from * kPairs; n < std::min(p.pairs, to * kPairs); ++n) {
         T* sum = sums.of(n / kPairs);
         work.join(n);
-        work.differentiate(scores.data(), slopes, dlanes.data() + n * p.lanes() * p.width, sum, sum + of_query,
+        work.differentiate(scores.data(), slopes, dlanes.data() + n * p.room() * p.width, sum, sum + of_query,
                            sum + of_constant);
       }
     });

@@ -6,12 +6,12 @@
 // products of cpu/gemm.h. The rest takes 64 cells at a time, a cell a lane, whatever the width is: all loops are over
 // lanes. Nothing is kept for the gradient, which computes the cell anew; sums over cells go over blocks of 64, in order,
 // so that the bits do not depend on the number of threads.
+#include "common/ncache_refresh.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
-#include "common/events.h"
-#include "common/ncache.h"
 #include "cpu/block_sums.h"
 #include "cpu/distinct.h"
 #include "cpu/fresh.h"
@@ -68,13 +68,6 @@ struct Part {
   }
 };
 
-struct RefreshArguments {
-  Tensor key, eid, time, value, nodes, state;
-  std::optional<Tensor> messages, row;
-  bool delta;
-  Tensor time_weight, time_bias, weight, weight_ih, weight_hh, bias_ih, bias_hh;
-};
-
 template <class Value, class T>
 struct Refresh {
   int64_t rows = 0, columns = 0;
@@ -112,80 +105,45 @@ struct Refresh {
 };
 
 template <class Key, class Time, class Value, class T>
-Refresh<Value, T> prepare(const char* op, const RefreshArguments& a) {
+Refresh<Value, T> prepare(const StoredCells<Key, Time, Value>& stored, const GruCells<T>& c) {
   Refresh<Value, T> r;
-  const Cells<Key> cells = make_cells<Key>(op, a.key, a.eid);
-  const Time* times = data<Time>(op, "time", a.time, {cells.nodes, cells.columns});
-  r.value = data<Value>(op, "value", a.value, {cells.nodes, cells.columns, kAny});
-  r.nodes = data<int64_t>(op, "nodes", a.nodes, {kAny});
-  r.rows = a.nodes.size(0), r.columns = cells.columns;
-  Gates<T>& g = r.gates;
-  g.width = a.value.size(2);
-  expect_shape(op, "time_weight", a.time_weight, {kAny});
-  g.times = a.time_weight.size(0);
-  expect_shape(op, "state", a.state, {kAny, kAny});
-  r.state.table = data<T>(op, "state", a.state, {cells.nodes, kAny});
-  r.state.depth = a.state.size(1);
-  const int64_t* message_row = data<int64_t>(op, "row", a.row, {r.rows, r.columns});
-  STD_TORCH_CHECK(a.messages.has_value() == a.row.has_value(), op, ": expected both or neither of messages and row");
-  if (a.messages.has_value()) {
-    r.message.table = data<T>(op, "messages", *a.messages, {kAny, kAny});
-    r.message.depth = a.messages->size(1);
-    r.message.column = r.state.depth;
-  }
-  g.row = r.state.depth + g.times + r.message.depth;
-  g.time_weight = data<T>(op, "time_weight", a.time_weight, {g.times});
-  g.time_bias = data<T>(op, "time_bias", a.time_bias, {g.times});
-  g.weight = data<T>(op, "weight", a.weight, {g.width, g.row}) + r.state.depth + r.message.depth;
-  g.weight_ih = data<T>(op, "weight_ih", a.weight_ih, {3 * g.width, g.width});
-  g.weight_hh = data<T>(op, "weight_hh", a.weight_hh, {3 * g.width, g.width});
-  g.bias_ih = data<T>(op, "bias_ih", a.bias_ih, {3 * g.width});
-  g.bias_hh = data<T>(op, "bias_hh", a.bias_hh, {3 * g.width});
+  const Cells<Key>& cells = stored.cells;
+  r.rows = stored.rows, r.columns = cells.columns, r.nodes = stored.nodes, r.value = stored.value;
+  r.gates = {c.width,     c.times,     c.inputs(), c.time_weight, c.time_bias, c.weight + c.of_state + c.of_message,
+             c.weight_ih, c.weight_hh, c.bias_ih,  c.bias_hh};
+  r.state.table = c.state, r.state.depth = c.of_state;
+  r.message.table = c.messages, r.message.depth = c.of_message, r.message.column = c.of_state;
   std::vector<int64_t> keys, letters;
+  // Not by StoredCells' functions of one cell: their divisions would take longer than the rest.
   for (int64_t i = 0; i < r.rows; ++i) {
     const int64_t base = r.nodes[i] * r.columns;
-    for (int64_t c = 0; c < r.columns; ++c) {
-      if (cells.eid[base + c] < 0) continue;
-      r.place.push_back(i * r.columns + c);
-      r.cell.push_back(base + c);
-      keys.push_back(cells.key_at(r.nodes[i], c));
-      r.dt.push_back(a.delta ? static_cast<double>(times[base] - times[base + c])
-                             : static_cast<double>(times[base + c]));
-      if (message_row != nullptr) letters.push_back(message_row[i * r.columns + c]);
+    for (int64_t column = 0; column < r.columns; ++column) {
+      const int64_t cell = base + column, n = i * r.columns + column;
+      if (cells.eid[cell] < 0) continue;
+      r.place.push_back(n);
+      r.cell.push_back(cell);
+      keys.push_back(cells.key_at(r.nodes[i], column));
+      r.dt.push_back(static_cast<double>(stored.delta ? stored.time[base] - stored.time[cell] : stored.time[cell]));
+      if (c.messages != nullptr) letters.push_back(c.row[n]);
     }
   }
-  const T* weight = g.weight - r.state.depth - r.message.depth;
   r.state.number(keys);
-  r.state.multiply(weight, g.row, g.width);
-  if (r.message.table != nullptr) {
+  r.state.multiply(c.weight, c.inputs(), c.width);
+  if (c.messages != nullptr) {
     r.message.number(letters);
-    r.message.multiply(weight, g.row, g.width);
+    r.message.multiply(c.weight, c.inputs(), c.width);
   }
   return r;
-}
-
-// Calls f(refresh) with the types of the cells; `op` names the call.
-template <class F>
-auto dispatch_refresh(const char* op, const RefreshArguments& a, F&& f) {
-  return dispatch_index(op, "key", a.key, [&](auto key) {
-    return dispatch_time(op, "time", a.time, [&](auto time) {
-      return dispatch_feature(op, "value", a.value, [&](auto value) {
-        using Value = typename decltype(value)::type;
-        using T = typename Accumulate<Value>::type;
-        return f(prepare<typename decltype(key)::type, typename decltype(time)::type, Value, T>(op, a), T());
-      });
-    });
-  });
 }
 
 Tensor ncache_refresh_cpu(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor nodes, Tensor state,
                           std::optional<Tensor> messages, std::optional<Tensor> row, bool delta, Tensor time_weight,
                           Tensor time_bias, Tensor weight, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih,
                           Tensor bias_hh) {
-  const RefreshArguments arguments{key,   eid,         time,      value,  nodes,     state,     messages, row,
-                                   delta, time_weight, time_bias, weight, weight_ih, weight_hh, bias_ih,  bias_hh};
-  return dispatch_refresh("ncache_refresh", arguments, [&](const auto& r, auto zero) {
-    using T = decltype(zero);
+  const RefreshedArguments arguments{key,   eid,         time,      value,  nodes,     state,     messages, row,
+                                     delta, time_weight, time_bias, weight, weight_ih, weight_hh, bias_ih,  bias_hh};
+  return arguments.dispatch("ncache_refresh", [&]<class T>(const auto& cells, const GruCells<T>& gru) {
+    const auto r = prepare(cells, gru);
     const int64_t width = r.gates.width;
     Tensor now = fresh(state, {r.rows, r.columns, width});
     T* out = static_cast<T*>(now.mutable_data_ptr());
@@ -215,11 +173,11 @@ Gradients ncache_refresh_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tenso
                                       Tensor state, std::optional<Tensor> messages, std::optional<Tensor> row,
                                       bool delta, Tensor time_weight, Tensor time_bias, Tensor weight, Tensor weight_ih,
                                       Tensor weight_hh, Tensor bias_ih, Tensor bias_hh) {
-  const RefreshArguments arguments{key,   eid,         time,      value,  nodes,     state,     messages, row,
-                                   delta, time_weight, time_bias, weight, weight_ih, weight_hh, bias_ih,  bias_hh};
+  const RefreshedArguments arguments{key,   eid,         time,      value,  nodes,     state,     messages, row,
+                                     delta, time_weight, time_bias, weight, weight_ih, weight_hh, bias_ih,  bias_hh};
   constexpr const char* kOp = "ncache_refresh_backward";
-  return dispatch_refresh(kOp, arguments, [&](auto r, auto zero) {
-    using T = decltype(zero);
+  return arguments.dispatch(kOp, [&]<class T>(const auto& cells, const GruCells<T>& gru) {
+    auto r = prepare(cells, gru);
     const Gates<T>& p = r.gates;
     const int64_t width = p.width;
     const T* slopes = data<T>(kOp, "grad", grad, {r.rows, r.columns, width});
