@@ -20,6 +20,7 @@ from graphmem.nn.mailbox import MailAttention, Mailbox
 from graphmem.nn.neighbors import RecentNeighbors
 from graphmem.nn.pres import PRES
 from graphmem.ops import _check
+from graphmem.ops._joint import last_of
 
 
 class APAN(Correctable, EmbeddingLinkModel):
@@ -135,7 +136,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         owner, letter = self._receivers(ends)
         self.mailbox.deliver(owner, letter, letters, twice)
         nodes, place = ends.unique(return_inverse=True)
-        last = torch.zeros_like(nodes).scatter_reduce_(0, place, torch.arange(ends.numel(), device=ends.device), "amax")
+        last = last_of(place, nodes.numel())
         self._store(nodes, raw[last], twice[last])
         if self.pres is not None:
             self.pres.waiting.mark_mail(src, dst, owner, letter // 2, event_kinds(events, self.pres))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check, distinct
+from graphmem.ops._joint import last_of
 
 FIELDS = ("other", "t", "msg", "is_source", "event")
 
@@ -111,7 +112,7 @@ def group(columns: Mapping[str, Tensor], at: Tensor, limit: int) -> tuple[Tensor
     """
     nodes, row = distinct(columns["owner"].index_select(0, at))
     if limit == 1:
-        last = torch.zeros_like(nodes).scatter_reduce_(0, row, torch.arange(at.numel(), device=at.device), "amax")
+        last = last_of(row, nodes.numel())
         return nodes, Mail(torch.arange(nodes.numel(), device=at.device), nodes, columns, at.index_select(0, last))
     row, order = row.sort(stable=True)
     age = torch.bincount(row).cumsum(0)[row] - 1 - torch.arange(row.numel(), device=at.device)  # 0 is the newest

@@ -10,6 +10,7 @@ from torch import Tensor
 from graphmem.nn.signed_memory import is_negative
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check
+from graphmem.ops._cn_torch import cn_gather_sum_operator
 
 NAMES = (
     *(f"odds_{end}" for end in ("src_out", "dst_in", "src_in", "dst_out")),
@@ -171,9 +172,7 @@ class SignedHistoryFeatures(StateModule):
         for one, other in ((a, b) for a in levels for b in levels if a.keys.numel() and b.keys.numel()):
             first, second = (one.ptr, one.col, None), (other.ptr, other.col, None)
             for sums, weights in ((total, (one.total, other.total)), (balance, (one.balance, other.balance))):
-                sums += torch.ops.graphmem.cn_gather_sum(
-                    *first, weights[0], *second, weights[1], pairs, ones, True, 1
-                ).view(-1)
+                sums += cn_gather_sum_operator(*first, weights[0], *second, weights[1], pairs, ones, True, 1).view(-1)
         return (total + balance) / 2, (total - balance) / 2
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:

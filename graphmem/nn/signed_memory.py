@@ -14,6 +14,7 @@ from graphmem.nn.mail import half_events
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check, distinct
+from graphmem.ops._joint import last_of
 
 Aggregation = Literal["mean", "last"]
 Clock = Literal["sign", "node"]
@@ -295,9 +296,8 @@ class SignedMemory(StateModule):
 
     def _aggregate(self, rows: Tensor, row: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Aggregate [count, C] of the rows of weight 1 of each node, and whether there are any."""
-        halves = torch.arange(row.numel(), device=row.device)
         if self.aggr == "last":
-            last = torch.zeros(count, dtype=torch.int64, device=row.device).scatter_reduce(0, row, halves, "amax")
+            last = last_of(row, count)
             return gather_rows(rows, last), torch.ones_like(last, dtype=torch.bool)
         order = row.argsort(stable=True)
         ptr = torch.searchsorted(row[order], torch.arange(count + 1, device=row.device))

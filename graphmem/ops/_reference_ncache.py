@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops._joint import Joint, joint_keys, known_slots, last_of, offer_draws, place_keys
-from graphmem.ops._reference_temporal import time_code, time_code_backward
+from graphmem.ops._reference_temporal import gru_gate_slopes, gru_gates, time_code, time_code_backward
 
 _SLOPE = 0.2  # of LeakyReLU below 0
 
@@ -69,14 +69,10 @@ def _keys(key: Tensor, nodes: Tensor) -> Tensor:
 
 def _gates(
     x: Tensor, z: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    (x_r, x_u, x_n), (h_r, h_u, h_n) = (
-        torch.addmm(bias, part, weights.t()).chunk(3, 1)
-        for part, weights, bias in ((x, weight_ih, bias_ih), (z, weight_hh, bias_hh))
-    )
-    r, u = (x_r + h_r).sigmoid(), (x_u + h_u).sigmoid()
-    n = (x_n + r * h_n).tanh()
-    return n + u * (z - n), (r, u, n, h_n)
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    gates = gru_gates(torch.addmm(bias_ih, x, weight_ih.t()), torch.addmm(bias_hh, z, weight_hh.t()))
+    _, u, n, _ = gates
+    return n + u * (z - n), gates
 
 
 def ncache_refresh_backward(
@@ -103,11 +99,10 @@ def ncache_refresh_backward(
         key, eid, time, value, nodes, state, messages, row, delta, time_weight, time_bias, weight
     )
     x = features @ weight.t()
-    _, (r, u, n, h_n) = _gates(x, z, weight_ih, weight_hh, bias_ih, bias_hh)
-    slope = grad[filled]
-    d_n = slope * (1 - u) * (1 - n * n)
-    d_first = torch.cat((d_n * h_n * r * (1 - r), slope * (z - n) * u * (1 - u)), 1)
-    d_x, d_z = torch.cat((d_first, d_n), 1), torch.cat((d_first, d_n * r), 1)
+    _, gates = _gates(x, z, weight_ih, weight_hh, bias_ih, bias_hh)
+    slopes, units = gru_gate_slopes(grad[filled], z, *gates), 3 * z.size(1)
+    d_x = slopes[:, :units]
+    d_z = torch.cat((slopes[:, : 2 * z.size(1)], slopes[:, units:]), 1)
     d_input = d_x @ weight_ih
     d_code = d_input @ weight[:, weight.size(1) - time_weight.numel() :]
     of_code = time_code_backward(d_code, dt, time_weight, time_bias)

@@ -60,12 +60,24 @@ def memory_gru(
     x = torch.cat((own, theirs, msg, time_code(dt, time_weight, time_bias)), 1)
     gates_x = torch.addmm(bias_ih, x[:, x.size(1) - weight_ih.size(1) :], weight_ih.t())
     gates_h = torch.addmm(bias_hh, own, weight_hh.t())
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = gates_x.chunk(3, 1), gates_h.chunk(3, 1)
-    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid().masked_fill(absent, 1)
-    n = (x_n + r * h_n).tanh()
+    r, z, n, h_n = gru_gates(gates_x, gates_h)
+    z = z.masked_fill(absent, 1)
     gates = torch.cat((r, z, n, h_n), 1)
     rows = x.size(0) if save else 0
     return torch.where(absent, own, n + z * (own - n)), x[:rows].clone(), gates[:rows].clone()
+
+
+def gru_gates(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """r, z and n of pre-activations [M, 3 d] of the input and of the state, and the state's part of n."""
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = x.chunk(3, 1), h.chunk(3, 1)
+    r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
+    return r, z, (x_n + r * h_n).tanh(), h_n
+
+
+def gru_gate_slopes(grad: Tensor, own: Tensor, r: Tensor, z: Tensor, n: Tensor, h_n: Tensor) -> Tensor:
+    """Gradients [M, 4 d] of the pre-activations r, z and n of the input, and of n of the state."""
+    d_n = grad * (1 - z) * (1 - n * n)
+    return torch.cat((d_n * h_n * r * (1 - r), grad * (own - n) * z * (1 - z), d_n, d_n * r), 1)
 
 
 def memory_gru_backward(
@@ -80,8 +92,7 @@ def memory_gru_backward(
     """Gradients of the inputs of r, z, n and of the hidden part of n, side by side; and of ``w`` and ``b``."""
     r, z, n, h_n = gates.chunk(4, 1)
     own = inputs[:, : grad.size(1)]
-    d_n = grad * (1 - z) * (1 - n * n)
-    out = torch.cat((d_n * h_n * r * (1 - r), grad * (own - n) * z * (1 - z), d_n, d_n * r), 1)
+    out = gru_gate_slopes(grad, own, r, z, n, h_n)
     d_code = out[:, : weight_ih.size(0)] @ weight_ih[:, weight_ih.size(1) - time_weight.numel() :]
     return out, *time_code_backward(d_code, dt, time_weight, time_bias)
 
