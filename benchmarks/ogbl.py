@@ -6,9 +6,10 @@ The set is read from GRAPHMEM_DATA or downloaded. Settings are the preset's (`gr
 source of a link keeps its negatives, gradients are clipped at 1.0, links stay in the graph of their step, and the
 publisher's 1,000 negatives a link are ranked; on ogbl-collab validation links join the graph that scores the test links
 (--no-valid-edges leaves them out; the record says which). NCNC on ogbl-ddi and ogbl-citation2 starts from a trained NCN
-(--start-from its folder). The final scores of every seed, those of the best validation epoch, go through ogb's own
-Evaluator where ogb is installed; the record says which evaluator gave its numbers. Started again, the script goes on
-where it stopped.
+(--start-from its folder); --train-degree draws so many one-sided neighbours of an end in training, weighed up: to take
+all is a matter for a GPU. Evaluation takes all. The final scores of every seed, those of the best validation epoch, go
+through ogb's own Evaluator where ogb is installed; the record says which evaluator gave its numbers. Started again, the
+script goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def config_of(args: argparse.Namespace) -> RunConfig:
         start_from=args.start_from,
         threads=args.threads,
         device=args.device,
+        options={} if args.train_degree is None else {"train_degree": args.train_degree},
         out=args.out or f"runs/{args.model}-{args.dataset}-{args.compat}",
     )
 
@@ -92,6 +94,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--eval-every", type=int, default=1)
     parser.add_argument("--no-valid-edges", action="store_true", help="ogbl-collab: only training links at test time")
     parser.add_argument("--start-from", default=None, help="folder of the trained NCN, or none")
+    parser.add_argument(
+        "--train-degree", type=int, default=None, help="NCNC: one-sided neighbours of an end drawn in training, not all"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", default=None)

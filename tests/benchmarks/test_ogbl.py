@@ -89,6 +89,7 @@ def test_completion_on_citation2_starts_from_embeddings(script: ModuleType, tmp_
     write(tmp_path / "data", "ogbl-citation2")
     common = "--dataset ogbl-citation2 --runs 1 --epochs 1 --batch-size 100".split()
     script.main([*common, "--model", "ncn", "--out", "first"])
-    script.main([*common, "--model", "ncnc", "--start-from", "first"])
+    script.main([*common, "--model", "ncnc", "--start-from", "first", "--train-degree", "3"])
     record = json.loads((tmp_path / "results" / "ogbl-citation2_ncnc_clean.json").read_text())
     assert 0 < record["test"]["mean"] <= 1
+    assert record["hyperparameters"]["options"]["train_degree"] == 3
