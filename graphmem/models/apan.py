@@ -89,8 +89,8 @@ class APAN(Correctable, EmbeddingLinkModel):
     def _stored(self) -> Tensor:
         return self.z
 
-    def _since(self) -> Tensor:
-        return self.z_time
+    def _since(self, nodes: Tensor) -> Tensor:
+        return self.z_time.index_select(0, nodes)
 
     def _read(self, nodes: Tensor) -> Tensor:
         _, when, there = self.mailbox.read(nodes)

@@ -6,6 +6,7 @@ Signed Networks", CIKM 2023 (arXiv 2207.03408), repository claws-lab/semba.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
-from graphmem.models.temporal import TemporalLinkModel
+from graphmem.models.temporal import TemporalLinkModel, event_kinds
+from graphmem.nn.correction import Correctable
 from graphmem.nn.edge_neighbors import EdgeNeighbors
 from graphmem.nn.signed_decoder import SignedDecoder
 from graphmem.nn.signed_history import SignedHistoryFeatures
@@ -133,6 +135,21 @@ class SEMBA(TemporalLinkModel):
         """K, logits of a pair."""
         return self._out_channels
 
+    @property
+    def correctable(self) -> Correctable:
+        """The signed memory: rows of both states of a node.
+
+        Raises:
+            ArgumentError: none is kept, with ``features="history"``.
+        """
+        if self.memory is None:
+            raise ArgumentError('pres: features="history" keeps no memory that it could correct')
+        return self.memory
+
+    def aux_loss(self, share: Callable[[Tensor], Tensor] | None = None) -> Tensor | None:
+        """The coherence of PRES, where it corrects the memory; see :meth:`TemporalLinkModel.aux_loss`."""
+        return None if self.memory is None else self.memory.aux_loss(share)
+
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B].
 
@@ -185,7 +202,8 @@ class SEMBA(TemporalLinkModel):
         if self.neighbors is not None:
             self._remember(self.neighbors, events, sign, parts)
         if self.memory is not None:
-            self.memory.update_state(events.src, events.dst, events.t, torch.cat(parts, 1), sign)
+            types = event_kinds(events, self.memory.pres)
+            self.memory.update_state(events.src, events.dst, events.t, torch.cat(parts, 1), sign, types)
         if self.history is not None:
             self.history.insert(events.src, events.dst, sign)
         self._advance(events)

@@ -28,8 +28,8 @@ class Correctable(nn.Module):
         """The memory [N, d]."""
         raise NotImplementedError
 
-    def _since(self) -> Tensor:
-        """Times [N] of the memory's rows."""
+    def _since(self, nodes: Tensor) -> Tensor:
+        """Times [n] of the memory's rows of nodes int64 [n]."""
         raise NotImplementedError
 
     def _read(self, nodes: Tensor) -> Tensor:
@@ -73,14 +73,14 @@ class Correctable(nn.Module):
         """What reading rows gives; see :meth:`graphmem.nn.PRES.forward`."""
         if self.pres is None:
             return new
-        out: Tensor = self.pres(nodes, new, t, self._stored(), self._since())
+        out: Tensor = self.pres(nodes, new, t, self._stored(), self._since(nodes))
         return out
 
     def committed(self, nodes: Tensor, new: Tensor, t: Tensor) -> Tensor:
         """What storing rows stores; see :meth:`graphmem.nn.PRES.commit`."""
         if self.pres is None:
             return new
-        return self.pres.commit(nodes, new, t, self._stored(), self._since())
+        return self.pres.commit(nodes, new, t, self._stored(), self._since(nodes))
 
     def mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
         """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""

@@ -318,8 +318,8 @@ class NodeMemory(Correctable, StateModule):
     def _stored(self) -> Tensor:
         return self.memory
 
-    def _since(self) -> Tensor:
-        return self.last_update
+    def _since(self, nodes: Tensor) -> Tensor:
+        return self.last_update.index_select(0, nodes)
 
     def _read(self, nodes: Tensor) -> Tensor:
         return self(nodes)[0]  # type: ignore[no-any-return]

@@ -177,7 +177,7 @@ class PRES(StateModule):
             new: [M, d], states behind the updates.
             t: [M], times of the last events in the updates.
             memory: [N, d], states before them.
-            since: [N], their times.
+            since: [M], times of the states of ``nodes``.
 
         Returns:
             [M, d]; ``new`` itself where no node is affected.
@@ -189,7 +189,7 @@ class PRES(StateModule):
         if rows.numel() == 0:
             return new
         some = nodes.index_select(0, rows)
-        prev, dt = memory.index_select(0, some), t.index_select(0, rows) - since.index_select(0, some)
+        prev, dt = memory.index_select(0, some), (t - since).index_select(0, rows)
         count, kinds = self.waiting.count.index_select(0, some), self.waiting.kinds_of(some)
         return new.index_copy(0, rows, self.correct(some, prev, new.index_select(0, rows), dt, count, kinds))
 
@@ -270,11 +270,10 @@ class PRES(StateModule):
         """
         corrected = self(nodes, new, t, memory, since)
         if self.training or self.eval_update:
-            some, seen = nodes, new if self.observes_raw else corrected
+            some, seen, dt = nodes, new if self.observes_raw else corrected, t - since
             rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)
             if rows.numel() < nodes.numel():
-                some, seen, t = (x.index_select(0, rows) for x in (nodes, seen, t))
-            dt = t - since.index_select(0, some)
+                some, seen, dt = (x.index_select(0, rows) for x in (some, seen, dt))
             self.observe(some, memory.index_select(0, some), seen, dt, self.waiting.kinds_of(some))
         self.waiting.clear(nodes)
         return corrected if self.persist else new

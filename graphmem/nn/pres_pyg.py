@@ -68,8 +68,8 @@ class CorrectedTGNMemory(Correctable):
         out: Tensor = self.tgn.memory
         return out.detach()
 
-    def _since(self) -> Tensor:
-        out: Tensor = self.tgn.last_update
+    def _since(self, nodes: Tensor) -> Tensor:
+        out: Tensor = self.tgn.last_update.index_select(0, nodes)
         return out
 
     def _read(self, nodes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.nn.cells import GRUCell
+from graphmem.nn.correction import Correctable
 from graphmem.nn.functional import gather_rows, gather_sum
 from graphmem.nn.mail import half_events
 from graphmem.nn.state import StateModule, reset_state
@@ -40,7 +41,7 @@ class _Halves(NamedTuple):
     """bool [H]."""
 
 
-class SignedMemory(StateModule):
+class SignedMemory(Correctable, StateModule):
     r"""Two state vectors a node, moved by positive and negative events as balance theory has it.
 
     Node i has :math:`s_i^+, s_i^-` and a clock for each sign. An event (i, j, t, :math:`\sigma`, e) of sign
@@ -61,6 +62,8 @@ class SignedMemory(StateModule):
     Switching: with ``tie_params=True`` and ``clock="node"``, flipping the sign of every event between a set of nodes
     and the rest, and swapping the two states of the nodes of the set, leaves all states the same up to that swap. With
     a clock for each sign it does not hold, for which clock an event reads follows its sign.
+
+    :meth:`correct_by` lets a :class:`~graphmem.nn.PRES` of width 2 d correct both states of a node at once.
 
     Source: K. Sharma et al., "Representation Learning in Continuous-Time Dynamic Signed Networks", CIKM 2023; defaults
     are those of the released checkpoints.
@@ -184,9 +187,11 @@ class SignedMemory(StateModule):
         n_id = _check.tensor("n_id", n_id, shape=(None,), dtypes=(torch.int64,), device=self.memory.device)
         _check.in_range("n_id", n_id, self.num_nodes)
         memory, clock = self.memory.index_select(0, n_id).flatten(1), self.last_update.index_select(0, n_id)
-        halves = self._halves(n_id)
+        halves = self._halves(torch.cat((n_id, self.also(n_id))))
         if halves.nodes.numel():
             state, t = self._updated(halves)
+            state = self.corrected(halves.nodes, state, t.amax(1))
+            self.remember(halves.nodes, state)
             ordered, rank = halves.nodes.sort()
             place = torch.searchsorted(ordered, n_id).clamp(max=ordered.numel() - 1)
             rows = (ordered[place] == n_id).nonzero().view(-1)
@@ -196,7 +201,13 @@ class SignedMemory(StateModule):
 
     @torch.no_grad()
     def update_state(
-        self, src: Tensor, dst: Tensor, t: Tensor, msg: Tensor | None = None, sign: Tensor | None = None
+        self,
+        src: Tensor,
+        dst: Tensor,
+        t: Tensor,
+        msg: Tensor | None = None,
+        sign: Tensor | None = None,
+        types: Tensor | None = None,
     ) -> None:
         """Write the effect of the events that wait, and let those of a batch wait in their place.
 
@@ -206,6 +217,7 @@ class SignedMemory(StateModule):
             t: [E] of ``time_dtype``.
             msg: [E, D]; may be left out where D is 0.
             sign: [E], of which those above 0 are positive: -1 and 1, 0 and 1, or truth values.
+            types: their kinds, int64 [E], for a :class:`~graphmem.nn.PRES` that tells kinds apart.
 
         Raises:
             ArgumentError: wrong shape, dtype, device or range, or signs that are neither.
@@ -221,6 +233,7 @@ class SignedMemory(StateModule):
         msg = _check.tensor("msg", msg, shape=(count, self.raw_msg_dim), dtypes=(self.memory.dtype,), device=device)
         negative = is_negative("sign", sign, count)
         self.flush()
+        self.mark(src, dst, types)
         self.src, self.dst, self.t = src.clone(), dst.clone(), t.clone()
         self.msg, self.negative = msg.detach().clone(), negative.to(device)
 
@@ -229,8 +242,10 @@ class SignedMemory(StateModule):
         """Write the effect of the events that wait into the memory; none waits afterwards."""
         halves = self._halves(None)
         if halves.nodes.numel():
-            state, self.last_update[halves.nodes] = self._updated(halves)
+            state, t = self._updated(halves)
+            state = self.committed(halves.nodes, state, t.amax(1))
             self.memory[halves.nodes] = state.view(-1, 2, self.memory_dim)
+            self.last_update[halves.nodes] = t
         self._keep_pending(torch.zeros_like(self.negative))
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
@@ -253,6 +268,16 @@ class SignedMemory(StateModule):
     def _keep_pending(self, keep: Tensor) -> None:
         for name in _PENDING:
             setattr(self, name, self.get_buffer(name)[keep])
+
+    def _stored(self) -> Tensor:
+        return self.memory.flatten(1)
+
+    def _since(self, nodes: Tensor) -> Tensor:
+        since = self.last_update.index_select(0, nodes).amax(1)
+        return torch.where(since == self.never, 0, since)
+
+    def _read(self, nodes: Tensor) -> Tensor:
+        return self.read(nodes)[0]
 
     def _halves(self, asked: Tensor | None) -> _Halves:
         """What waits for the nodes that are asked for; for all of them where ``asked`` is ``None``."""

@@ -16,7 +16,7 @@ from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import split_stream
 from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.models import APAN, JODIE, NAT, TGN, TNCN, DyRep, TemporalLinkModel
+from graphmem.models import APAN, JODIE, NAT, SEMBA, TGN, TNCN, DyRep, TemporalLinkModel
 from graphmem.nn import PRES, NodeMemory, wrap_memory
 from graphmem.ops import t_batches
 
@@ -29,6 +29,7 @@ FAMILIES: dict[str, Callable[[], TemporalLinkModel]] = {
     "tncn": lambda: TNCN(NODES, MSG, embedding_dim=DIM, **SMALL),
     "dyrep": lambda: DyRep(NODES, MSG, **SMALL),
     "jodie": lambda: JODIE(NODES, MSG, memory_dim=DIM, time_dim=4, time_scale=3.0),
+    "semba": lambda: SEMBA(NODES, MSG, memory_dim=DIM // 2, time_dim=4, embedding_dim=8, heads=2, num_neighbors=3),
     "apan": lambda: APAN(NODES, MSG, embedding_dim=DIM, time_dim=4, num_neighbors=3),
 }
 
@@ -151,6 +152,20 @@ def test_evaluation_batches_of_their_own_size() -> None:
     assert found[1]["eval_batch_size"] == 24
     with pytest.raises(ArgumentError, match="^eval_batch_size"):
         TemporalLinkTask(split, eval_batch_size=0)
+
+
+def test_kinds_of_signed_events_are_their_signs() -> None:
+    model = FAMILIES["semba"]()
+    model.correct_by(PRES(NODES, DIM, 2, rate="per_event"))
+    events = random_events(8, 30, NODES, MSG, torch.float32)
+    model.update(events)
+    kinds = torch.zeros(NODES, 2, dtype=torch.int64)
+    for i, j, weight in zip(events.src.tolist(), events.dst.tolist(), events.weight.tolist(), strict=True):
+        for node in {i, j}:
+            kinds[node, int(weight < 0)] += 1
+    assert torch.equal(model.correctable.pres.waiting.kinds, kinds)
+    with pytest.raises(ArgumentError, match="^pres"):
+        SEMBA(NODES, features="history").correct_by(PRES(NODES, DIM))
 
 
 def test_a_model_without_memory_is_refused() -> None:

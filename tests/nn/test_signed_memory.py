@@ -13,7 +13,7 @@ from signed_cases import SignedEvents, SlowMemory, signed_events, streams
 from torch import Tensor
 
 from graphmem.errors import ArgumentError, ArgumentTypeError
-from graphmem.nn import NodeMemory, SignedMemory
+from graphmem.nn import PRES, NodeMemory, SignedMemory
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -225,3 +225,34 @@ def test_bad_events() -> None:
         memory(torch.tensor([4]))
     with pytest.raises(ArgumentTypeError, match="msg"):
         memory.update_state(events.src, events.dst, events.t, sign=events.sign)
+
+
+@given(streams(loops=False), st.sampled_from(["per_time", "per_event"]))
+def test_corrected_states(stream: tuple[SignedEvents, int, int], rate: str) -> None:
+    """Both states of a node are mixtures of their prediction and of what the cells alone make of them."""
+    events, nodes, size = stream
+    memory, raw = make(nodes), make(nodes)
+    options: dict[str, Any] = {"gate": "fixed", "alpha": 0.25, "rate": rate, "max_shift": None, "eps": 0.1, "tau": 2.0}
+    memory.correct_by(PRES(nodes, 6, **options))
+    mean, count = torch.zeros(nodes, 6), torch.zeros(nodes)
+    for batch in events.batches(size):
+        raw.load_state_dict(memory.state_dict(), strict=False)
+        prev, since = memory.memory.flatten(1).clone(), memory.last_update.amax(1).clamp(min=0)
+        for each in (memory, raw):
+            each.update_state(*batch.columns())
+        with torch.no_grad():
+            read, alone = everything(memory), everything(raw)
+        ends = list(zip(batch.src.tolist(), batch.dst.tolist(), strict=True))
+        late = [any(set(pair) & set(before) for before in ends[:e]) for e, pair in enumerate(ends)]
+        for node in {v for pair in ends for v in pair}:
+            last = max(t for t, pair in zip(batch.t.tolist(), ends, strict=True) if node in pair)
+            span = max((last - int(since[node])) / 2.0, 0.1)
+            learned, ahead = (span, span) if rate == "per_time" else (1, sum(node in pair for pair in ends))
+            wanted = alone[node]
+            if count[node] >= 2 and any(hit and node in pair for pair, hit in zip(ends, late, strict=True)):
+                wanted = 0.75 * (prev[node] + ahead * mean[node]) + 0.25 * alone[node]
+            torch.testing.assert_close(read[node], wanted, rtol=1e-4, atol=1e-5)
+            count[node] += 1
+            mean[node] += ((alone[node] - prev[node]) / learned - mean[node]) / count[node]
+        memory.flush()
+        assert torch.equal(everything(memory), read)
