@@ -12,8 +12,9 @@ Rows: `reputation`, log-odds of target and source; `logistic`, a logistic regres
 `SignedHistoryFeatures`, by L-BFGS in float64 on the training period, features standardised on it, penalty 1e-3 / 2
 times the squared weights, unweighted; `tgn`, memory and attention of TGN with messages [sign, ln(1 + |weight|)];
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
-the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder. "Trained at 200":
-the models of such a run, evaluated at other block sizes.
+the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `memory-pres` and `memory-pres-event`, the first of
+them with its memory corrected by PRES per time and by events (docs/pres.md). "Trained at 200": the models of such a
+run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
 1), while the test numbers of these runs were on the screen.
@@ -51,6 +52,7 @@ from graphmem.nn import SignedHistoryFeatures
 DATA, NAME = "bitcoin-otc", "signed"
 PLAIN = {"memory_dim": 64, "time_dim": 32, "embedding_dim": 64, "decoder": "linear", "decoder_dropout": 0.0}
 ROWS = ("reputation", "logistic", "tgn", "plain", "released", "memory", "history", "both")
+PRES_ROWS: dict[str, dict[str, Any]] = {"memory-pres": {}, "memory-pres-event": {"rate": "per_event"}}
 PENALTY = 1e-3
 
 
@@ -58,6 +60,8 @@ def config(row: str, batch: int, seeds: int = 5, threads: int | None = None) -> 
     """The run of a row."""
     more: dict[str, Any] = {"options": {"features": row}}
     model = "semba"
+    if row in PRES_ROWS:
+        more = {"options": {"features": "memory"}, "pres": True, "pres_options": PRES_ROWS[row]}
     if row in ("reputation", "tgn"):
         model, more = row, {"lr": 1e-3, "reduction": "mean"} if row == "tgn" else {}
     if row in ("plain", "released"):
@@ -85,7 +89,7 @@ def row_of(command: str) -> str:
         return row if "--elsewhere" not in words else f"{row}, trained at {batch}"
     given = {name: words[words.index(f"--{name}") + 1] for name in ("batch_size", "seeds") if f"--{name}" in words}
     batch, seeds = int(given["batch_size"]), int(given.get("seeds", 1))
-    found = [row for row in ROWS if row != "logistic" and config(row, batch, seeds).command() == command]
+    found = [row for row in (*ROWS, *PRES_ROWS) if row != "logistic" and config(row, batch, seeds).command() == command]
     return found[0]
 
 
@@ -194,7 +198,7 @@ def add(command: str, measure: Callable[[], dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=(*ROWS, *PRES_ROWS))
     parser.add_argument("--batches", nargs="+", type=int, default=[200, 1000])
     parser.add_argument("--elsewhere", nargs="+", type=int, default=[], help="evaluate at other block sizes too")
     parser.add_argument("--seeds", type=int, default=5)
