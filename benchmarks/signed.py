@@ -12,9 +12,9 @@ Rows: `reputation`, log-odds of target and source; `logistic`, a logistic regres
 `SignedHistoryFeatures`, by L-BFGS in float64 on the training period, features standardised on it, penalty 1e-3 / 2
 times the squared weights, unweighted; `tgn`, memory and attention of TGN with messages [sign, ln(1 + |weight|)];
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
-the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `memory-pres` and `memory-pres-event`, the first of
-them with its memory corrected by PRES per time and by events (docs/pres.md). "Trained at 200": the models of such a
-run, evaluated at other block sizes.
+the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `memory-pres` and
+`memory-pres-event`, the first of them with its memory corrected by PRES per time and by events (docs/pres.md).
+"Trained at 200": the models of such a run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
 1), while the test numbers of these runs were on the screen.
