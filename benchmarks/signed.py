@@ -13,7 +13,8 @@ Rows: `reputation`, log-odds of target and source; `logistic`, a logistic regres
 times the squared weights, unweighted; `tgn`, memory and attention of TGN with messages [sign, ln(1 + |weight|)];
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
 the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `memory-pres` and
-`memory-pres-event`, the first of them with its memory corrected by PRES per time and by events (docs/pres.md).
+`memory-pres-event`, the first of them with its memory corrected by PRES per time and by events (docs/pres.md); `sgcn`,
+PyG's SignedGCN trained anew before each block on all links until then; `gcn`, a GCN over the training period's links.
 "Trained at 200": the models of such a run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
@@ -36,6 +37,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from common import RESULTS, provenance, write_json
+from signed_graphs import gcn, sgcn
 from sweep import sweep
 from torch import Tensor
 
@@ -53,6 +55,7 @@ DATA, NAME = "bitcoin-otc", "signed"
 PLAIN = {"memory_dim": 64, "time_dim": 32, "embedding_dim": 64, "decoder": "linear", "decoder_dropout": 0.0}
 ROWS = ("reputation", "logistic", "tgn", "plain", "released", "memory", "history", "both")
 PRES_ROWS: dict[str, dict[str, Any]] = {"memory-pres": {}, "memory-pres-event": {"rate": "per_event"}}
+GRAPH_ROWS: dict[str, Callable[[SignedTask, int], Tensor]] = {"gcn": gcn, "sgcn": sgcn}
 PENALTY = 1e-3
 
 
@@ -129,8 +132,22 @@ def logistic(batch: int, other: int | None = None) -> dict[str, Any]:
     train = slice(len(split.train))
     x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-9)
     w = fitted(x[train], y[train].double())
-    score = x @ w[:-1] + w[-1]
-    selected, threshold = {}, 0.0
+    found = {"seed": 0, "selected": judged(x @ w[:-1] + w[-1], task)}
+    return row_of_scores("logistic", task, [found], w.numel(), start, {} if other is None else {"trained_at": batch})
+
+
+def static(row: str, batch: int, seeds: int) -> dict[str, Any]:
+    """A row of a network that is no temporal model."""
+    start = time.perf_counter()
+    task = SignedTask(split_stream(load_stream(DATA)), "sign", batch_size=batch)
+    found = [{"seed": seed, "selected": judged(GRAPH_ROWS[row](task, seed), task)} for seed in range(seeds)]
+    return row_of_scores(row, task, found, None, start, {})
+
+
+def judged(score: Tensor, task: SignedTask) -> dict[str, float]:
+    """Metrics of both periods from scores of all events of the stream."""
+    split, selected, threshold = task.split, {}, 0.0
+    y = split.stream.weight > 0
     for period in ("valid", "test"):
         events = getattr(split, period)
         part = slice(events.first, events.first + len(events))
@@ -138,19 +155,32 @@ def logistic(batch: int, other: int | None = None) -> dict[str, Any]:
         for group, mask in event_groups(split, events, task.groups).items():
             found = sign_metrics(score[part][mask], y[part][mask], threshold)
             selected.update({f"{period}/{group}{'.' * bool(group)}{name}": value for name, value in found.items()})
-    pair = {name: {"mean": selected[f"{name}/auc"], "std": 0.0} for name in ("valid", "test")}
-    seconds = time.perf_counter() - start
+    return selected
+
+
+def row_of_scores(
+    model: str,
+    task: SignedTask,
+    seeds: list[dict[str, Any]],
+    parameters: int | None,
+    start: float,
+    more: dict[str, Any],
+    compat: str = "clean",
+) -> dict[str, Any]:
+    """A row as those of runs; ``seeds`` hold what was measured, ``more`` goes into the protocol."""
+    values = {name: [one["selected"][f"{name}/auc"] for one in seeds] for name in ("valid", "test")}
+    summary = {name: {"mean": statistics.fmean(v), "std": statistics.pstdev(v)} for name, v in values.items()}
     return {
-        "model": "logistic",
+        "model": model,
         "data": DATA,
-        "compat": "clean",
+        "compat": compat,
         "metric": "auc",
-        "summary": {"auc": pair},
+        "summary": {"auc": summary},
         "published": None,
-        "seeds": [{"seed": 0, "selected": selected, "seconds": seconds}],
-        "protocol": {**task.protocol, **({} if other is None else {"trained_at": batch})},
-        "parameters": w.numel(),
-        "seconds": seconds,
+        "seeds": seeds,
+        "protocol": {**task.protocol, **more},
+        "parameters": parameters,
+        "seconds": time.perf_counter() - start,
     }
 
 
@@ -158,26 +188,13 @@ def elsewhere(row: str, trained: int, batch: int, seeds: int) -> dict[str, Any]:
     """The models of a finished run, evaluated at another block size."""
     start = time.perf_counter()
     run = config(row, trained, seeds)
-    found, protocol = [], {}
+    found = []
     for seed in range(seeds):
         experiment, _ = load_any_run(_folder(row, trained) / f"{run.model}-{DATA}-{run.compat}" / f"seed_{seed}")
         task = SignedTask(experiment.task.split, "sign", batch_size=batch)
         found.append({"seed": seed, "selected": evaluate(experiment.model, task)})
-        protocol = {**task.protocol, "trained_at": trained}
-    values = {name: [one["selected"][f"{name}/auc"] for one in found] for name in ("valid", "test")}
-    summary = {name: {"mean": statistics.fmean(v), "std": statistics.pstdev(v)} for name, v in values.items()}
-    return {
-        "model": run.model,
-        "data": DATA,
-        "compat": run.compat,
-        "metric": "auc",
-        "summary": {"auc": summary},
-        "published": None,
-        "seeds": found,
-        "protocol": protocol,
-        "parameters": sum(p.numel() for p in experiment.model.parameters()),
-        "seconds": time.perf_counter() - start,
-    }
+    parameters = sum(p.numel() for p in experiment.model.parameters())
+    return row_of_scores(run.model, task, found, parameters, start, {"trained_at": trained}, run.compat)
 
 
 def _folder(row: str, batch: int) -> Path:
@@ -198,7 +215,7 @@ def add(command: str, measure: Callable[[], dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=(*ROWS, *PRES_ROWS))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=(*ROWS, *PRES_ROWS, *GRAPH_ROWS))
     parser.add_argument("--batches", nargs="+", type=int, default=[200, 1000])
     parser.add_argument("--elsewhere", nargs="+", type=int, default=[], help="evaluate at other block sizes too")
     parser.add_argument("--seeds", type=int, default=5)
@@ -212,6 +229,9 @@ def main() -> None:
             add(command, partial(logistic, batch))
             for other in args.elsewhere:
                 add(f"{command} --elsewhere {other}", partial(logistic, batch, other))
+            continue
+        if row in GRAPH_ROWS:
+            add(command, partial(static, row, batch, args.seeds))
             continue
         sweep(NAME, [config(row, batch, args.seeds, args.threads)], _folder(row, batch), __doc__ or "")
         for other in args.elsewhere:

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from graphmem.data.stream import EventStream
+
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -36,3 +38,34 @@ def test_logistic_regression_is_that_of_scikit_learn(script: ModuleType) -> None
     peer = LogisticRegression(C=1 / (200 * script.PENALTY), tol=1e-10, max_iter=1000).fit(x.numpy(), y.numpy())
     wanted = torch.cat((torch.from_numpy(peer.coef_[0]), torch.from_numpy(peer.intercept_)))
     torch.testing.assert_close(script.fitted(x, y), wanted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("row", ["gcn", "sgcn"])
+def test_static_networks_know_no_later_events(script: ModuleType, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    graphs = importlib.import_module("signed_graphs")
+    monkeypatch.setattr(graphs, "SNAPSHOT_EPOCHS", 3)
+    monkeypatch.setattr(graphs, "EPOCHS", 3)
+    monkeypatch.setattr(graphs, "HIDDEN", 8)
+    g = torch.Generator().manual_seed(0)
+    src, dst = torch.randint(30, (2, 300), generator=g)
+    weight = 1.0 - 2 * (torch.rand(300, generator=g) < 0.4)
+
+    def scores(weight: torch.Tensor) -> torch.Tensor:
+        stream = EventStream(src, dst, torch.arange(300), 30, weight=weight)
+        task = script.SignedTask(script.split_stream(stream), "sign", batch_size=20)
+        return script.GRAPH_ROWS[row](task, 0)
+
+    score, last = scores(weight), int(0.9 * 300)
+    assert score[-30:].unique().numel() > 20
+    flipped = weight.clone()
+    flipped[last:] *= -1
+    assert torch.equal(scores(flipped)[:last], score[:last])
+
+
+def test_the_sign_of_a_link_is_that_of_its_last_event(script: ModuleType) -> None:
+    graphs = importlib.import_module("signed_graphs")
+    src, dst = torch.tensor([[0, 0, 1, 0, 1], [1, 2, 0, 1, 0]])
+    stream = EventStream(src, dst, torch.arange(5), 3, weight=torch.tensor([1.0, 2, -1, -3, 4]))
+    positive, negative = graphs.latest(stream)
+    assert positive.t().tolist() == [[0, 2], [1, 0]]
+    assert negative.t().tolist() == [[0, 1]]
