@@ -14,7 +14,7 @@ times the squared weights, unweighted; `tgn`, memory and attention of TGN with m
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
 the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `memory-pres` and
 `memory-pres-event`, the first of them with its memory corrected by PRES per time and by events (docs/pres.md); `sgcn`,
-PyG's SignedGCN trained anew before each block on all links until then; `gcn`, a GCN over the training period's links.
+PyG's SignedGCN trained anew before each block, `gcn`, a GCN trained once, both over the links before each block.
 "Trained at 200": the models of such a run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
