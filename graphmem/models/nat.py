@@ -79,6 +79,8 @@ class NAT(ReadsMessages):
         hash: likewise.
         seed: likewise.
         semantics: likewise.
+        key_dtype: likewise.
+        value_dtype: likewise.
         time_dtype: of times, int64 or float64.
 
     Raises:
@@ -108,6 +110,8 @@ class NAT(ReadsMessages):
         hash: str = "mix",
         seed: int = 0,
         semantics: str = "prebatch",
+        key_dtype: str | torch.dtype = torch.int64,
+        value_dtype: str | torch.dtype = torch.float32,
         time_dtype: torch.dtype = torch.int64,
     ) -> None:
         super().__init__()
@@ -117,6 +121,7 @@ class NAT(ReadsMessages):
         self.time = _check.choice("time", time, ("delta", "absolute"))
         self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
         options: dict[str, Any] = {"replace_prob": replace_prob, "hash": hash, "seed": seed, "semantics": semantics}
+        options |= {"key_dtype": key_dtype, "value_dtype": value_dtype}
         self.cache = NeighborCache(num_nodes, sizes, value_dim, dtype=time_dtype, **options)
         self.register_state("state", (num_nodes, memory_dim))
         # The other end of a node's last event; number and time of that event are in the cache's own entry.
@@ -232,6 +237,15 @@ class NAT(ReadsMessages):
         self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
         self._advance(events)
+
+    def grow(self, num_nodes: int) -> None:
+        """Make room for nodes ``0 .. num_nodes - 1`` in the model's own state.
+
+        Raises:
+            ArgumentError: fewer than there are, or more than the cache can name.
+        """
+        self.cache.check_size(num_nodes)  # before anything grows: the cache comes last
+        super().grow(num_nodes)
 
     def extra_repr(self) -> str:
         """Show what is not seen in the modules."""

@@ -58,6 +58,7 @@ STREAM_OPTION_TYPES: dict[str, type] = {
         ("updater", "commit", "aggregator_module", "time_init", "delta", "hops", "pool", "time", "hash", "semantics"),
         str,
     ),
+    **dict.fromkeys(("key_dtype", "value_dtype"), str),
     **dict.fromkeys(("features", "decoder", "aggr", "clock", "ends"), str),
     **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob", "decoder_dropout"), float),
     "hidden_channels": int,

@@ -18,15 +18,20 @@ from torch.nn.functional import leaky_relu
 
 from graphmem.errors import ArgumentError
 from graphmem.models import NAT
+from graphmem.nn.state import grow_state
 
 NODES, MSG, DIM, F = 8, 2, 5, 3
 SIZES = (4, 2)
 
 
 def make(**options: Any) -> NAT:
+    return make_float(**options).double()
+
+
+def make_float(**options: Any) -> NAT:
     torch.manual_seed(0)
     sizes = {"memory_dim": DIM, "value_dim": F, "sizes": SIZES, "position_dim": 3, "pool_dim": 4, "time_dim": 6}
-    return NAT(NODES, MSG, **{**sizes, "dropout": 0.0, **options}).double()
+    return NAT(NODES, MSG, **{**sizes, "dropout": 0.0, **options})
 
 
 def events() -> Events:
@@ -153,6 +158,32 @@ def test_scores_do_not_depend_on_the_origin_of_times(by: int, time_dtype: torch.
         assert same_bits(*scores)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_dtypes_of_the_cache(named: bool) -> None:
+    """Keys of 32 bits change nothing; values of 16 bits are those of the cache rounded, at every batch."""
+    stream = random_events(5, 60, NODES, MSG, torch.float32)
+    options = {"key_dtype": torch.int32, "value_dtype": torch.bfloat16}
+    small = make_float(**{k: str(v).removeprefix("torch.") if named else v for k, v in options.items()}).eval()
+    assert (small.cache.key.dtype, small.cache.value.dtype) == (torch.int32, torch.bfloat16)
+    narrow, whole = make_float(key_dtype="int32").eval(), make_float().eval()
+    for model in (small, narrow, whole):
+        model.prepare(stream)  # type: ignore[arg-type]
+    for batch in stream.batches(10):
+        scores = [model.score(batch.src, batch.dst[:, None], batch.t) for model in (small, narrow, whole)]
+        assert torch.equal(*scores[1:])
+        torch.testing.assert_close(scores[0], scores[2], atol=0.02, rtol=0.02)
+        for model in (small, narrow, whole):
+            model.update(batch)  # type: ignore[arg-type]
+    assert not torch.equal(scores[0], scores[2])
+
+
+def test_growth_that_keys_cannot_name_changes_nothing() -> None:
+    model = make(key_dtype="int32")
+    with pytest.raises(ArgumentError, match="^grow: num_nodes must be at most 2147483647"):
+        grow_state(model, 2**31)
+    assert model.state.size(0) == model.cache.num_nodes == NODES
+
+
 def test_messages_of_events_that_are_not_known() -> None:
     model, stream = make(), events()
     first, second, *_ = stream.batches(4)
@@ -208,7 +239,10 @@ def test_forgetting() -> None:
         model.forget(events=torch.tensor([1]))
 
 
-@pytest.mark.parametrize(("name", "value"), [("pool", "max"), ("time", "unix"), ("sizes", (0,)), ("heads", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pool", "max"), ("time", "unix"), ("sizes", (0,)), ("heads", 0), ("key_dtype", "int8"), ("value_dtype", "int32")],
+)
 def test_bad_options(name: str, value: Any) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}"):
         make(**{name: value})
