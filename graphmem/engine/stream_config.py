@@ -13,6 +13,7 @@ from graphmem.engine.signed_task import SIGNED_METRICS
 from graphmem.errors import ArgumentError
 from graphmem.nn.pres import PRES
 from graphmem.presets import (
+    RELEASED_TRAINING,
     SIGNED_MODELS,
     STREAM_MODELS,
     STREAM_OPTION_TYPES,
@@ -35,6 +36,8 @@ TASKS = ("existence", *SIGNED_METRICS)
 @dataclass(frozen=True, kw_only=True)
 class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
+
+    In the reference mode of nat it is as the released code trains.
 
     Args:
         model: tgn, tncn, dyrep, jodie, apan, nat or, of signs, semba; or a heuristic, evaluated only: edgebank,
@@ -114,7 +117,8 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
         preset = load_preset(config.model, source)
     given: dict[str, Any] = {f.name: getattr(config, f.name, None) for f in fields(StreamTrainSettings)}
     given = {name: value for name, value in given.items() if value is not None}
-    train = StreamTrainSettings() if preset is None else preset.train
+    released = RELEASED_TRAINING.get(config.model) if config.compat == "reference" else None
+    train = (released or StreamTrainSettings()) if preset is None else preset.train
     assert isinstance(train, StreamTrainSettings)
     train = _with_task(replace(train, **given), config, measured=train.task or "existence")
     borrowed = preset is not None and preset.data != config.data

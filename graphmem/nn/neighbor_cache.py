@@ -48,7 +48,7 @@ class NeighborCache(StateModule):
         replace_prob: from 0 to 1, :math:`\alpha` of the paper.
         hash: "mix", MurmurHash3's finaliser of the key and the seed, or "reference",
             :math:`n s + n^2 (s + 1)` with n = key + 1 and s = seed mod 100.
-        seed: of hash and offers.
+        seed: of hash and offers. A state that is loaded brings its own, and its hash: they say where its keys lie.
         semantics: "prebatch" or "sequential", see above.
         dtype: of times, int64 or float64.
         key_dtype: int64, or int32 for less memory and at most 2^31 - 1 nodes; a dtype or its name, "int32".
@@ -103,6 +103,15 @@ class NeighborCache(StateModule):
     def num_nodes(self) -> int:
         """N."""
         return self.key.size(0)
+
+    def get_extra_state(self) -> Tensor:
+        """What says where keys lie, for ``state_dict``: whether the hash is the released one, and the seed."""
+        return torch.tensor([self.layout.hash == "reference", self.layout.seed], dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Look for keys where those of a loaded state lie."""
+        reference, seed = state.tolist()
+        self.layout = self.layout._replace(hash="reference" if reference else "mix", seed=seed)
 
     def check_size(self, num_nodes: int) -> None:
         """Raise an ArgumentError unless keys can name so many nodes."""

@@ -208,6 +208,22 @@ def test_forgetting_nodes_and_events(key_dtype: torch.dtype) -> None:
     assert (cache.key.dtype, cache.value.dtype) == (key_dtype, torch.bfloat16)
 
 
+@pytest.mark.parametrize("hash", ["mix", "reference"])
+def test_a_loaded_state_is_read_where_its_keys_lie(hash: str) -> None:
+    """Every key is found again by a cache that was made with another seed and hash."""
+    cache = random_cache(sizes=(8, 4), hash=hash, seed=3)
+    loaded = make((8, 4), hash="mix" if hash == "reference" else "reference", seed=4)
+    assert loaded.layout != cache.layout
+    loaded.load_state_dict(cache.state_dict())
+    assert loaded.layout == cache.layout
+    first = 1
+    for hop, size in enumerate((8, 4), 1):
+        held = loaded.key[:, first : first + size]
+        place = loaded.layout.place(held.clamp(min=0), hop) - first
+        assert bool((place == torch.arange(size))[held >= 0].all())
+        first += size
+
+
 def test_growth_ends_where_keys_do() -> None:
     """Refused before rows are made: 2^31 of them would not fit here."""
     cache = random_cache(key_dtype="int32")
