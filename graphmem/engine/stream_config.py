@@ -48,7 +48,8 @@ class StreamRunConfig(RunBase):
         lr: learning rate.
         split: time (70/15/15 by quantiles of the time), tgb, dyglib or masked.
         negatives: kind of the training negatives, random, historical, inductive or hist_rnd.
-        eval_negatives: kinds of the negatives of AP and AUC; the first gives the plain names.
+        eval_negatives: kinds of the negatives of AP and AUC, of these or random_new (of destinations of the period's
+            events with a new node); the first gives the plain names.
         ranking_negatives: kind of those of MRR and Hits@K; publisher, of TGB's streams, takes TGB's own.
         num_ranking_negatives: how many of them an event has.
         visibility: what a prediction of the evaluation sees, batch (all events before its batch), event (all events
