@@ -7,7 +7,7 @@ import statistics
 import signed as signs
 from dyglib import PUBLISHED
 from pres import TESTS, cases, curves, figure_name, rows_for
-from tables import ratio_cells, rows_of, runs, spread, table
+from tables import load, ratio_cells, rows_of, runs, spread, table
 
 DYGLIB_METRICS = (
     "ap_batch",
@@ -63,6 +63,25 @@ def signed() -> list[str]:
 def _spread(values: list[float]) -> str:
     deviation = {"std": statistics.pstdev(values)} if len(values) > 1 else {}
     return spread({"mean": statistics.fmean(values), **deviation})
+
+
+def nat_parity() -> list[str]:
+    """NAT's reference mode beside the authors' code."""
+    rows = []
+    for row in [row for document in load("parity_nat.json") for row in document["cases"]]:
+        state = row["state"]
+        counts = [f"{row['events']:,}", f"{state['filled']:,}", *(str(state[n]) for n in ("keys", "events", "times"))]
+        largest = [state["values"]["absolute"], state["states"]["absolute"]]
+        relative = [row["logits"]["relative"], row["gradients"]["relative"]]
+        rows.append([row["case"], *counts, *(f"{value:.1e}" for value in (*largest, *relative))])
+    words = (
+        "`benchmarks/parity_nat.py`: NAT's reference mode with the authors' weights on 1,000 batches of CollegeMsg in "
+        "which no node occurs twice, float32; protocol, cases and what cannot be the same in its head. Numbers of "
+        "slots whose key, event or time differs; largest absolute difference of values and node states; largest "
+        "relative one of all logits and of the gradients of the batch behind."
+    )
+    names = "case, events, filled slots, keys, event numbers, times, values, states, logits, gradients"
+    return [words, table(names.split(", "), rows)] if rows else []
 
 
 def _rows(file: str, metrics: tuple[str, ...]) -> list[list[str]]:
