@@ -22,13 +22,13 @@ from sweep import sweep
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "hash-even": {"hash": "reference"},
+    "hash-even": {"hash": "reference", "seed": 0},
     "hash-odd": {"hash": "reference", "seed": 1},
     "absolute": {"time": "absolute"},
     "sum": {"pool": "sum"},
     "one-hop": {"sizes": [32]},
     "sequential": {"semantics": "sequential"},
-    "released": {"hash": "reference", "time": "absolute", "pool": "sum", "time_dim": 1, "pool_dim": 1},
+    "released": {"hash": "reference", "seed": 0, "time": "absolute", "pool": "sum", "time_dim": 1, "pool_dim": 1},
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pres import cases as batch_cases
 from pres import plot as plot_batch_sizes
-from report_streams import batch_sizes, beside_pyg, dyglib, signed, stream_speeds, streams
+from report_streams import batch_sizes, beside_pyg, dyglib, nat_parity, signed, stream_speeds, streams
 from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -246,6 +246,7 @@ def speeds() -> list[str]:
         "## The same function",
         "`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
         f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
+        *nat_parity(),
         "## Speed against the authors' code",
         machine("speed_ncn_*.json"),
         speed(),

@@ -7,9 +7,16 @@ import statistics
 import signed as signs
 from dyglib import PUBLISHED
 from pres import TESTS, cases, curves, figure_name, rows_for
-from tables import ratio_cells, rows_of, runs, spread, table
+from tables import load, ratio_cells, rows_of, runs, spread, table
 
-DYGLIB_METRICS = ("ap_batch", "ap", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
+DYGLIB_METRICS = (
+    "ap_batch",
+    "ap",
+    "new.ap_batch",
+    "random_new.new.ap_batch",
+    "historical.ap_batch",
+    "inductive.ap_batch",
+)
 SIGNED_METRICS = ("auc", "ap_neg", "f1_neg", "macro_f1", "transductive.auc", "new.auc")
 STREAM_METRICS = ("ap", "historical.ap", "inductive.ap", "new.ap", "mrr")
 
@@ -27,10 +34,11 @@ def dyglib() -> list[str]:
     rows = _rows("dyglib.json", DYGLIB_METRICS)
     for data, cells in PUBLISHED.items():
         for model, (transductive, inductive) in cells.items():
-            known = [f"{transductive:.2f}", "–", "–" if inductive is None else f"{inductive:.2f}", "–", "–"]
+            known = [f"{transductive:.2f}", "–", "–", "–" if inductive is None else f"{inductive:.2f}", "–", "–"]
             rows.append([data, f"{model}, published", "mixed", "5", *known])
     words = "`benchmarks/dyglib.py`, protocol in its head; AP is the mean of the batches' own but where it says pooled."
-    names = "stream, model, visibility, seeds, AP, AP pooled, AP new nodes, AP historical, AP inductive"
+    names = "stream, model, visibility, seeds, AP, AP pooled, AP new nodes, AP new nodes and their destinations, "
+    names += "AP historical, AP inductive"
     return ["## DyGLib's protocol", words, table(names.split(", "), rows)]
 
 
@@ -57,13 +65,35 @@ def _spread(values: list[float]) -> str:
     return spread({"mean": statistics.fmean(values), **deviation})
 
 
+def nat_parity() -> list[str]:
+    """NAT's reference mode beside the authors' code."""
+    rows = []
+    for row in [row for document in load("parity_nat.json") for row in document["cases"]]:
+        state = row["state"]
+        counts = [f"{row['events']:,}", f"{state['filled']:,}", *(str(state[n]) for n in ("keys", "events", "times"))]
+        largest = [state["values"]["absolute"], state["states"]["absolute"]]
+        relative = [row["logits"]["relative"], row["gradients"]["relative"]]
+        rows.append([row["case"], *counts, *(f"{value:.1e}" for value in (*largest, *relative))])
+    words = (
+        "`benchmarks/parity_nat.py`: NAT's reference mode with the authors' weights on 1,000 batches of CollegeMsg in "
+        "which no node occurs twice, float32; protocol, cases and what cannot be the same in its head. Numbers of "
+        "slots whose key, event or time differs; largest absolute difference of values and node states; largest "
+        "relative one of all logits and of the gradients of the batch behind."
+    )
+    names = "case, events, filled slots, keys, event numbers, times, values, states, logits, gradients"
+    return [words, table(names.split(", "), rows)] if rows else []
+
+
 def _rows(file: str, metrics: tuple[str, ...]) -> list[list[str]]:
     rows = []
     for run in runs(file):
         if "failed" in run:
             continue
-        found = {name: [seed["selected"][f"test/{name}"] for seed in run["seeds"]] for name in metrics}
-        cells = [spread({"mean": statistics.fmean(v), "std": statistics.pstdev(v)}) for v in found.values()]
+        found = [[seed["selected"].get(f"test/{name}") for seed in run["seeds"]] for name in metrics]
+        cells = [
+            "–" if None in values else spread({"mean": statistics.fmean(values), "std": statistics.pstdev(values)})
+            for values in found
+        ]
         rows.append([run["data"], run["model"], run["protocol"]["visibility"], str(len(run["seeds"])), *cells])
     return rows
 

@@ -2,8 +2,7 @@
 
 OMP_WAIT_POLICY=passive python benchmarks/speed_nat.py --peer CHECKOUT [--pairs 7] [--threads 1 2] [--cases train ...]
 
-CHECKOUT: Graph-COM/Neighborhood-Aware-Temporal-Network at a054831. Its NAT is imported as it is; all that is changed
-for a torch of today is that float tensors can be shifted, as they could in 2022. Both sides: CollegeMsg with the
+CHECKOUT: Graph-COM/Neighborhood-Aware-Temporal-Network at a054831, see peer_nat.py. Both sides: CollegeMsg with the
 authors' preprocessing for streams of SNAP (node and edge features of width 1, zeros), M = 32 and 16, F = 8, D = 72,
 positions of 16, time codes of 1 harmonic of absolute times, 2 heads, sums (the authors' attention is computed and
 dropped), their hash, batches of 100, one negative an event (the same ones), Adam (theirs plain as there, ours fused).
@@ -17,16 +16,14 @@ key) into int64, `unique` and `index_add_`. commit: the caches' update by a batc
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import Rows, add_arguments, run_cases
+from peer_nat import Authors
 from timing import paired
 from torch import Tensor
 
@@ -46,55 +43,6 @@ REFERENCE = {
     "hash": "reference",
     "seed": SEED,
 }
-
-
-class Authors:
-    """What their train.py and eval.py do with a batch."""
-
-    def __init__(self, stream: EventStream, path: str) -> None:
-        shift = torch.Tensor.__lshift__
-
-        def shifted(tensor: Tensor, by: int) -> Tensor:
-            return tensor * 2.0**by if tensor.is_floating_point() else shift(tensor, by)
-
-        torch.Tensor.__lshift__ = shifted  # type: ignore[assignment, method-assign]
-        sys.path.insert(0, path)
-        nodes, events = np.zeros((stream.num_nodes + 1, 1)), np.zeros((len(stream) + 1, 1))
-        self.model = importlib.import_module("module").NAT(
-            *(nodes, events, WIDTH + 3, stream.num_nodes + 1),
-            **{"time_dim": 1, "pos_dim": 16, "n_head": 2, "num_neighbors": [1, *SIZES], "self_dim": 72},
-            **{"ngh_dim": WIDTH, "device": torch.device("cpu")},
-        )
-        self.model.set_seed(SEED)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
-        self.criterion = torch.nn.BCELoss()
-
-    def start(self) -> None:
-        self.model.reset_store()
-
-    def mode(self, training: bool) -> None:
-        self.model.train(training)
-
-    def snapshot(self) -> Any:
-        model = self.model
-        return [store.clone() for store in model.neighborhood_store], model.self_rep.clone(), model.prev_raw.clone()
-
-    def restore(self, snapshot: Any) -> None:
-        stores, self_rep, prev_raw = snapshot
-        self.model.set_neighborhood_store([store.clone() for store in stores])
-        self.model.set_self_rep(self_rep.clone(), prev_raw.clone())
-
-    def pass_on(self, batch: EventStream, neg: Tensor) -> tuple[Tensor, Tensor]:
-        ends = [(nodes + 1).numpy() for nodes in (batch.src, batch.dst, neg)]
-        found: tuple[Tensor, Tensor] = self.model.contrast(*ends, batch.t.numpy(), (batch.eid + 1).numpy())
-        return found
-
-    def train_step(self, batch: EventStream, neg: Tensor) -> None:
-        self.optimizer.zero_grad()
-        pos, neg_out = self.pass_on(batch, neg)
-        loss = self.criterion(pos, torch.ones_like(pos)) + self.criterion(neg_out, torch.zeros_like(neg_out))
-        loss.backward()
-        self.optimizer.step()
 
 
 class Ours:
@@ -144,7 +92,8 @@ class Work:
         split = split_stream(load_stream("collegemsg"))
         self.stream = replace(split.stream, msg=torch.zeros(len(split.stream), 1))
         options = {"pool_dim": 32, "time_dim": 16} if case.startswith("default") else REFERENCE
-        self.ours, self.peer = Ours(self.stream, **options), Authors(self.stream, args.peer)
+        self.ours = Ours(self.stream, **options)
+        self.peer = Authors(self.stream, args.peer, sizes=SIZES, value_dim=WIDTH, seed=SEED)
         first = split.valid.first if case.endswith("evaluate") else len(split.train) // 2
         negatives = torch.randint(self.stream.num_nodes, (len(self.stream),))
         before = self.cut(0, first, negatives)

@@ -4,6 +4,8 @@ Kinds:
 
 - `"random"`: the event's source with a uniform destination, of `dst_range` where the stream has one, else of all nodes
   that are a destination anywhere in the stream.
+- `"random_new"`: the same, of the nodes that are a destination of an event with a new node (`split.new_nodes`) in the
+  event's own period, validation or test: DyGLib's negatives of the inductive setting. In training as `"random"`.
 - `"historical"`: a uniform distinct pair that happened before the batch, and is not in it.
 - `"inductive"`: the same, of pairs that happened for the first time behind the training period. Both after Poursafaei
   et al., "Towards Better Evaluation for Dynamic Link Prediction", NeurIPS 2022; where there is none, a random negative.
@@ -27,7 +29,7 @@ from graphmem.data.stream_splits import StreamSplit
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
 
-KINDS = ("random", "historical", "inductive", "hist_rnd")
+KINDS = ("random", "random_new", "historical", "inductive", "hist_rnd")
 
 Flags = npt.NDArray[np.bool_]
 
@@ -44,7 +46,7 @@ class EventNegatives:
 
     Args:
         split: the stream and its training period.
-        kind: "random", "historical", "inductive" or "hist_rnd".
+        kind: "random", "random_new", "historical", "inductive" or "hist_rnd".
         seed: of all draws.
         k: negatives of an event.
 
@@ -68,6 +70,7 @@ class EventNegatives:
                 f"split: pairs of {self._num_nodes} nodes and {src.size} events have no keys of 64 bits"
             )
         num_train = len(split.train)
+        self._of_new = _destinations_of_new(split, dst) if kind == "random_new" else []
         if kind in ("historical", "inductive"):
             keys, first = np.unique(src * self._num_nodes + dst, return_index=True)
             order = np.argsort(first)
@@ -100,6 +103,8 @@ class EventNegatives:
         _check.integer("epoch", epoch)
         if self.kind == "random":
             return None, self._tensor(self._random(events, epoch, 0), events)
+        if self.kind == "random_new":
+            return None, self._tensor(self._random_of_new(events, epoch), events)
         if self.kind == "hist_rnd":
             return None, self._tensor(self._historical_and_random(events, epoch), events)
         pairs = self._pair_negatives(events, epoch)
@@ -118,6 +123,15 @@ class EventNegatives:
             return self._destinations[below(drawn, self._destinations.size)]
         low, high = self._range
         return low + below(drawn, high - low)
+
+    def _random_of_new(self, events: EventStream, epoch: int) -> I64:
+        out, drawn = self._random(events, epoch, 0), self._draws(events, epoch, 0, self.k)
+        number = np.repeat(events.first + np.arange(len(events)), self.k)
+        for low, high, nodes in self._of_new:
+            inside = (low <= number) & (number < high)
+            if nodes.size:
+                out[inside] = nodes[below(drawn[inside], nodes.size)]
+        return out
 
     def _pair_negatives(self, events: EventStream, epoch: int) -> I64:
         """Pairs as keys, [B * k]."""
@@ -223,6 +237,13 @@ class EventNegatives:
     def _allowed(self, nodes: I64, src: I64, group: I64) -> Flags:
         met = _contains(self._met, src[:, None] * self._num_nodes + nodes)
         return ~(met | _contains(self._happened, group[:, None] * self._num_nodes + nodes))
+
+
+def _destinations_of_new(split: StreamSplit, dst: I64) -> list[tuple[int, int, I64]]:
+    """First event, event behind the last and destinations of events with a new node, of both later periods."""
+    new = (split.new_nodes[split.stream.src] | split.new_nodes[split.stream.dst]).cpu().numpy()
+    ends = [(events.first, events.first + len(events)) for events in (split.valid, split.test)]
+    return [(low, high, _distinct(dst[low:high][new[low:high]])) for low, high in ends]
 
 
 def _distinct(values: I64) -> I64:

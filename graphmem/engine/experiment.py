@@ -177,8 +177,10 @@ def _run_seed(
         selected = dict(fit.best[f"valid/{settings.train.metrics[0]}"].metrics)
         facts = _times(fit)
         weights = trainer.best_state or experiment.model.state_dict()
+    own = {"model_seed": settings.options["seed"]} if "seed" in settings.options else {}
     document = {
         "seed": seed,
+        **own,
         "best": best,
         "selected": selected,
         **facts,
@@ -288,7 +290,7 @@ def _result(config: RunBase, settings: Settings, documents: Sequence[Mapping[str
         "seeds": list(documents),
         "protocol": {
             **protocol,
-            "seeds": "split, negatives, weights and dropout follow the seed",
+            "seeds": "split, negatives, weights, dropout and hashes follow the seed",
             "selection": "best epoch on validation, by each metric for itself; std over seeds, population",
         },
         "parameters": documents[0]["parameters"],

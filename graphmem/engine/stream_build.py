@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -70,11 +72,11 @@ def build_stream(
 
     Args:
         config: the run.
-        seed: of negatives, weights, dropout and, where it is random, the split.
+        seed: of negatives, weights, dropout and, where they are random, the split and the model's hash.
         stream: the run's data, where they are loaded already.
         group: the processes that share the work.
     """
-    settings = resolve_stream(config)
+    settings = _seeded(resolve_stream(config), seed)
     train = settings.train
     assert isinstance(train, StreamTrainSettings)
     stream = load_stream(settings.data) if stream is None else stream
@@ -92,6 +94,17 @@ def build_stream(
     if settings.model in LEARNED:
         optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)
     return StreamExperiment(model, task, optimizer, settings, stream)
+
+
+def _seeded(settings: Settings, seed: int) -> Settings:
+    """The settings with the seed of the model's own draws, which is the run's unless the options say another.
+
+    The released code of NAT draws it from Python's generator, seeded with that of its first run.
+    """
+    if settings.model != "nat" or "seed" in settings.options:
+        return settings
+    drawn = random.Random(seed).randint(0, 100) if settings.compat == "reference" else seed
+    return replace(settings, options={**settings.options, "seed": drawn})
 
 
 def make_task(
@@ -153,7 +166,7 @@ def _make_model(settings: Settings, stream: EventStream) -> TemporalLinkModel:
         options["out_channels"] = 3 if settings.train.task == "signed-existence" else 1  # type: ignore[attr-defined]
         if settings.compat == "reference":
             options["compat"] = "released"
-    elif settings.model not in ("apan", "nat"):
+    elif settings.model != "apan":
         options["compat"] = settings.compat
     try:
         return _CLASSES[settings.model](stream.num_nodes, stream.msg_dim, time_dtype=dtype, **options)

@@ -13,6 +13,7 @@ from graphmem.engine.signed_task import SIGNED_METRICS
 from graphmem.errors import ArgumentError
 from graphmem.nn.pres import PRES
 from graphmem.presets import (
+    RELEASED_TRAINING,
     SIGNED_MODELS,
     STREAM_MODELS,
     STREAM_OPTION_TYPES,
@@ -36,6 +37,8 @@ TASKS = ("existence", *SIGNED_METRICS)
 class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
+    In the reference mode of nat it is as the released code trains.
+
     Args:
         model: tgn, tncn, dyrep, jodie, apan, nat or, of signs, semba; or a heuristic, evaluated only: edgebank,
             recency, popularity, localglobal or, of signs, reputation.
@@ -45,7 +48,8 @@ class StreamRunConfig(RunBase):
         lr: learning rate.
         split: time (70/15/15 by quantiles of the time), tgb, dyglib or masked.
         negatives: kind of the training negatives, random, historical, inductive or hist_rnd.
-        eval_negatives: kinds of the negatives of AP and AUC; the first gives the plain names.
+        eval_negatives: kinds of the negatives of AP and AUC, of these or random_new (of destinations of the period's
+            events with a new node); the first gives the plain names.
         ranking_negatives: kind of those of MRR and Hits@K; publisher, of TGB's streams, takes TGB's own.
         num_ranking_negatives: how many of them an event has.
         visibility: what a prediction of the evaluation sees, batch (all events before its batch), event (all events
@@ -114,7 +118,8 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
         preset = load_preset(config.model, source)
     given: dict[str, Any] = {f.name: getattr(config, f.name, None) for f in fields(StreamTrainSettings)}
     given = {name: value for name, value in given.items() if value is not None}
-    train = StreamTrainSettings() if preset is None else preset.train
+    released = RELEASED_TRAINING.get(config.model) if config.compat == "reference" else None
+    train = (released or StreamTrainSettings()) if preset is None else preset.train
     assert isinstance(train, StreamTrainSettings)
     train = _with_task(replace(train, **given), config, measured=train.task or "existence")
     borrowed = preset is not None and preset.data != config.data

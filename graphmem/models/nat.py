@@ -13,19 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.data.stream import EventStream
+from graphmem.errors import ArgumentError
 from graphmem.models.messages import ReadsMessages
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear, dropout, gather_rows, linear
 from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.neighbor_cache import NeighborCache, halves
+from graphmem.nn.node_features import NodeFeatures
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import CellWeights, _check, distinct, matmul
 from graphmem.ops._joint import last_of
+from graphmem.ops._reference_ncache import keys_of_pairs
 from graphmem.ops.memory_gru import memory_gru_unchecked
 from graphmem.ops.ncache import ncache_pool_unchecked
 
 PAIRS_AT_ONCE = 4096
 """Pairs that are decoded at once in evaluation."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "clean": {"pool": "attn", "time": "delta", "hash": "mix", "time_dim": 16, "pool_dim": 32},
+    "reference": {"pool": "sum", "time": "absolute", "hash": "reference", "time_dim": 1, "pool_dim": 1},
+}
+"""Options that have another default in the reference mode."""
 
 
 class _Read(NamedTuple):
@@ -57,16 +66,23 @@ class NAT(ReadsMessages):
     logarithm of one more than the time since a node's last event; all of them 0 where there is no event. So scores do
     not change when all times are moved.
 
+    With node features x, :math:`\zeta_a` is preceded by :math:`x_a` times the number of dictionaries that hold a, as in
+    the released code.
+
     Args:
         num_nodes: N.
         msg_dim: width of e; with messages call :meth:`prepare` with the stream first or, where it has no end,
             :meth:`follow`.
+        compat: "clean", or "reference" for what the released code computes: other defaults (:data:`DEFAULTS`); the
+            state of a node without an event is :math:`\mathrm{GRU}_D([0; 0; \phi(0)]\,W_s,\; 0)` where it is read,
+            not 0; dropout of every :math:`h_a` and every :math:`W h_a`, not of the pooled; a decoder as wide as its
+            input; and the released initialisation of pooling and decoder.
         memory_dim: D, width of s (the released code's 72).
         value_dim: F, width of z.
         sizes: slots of each hop.
         position_dim: width of Emb (the released code's 16).
-        pool_dim: width of the pooled neighbourhood of each head.
-        time_dim: of the time codes.
+        pool_dim: width of the pooled neighbourhood of each head, 32; in the reference mode that of the node features.
+        time_dim: of the time codes, 16; in the reference mode 1.
         heads: of the pooling.
         pool: "attn", per head the mean of :math:`W h_a` under a softmax over the neighbourhood of
             :math:`\mathrm{LeakyReLU}(w^\top W h_a)`, GAT's score; or "sum", the sum of :math:`W h_a` and one
@@ -77,12 +93,16 @@ class NAT(ReadsMessages):
         dropout: of pooled neighbourhoods.
         replace_prob: see :class:`~graphmem.nn.NeighborCache`.
         hash: likewise.
-        seed: likewise.
+        seed: likewise; a run of the engine takes its own seed.
         semantics: likewise.
+        key_dtype: likewise.
+        value_dtype: likewise.
+        node_feat: x, floating point [N, d].
         time_dtype: of times, int64 or float64.
 
     Raises:
-        ArgumentError: options that are unknown.
+        ArgumentError: options that are unknown or, as attention in the reference mode, do not fit each other; or
+            features of another shape.
     """
 
     state: Tensor
@@ -94,45 +114,65 @@ class NAT(ReadsMessages):
         num_nodes: int,
         msg_dim: int = 0,
         *,
+        compat: str = "clean",
         memory_dim: int = 72,
         value_dim: int = 4,
         sizes: Sequence[int] = (32, 16),
         position_dim: int = 16,
-        pool_dim: int = 32,
-        time_dim: int = 16,
+        pool_dim: int | None = None,
+        time_dim: int | None = None,
         heads: int = 2,
-        pool: str = "attn",
-        time: str = "delta",
+        pool: str | None = None,
+        time: str | None = None,
         dropout: float = 0.1,
         replace_prob: float = 0.9,
-        hash: str = "mix",
+        hash: str | None = None,
         seed: int = 0,
         semantics: str = "prebatch",
+        key_dtype: str | torch.dtype = torch.int64,
+        value_dtype: str | torch.dtype = torch.float32,
+        node_feat: Tensor | None = None,
         time_dtype: torch.dtype = torch.int64,
     ) -> None:
         super().__init__()
-        for name, value in (("memory_dim", memory_dim), ("pool_dim", pool_dim), ("heads", heads)):
-            _check.integer(name, value, 1)
-        self.pool = _check.choice("pool", pool, ("attn", "sum"))
-        self.time = _check.choice("time", time, ("delta", "absolute"))
-        self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
-        options: dict[str, Any] = {"replace_prob": replace_prob, "hash": hash, "seed": seed, "semantics": semantics}
+        self.compat = _check.choice("compat", compat, tuple(DEFAULTS))
+        self.features = None if node_feat is None else NodeFeatures(node_feat, num_nodes)
+        default = dict(DEFAULTS[compat])
+        if compat == "reference" and self.features is not None:
+            default["pool_dim"] = self.features.x.size(1)
+        given = {"pool": pool, "time": time, "hash": hash, "time_dim": time_dim, "pool_dim": pool_dim}
+        chosen = default | {name: value for name, value in given.items() if value is not None}
+        self.pool = _check.choice("pool", chosen["pool"], ("attn", "sum"))
+        self.time = _check.choice("time", chosen["time"], ("delta", "absolute"))
+        if compat == "reference" and self.pool != "sum":
+            raise ArgumentError(f"pool: expected 'sum' with compat='reference', got {pool!r}")
+        options: dict[str, Any] = {"replace_prob": replace_prob, "hash": chosen["hash"], "seed": seed}
+        options |= {"semantics": semantics, "key_dtype": key_dtype, "value_dtype": value_dtype}
         self.cache = NeighborCache(num_nodes, sizes, value_dim, dtype=time_dtype, **options)
         self.register_state("state", (num_nodes, memory_dim))
         # The other end of a node's last event; number and time of that event are in the cache's own entry.
         self.register_state("other", (num_nodes,), dtype=torch.int64, fill=-1)
         self.register_state("gap", (num_nodes,), dtype=time_dtype)
+        self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
+        self._make_layers(memory_dim, position_dim, chosen["time_dim"], chosen["pool_dim"])
+        self.reset_parameters()
+
+    def _make_layers(self, memory_dim: int, position_dim: int, time_dim: int, pool_dim: int) -> None:
+        for name, value in (("memory_dim", memory_dim), ("pool_dim", pool_dim), ("heads", self.heads)):
+            _check.integer(name, value, 1)
+        value_dim, heads = self.cache.value_dim, self.heads
         self.time_enc = TimeEncoder(time_dim, init="log")
-        width = memory_dim + time_dim + msg_dim
+        width = memory_dim + time_dim + self.msg_dim
         self.lin_state, self.lin_value = Linear(width, memory_dim, bias=False), Linear(width, value_dim, bias=False)
         self.state_cell, self.value_cell = GRUCell(memory_dim, memory_dim), GRUCell(value_dim, value_dim)
         self.position_emb = nn.Embedding(4 ** (len(self.cache.layout.sizes) + 1), position_dim)
-        clocks = 2 if time == "delta" else 0
-        self.lin_pool = Linear(value_dim + position_dim + clocks, heads * pool_dim)
-        self.attn = nn.Parameter(torch.empty(heads, pool_dim)) if pool == "attn" else None
-        pooled = pool_dim * (heads if pool == "attn" else 1)
-        self.predictor = PairMLP(pooled + 2 * memory_dim + clocks, memory_dim + pool_dim)
-        self.reset_parameters()
+        clocks = 2 if self.time == "delta" else 0
+        features = 0 if self.features is None else self.features.x.size(1)
+        self.lin_pool = Linear(features + value_dim + position_dim + clocks, heads * pool_dim)
+        self.attn = nn.Parameter(torch.empty(heads, pool_dim)) if self.pool == "attn" else None
+        pooled = pool_dim * (heads if self.pool == "attn" else 1)
+        read = pooled + 2 * memory_dim + clocks
+        self.predictor = PairMLP(read, read if self.compat == "reference" else memory_dim + pool_dim)
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
@@ -141,6 +181,11 @@ class NAT(ReadsMessages):
             layer.reset_parameters()
         if self.attn is not None:
             nn.init.xavier_uniform_(self.attn)
+        if self.compat == "reference":
+            nn.init.xavier_uniform_(self.lin_pool.weight)
+            nn.init.zeros_(self.lin_pool.bias)
+            for layer in (self.predictor.lin_hidden, self.predictor.lin_final):
+                nn.init.xavier_normal_(layer.weight)
 
     @property
     def num_nodes(self) -> int:
@@ -160,7 +205,7 @@ class NAT(ReadsMessages):
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
         src, dst, t = self._checked(src, dst, t)
         nodes, place = distinct(torch.cat((src, dst.view(-1))))
-        read = self._read(nodes)
+        read = self._with_features(self._read(nodes))
         first, second = place[: src.numel()].repeat_interleave(dst.size(1)), place[src.numel() :]
         when = t.repeat_interleave(dst.size(1))
         if first.numel() <= PAIRS_AT_ONCE or torch.is_grad_enabled():
@@ -187,10 +232,38 @@ class NAT(ReadsMessages):
         cell, weights = self.state_cell, matmul(self.state_cell.weight_ih, self.lin_state.weight)
         of_cell = weights, cell.weight_hh, cell.bias_ih, cell.bias_hh
         state = memory_gru_unchecked(self.state, nodes, other, message, dt.double(), *code, *of_cell)
+        if self.compat == "reference":
+            state = torch.where((event >= 0).unsqueeze(1), state, self._unmet())
         cell = self.value_cell
         of_value = CellWeights(*code, self.lin_value.weight, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         value = cache.refresh(nodes, self.state, of_value, messages, row, delta=self.time == "delta")
         return _Read(nodes, state, value)
+
+    def _unmet(self) -> Tensor:
+        """The reference mode's state of a node without an event, [1, memory_dim]: its cell on zeros."""
+        weight = self.lin_state.weight[:, -self.time_enc.out_channels :]
+        state: Tensor = self.state_cell(self.time_enc.lin.bias.cos().unsqueeze(0) @ weight.t())
+        return state
+
+    def _with_features(self, read: _Read) -> _Read:
+        """What was read, with the features of each slot's key in front of its value."""
+        if self.features is None:
+            return read
+        key = self.cache.key[read.nodes].long().clamp(min=0)
+        key[:, 0] = read.nodes
+        return read._replace(value=self.features.beside(key, read.value))
+
+    def _pooled_key_by_key(self, read: _Read, u: Tensor, v: Tensor, t: Tensor | None) -> Tensor:
+        """Sums [P, pool_dim] over keys, of which each loses numbers before and behind the projection."""
+        cells = self.cache.key, self.cache.eid, self.cache.time
+        joint, h = keys_of_pairs(
+            *cells, read.nodes, read.value, *self.cache.layout.options, u, v, t, self.position_emb.weight
+        )
+        projected = linear(dropout(h, self.dropout, True), self.lin_pool.weight)
+        projected = dropout(projected, self.dropout, True)
+        pooled = projected.new_zeros(u.numel(), projected.size(1)).index_add(0, joint.pair, projected)
+        out: Tensor = (pooled + self.lin_pool.bias).unflatten(1, (self.heads, -1)).mean(1)
+        return out
 
     def _decode(self, read: _Read, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Logits [P] of pairs of rows of what was read, at times [P]."""
@@ -205,7 +278,9 @@ class NAT(ReadsMessages):
             *cells, read.nodes, read.value, *cache.layout.options, u, v, when, position, query, constant
         )
         # A mean of W h + b is W (mean of h) + b: pairs are projected, not keys.
-        if self.attn is None:
+        if self.compat == "reference" and self.training and self.dropout:
+            pooled = self._pooled_key_by_key(read, u, v, when)
+        elif self.attn is None:
             pooled = self.lin_pool(mixed[0]).unflatten(1, (self.heads, -1)).mean(1)
         else:
             pooled = torch.cat([linear(*head) for head in zip(mixed, weights, biases, strict=True)], dim=1)
@@ -213,7 +288,7 @@ class NAT(ReadsMessages):
             ends, met = torch.stack((u, v)), cache.eid[read.nodes, 0] >= 0
             since = (when - cache.time[read.nodes, 0][ends]).clamp(min=0).double().log1p()
             tau = [torch.where(met[ends], since, 0).to(pooled.dtype).t()]
-        pooled = dropout(pooled, self.dropout, self.training)
+        pooled = dropout(pooled, self.dropout, self.training and self.compat == "clean")
         states = [gather_rows(read.state, x) for x in (u, v)]
         out: Tensor = self.predictor(torch.cat((pooled, *states, *tau), dim=1))
         return out
@@ -233,9 +308,18 @@ class NAT(ReadsMessages):
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
         self._advance(events)
 
+    def grow(self, num_nodes: int) -> None:
+        """Make room for nodes ``0 .. num_nodes - 1`` in the model's own state.
+
+        Raises:
+            ArgumentError: fewer than there are, or more than the cache can name.
+        """
+        self.cache.check_size(num_nodes)  # before anything grows: the cache comes last
+        super().grow(num_nodes)
+
     def extra_repr(self) -> str:
         """Show what is not seen in the modules."""
-        return f"{self.num_nodes}, pool={self.pool!r}, time={self.time!r}"
+        return f"{self.num_nodes}, pool={self.pool!r}, time={self.time!r}, compat={self.compat!r}"
 
 
 __all__ = ["NAT"]

@@ -48,16 +48,16 @@ class NeighborCache(StateModule):
         replace_prob: from 0 to 1, :math:`\alpha` of the paper.
         hash: "mix", MurmurHash3's finaliser of the key and the seed, or "reference",
             :math:`n s + n^2 (s + 1)` with n = key + 1 and s = seed mod 100.
-        seed: of hash and offers.
+        seed: of hash and offers. A state that is loaded brings its own, and its hash: they say where its keys lie.
         semantics: "prebatch" or "sequential", see above.
         dtype: of times, int64 or float64.
-        key_dtype: int64, or int32 for less memory and at most 2^31 - 1 nodes.
-        value_dtype: float32, bfloat16 for less memory, float16 or float64.
+        key_dtype: int64, or int32 for less memory and at most 2^31 - 1 nodes; a dtype or its name, "int32".
+        value_dtype: float32, bfloat16 for less memory, float16 or float64; likewise.
 
     Memory: :math:`(1 + \sum_h M_h) (k + 16 + v F)` bytes a node, k and v bytes of a key and of a number.
 
     Raises:
-        ArgumentError: sizes, probability or hash that do not exist.
+        ArgumentError: sizes, probability, hash or dtypes that do not exist, or more nodes than 32 bits can name.
     """
 
     key: Tensor
@@ -76,18 +76,16 @@ class NeighborCache(StateModule):
         seed: int = 0,
         semantics: str = "prebatch",
         dtype: torch.dtype = torch.int64,
-        key_dtype: torch.dtype = torch.int64,
-        value_dtype: torch.dtype = torch.float32,
+        key_dtype: str | torch.dtype = torch.int64,
+        value_dtype: str | torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         _check.integer("num_nodes", num_nodes)
         _check.integer("value_dim", value_dim, 1)
         if dtype not in (torch.int64, torch.float64):
             raise ArgumentError(f"dtype: expected torch.int64 or torch.float64, got {dtype}")
-        if key_dtype not in _check.INDEX_DTYPES:
-            raise ArgumentError(f"key_dtype: expected torch.int32 or torch.int64, got {key_dtype}")
-        if value_dtype not in _check.FLOAT_DTYPES:
-            raise ArgumentError(f"value_dtype: expected a floating-point dtype, got {value_dtype}")
+        key_dtype = _check.dtype("key_dtype", key_dtype, _check.INDEX_DTYPES)
+        value_dtype = _check.dtype("value_dtype", value_dtype, _check.FLOAT_DTYPES)
         if key_dtype == torch.int32 and num_nodes > _check.MAX_INT32:
             raise ArgumentError(f"key_dtype: expected torch.int64 for {num_nodes} nodes, got torch.int32")
         if not 0 <= _check.real("replace_prob", replace_prob) <= 1:
@@ -105,6 +103,32 @@ class NeighborCache(StateModule):
     def num_nodes(self) -> int:
         """N."""
         return self.key.size(0)
+
+    def get_extra_state(self) -> Tensor:
+        """What says where keys lie, for ``state_dict``: whether the hash is the released one, and the seed."""
+        return torch.tensor([self.layout.hash == "reference", self.layout.seed], dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Look for keys where those of a loaded state lie."""
+        reference, seed = state.tolist()
+        self.layout = self.layout._replace(hash="reference" if reference else "mix", seed=seed)
+
+    def check_size(self, num_nodes: int) -> None:
+        """Raise an ArgumentError unless keys can name so many nodes."""
+        if self.key.dtype == torch.int32 and num_nodes > _check.MAX_INT32:
+            raise ArgumentError(
+                f"grow: num_nodes must be at most {_check.MAX_INT32} for keys of 32 bits, got {num_nodes}; "
+                "load the state into a cache with key_dtype=torch.int64"
+            )
+
+    def grow(self, num_nodes: int) -> None:
+        """Make room for nodes ``0 .. num_nodes - 1``; new rows are empty.
+
+        Raises:
+            ArgumentError: fewer than there are, or more than keys of 32 bits can name. Nothing has changed then.
+        """
+        self.check_size(num_nodes)
+        super().grow(num_nodes)
 
     def refresh(
         self,

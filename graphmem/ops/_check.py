@@ -290,6 +290,15 @@ def choice(name: str, value: str, options: Iterable[str]) -> str:
     return value
 
 
+def dtype(name: str, value: object, allowed: Iterable[torch.dtype]) -> torch.dtype:
+    """One of some dtypes, which may be given by its name, as "float32"."""
+    names = {str(one).removeprefix("torch."): one for one in allowed}
+    found = names.get(str(value).removeprefix("torch.")) if isinstance(value, str | torch.dtype) else None
+    if found is None:
+        raise ArgumentError(f"{name}: expected one of {', '.join(map(repr, names))}, got {value!r}")
+    return found
+
+
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that sums run in: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

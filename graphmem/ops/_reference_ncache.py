@@ -126,13 +126,13 @@ def ncache_pool(
     constant: Tensor | None,
 ) -> Tensor:
     """Mixed features of the keys that two nodes' dictionaries hold together, by head."""
-    joint, h = _keys_of_pairs(key, eid, time, nodes, now, sizes, reference_hash, seed, first, second, t, position)
+    joint, h = keys_of_pairs(key, eid, time, nodes, now, sizes, reference_hash, seed, first, second, t, position)
     alpha, _ = _coefficients(joint, h, query, constant)
     mixed = h.new_zeros(alpha.size(1), first.numel(), h.size(1))
     return mixed.index_add_(1, joint.pair, alpha.t().unsqueeze(2) * h)
 
 
-def _keys_of_pairs(
+def keys_of_pairs(
     key: Tensor,
     eid: Tensor,
     time: Tensor,
@@ -204,7 +204,7 @@ def ncache_pool_backward(
     constant: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``now``, ``position``, ``query`` and ``constant``; the last two have no rows without."""
-    joint, h = _keys_of_pairs(key, eid, time, nodes, now, sizes, reference_hash, seed, first, second, t, position)
+    joint, h = keys_of_pairs(key, eid, time, nodes, now, sizes, reference_hash, seed, first, second, t, position)
     alpha, slope = _coefficients(joint, h, query, constant)
     of_pair = grad[:, joint.pair]  # [heads, R, W]
     d_h = (alpha.t().unsqueeze(2) * of_pair).sum(0)

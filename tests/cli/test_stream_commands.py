@@ -15,7 +15,10 @@ import torch
 from cli_command import Command
 
 from graphmem.engine.checkpoint import load_checkpoint
+from graphmem.engine.families import load_any_run
+from graphmem.engine.online import StreamPredictor
 from graphmem.engine.stream_config import STREAM_HEURISTICS
+from graphmem.models import NAT
 from graphmem.presets import STREAM_MODELS
 
 SMALL = ("--options.memory_dim", 8, "--options.time_dim", 8, "--batch_size", 20, "--threads", 1)
@@ -104,6 +107,36 @@ def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None
     assert "options: jodie does not take all of" in error
 
 
+NAT_SMALL = ("--options.sizes", "[8,4]", *SMALL, "--epochs", 2, "--lr", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "used"),
+    [((), [4, 5]), (("--compat", "reference"), [30, 79]), (("--options.seed", 9), [9, 9])],
+)
+def test_seed_of_the_cache(command: Command, events: str, words: tuple[object, ...], used: list[int]) -> None:
+    """That of the run, or what the released code draws from it; recorded, and found again by all that loads a model."""
+    dtypes = ("--options.value_dtype", "bfloat16", "--options.key_dtype", "int32")
+    command(
+        "train", "nat", "--data", events, *NAT_SMALL, *dtypes, *words, "--seeds", 2, "--first_seed", 4, "--out", "run"
+    )
+    result = json.loads(Path("run/result.json").read_text())
+    assert [seed["model_seed"] for seed in result["seeds"]] == used
+    for seed, number in zip((4, 5), used, strict=True):
+        assert json.loads(Path(f"run/seed_{seed}/config.json").read_text())["settings"]["options"]["seed"] == number
+        experiment, content = load_any_run(f"run/seed_{seed}")
+        assert isinstance(experiment.model, NAT)
+        cache = experiment.model.cache
+        assert (cache.layout.seed, cache.key.dtype, cache.value.dtype) == (number, torch.int32, torch.bfloat16)
+        found = command.json("evaluate", f"run/seed_{seed}")["metrics"]
+        assert found == pytest.approx(next(s["selected"] for s in result["seeds"] if s["seed"] == seed), nan_ok=True)
+    predictor = StreamPredictor.load("run/seed_5", after="train")
+    predictor.save("state")
+    again = StreamPredictor.load("state")
+    assert isinstance(again.model, NAT)
+    assert again.model.cache.layout.seed == used[1]
+
+
 @pytest.mark.parametrize("model", ["tgn", "tncn", "dyrep", "jodie", "apan"])
 def test_pres(command: Command, events: str, model: str) -> None:
     words = ("--data", events, "--epochs", 2, "--batch-size", 40, "--pres", "--lr", 0.01)
@@ -126,9 +159,16 @@ def test_pres_is_explained(command: Command, events: str) -> None:
     assert "--pres_options" in command("train", "tgn", "--help")
 
 
-def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path) -> None:
-    words = ["train", "tgn", "--data", events, "--epochs", "3", *map(str, SMALL), "--options.embedding_dim", "8"]
-    words += ["--checkpoint_every_steps", "3", "--quiet", "--pres"]  # all state of TGN, and more
+ALL_STATE = {
+    "tgn": ("--options.embedding_dim", "8", "--pres"),
+    "nat": ("--options.sizes", "[8,4]", "--first_seed", "3", "--options.value_dtype", "bfloat16"),
+}
+
+
+@pytest.mark.parametrize("model", ALL_STATE)
+def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path, model: str) -> None:
+    words = ["train", model, "--data", events, "--epochs", "3", *map(str, SMALL), *ALL_STATE[model]]
+    words += ["--checkpoint_every_steps", "3", "--quiet"]
 
     def run(out: str, *more: str) -> subprocess.Popen[bytes]:
         script = "import sys; from graphmem.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -136,7 +176,7 @@ def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path) -> None:
 
     assert run("whole").wait() == 0
     process = run("killed")
-    checkpoint = tmp_path / "killed/seed_0/last.pt"
+    checkpoint = tmp_path / "killed" / ("seed_3" if model == "nat" else "seed_0") / "last.pt"
     kills = 0
     for _ in range(20):
         deadline, before = time.monotonic() + 60, checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
@@ -153,7 +193,8 @@ def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path) -> None:
         process = run("killed", "--resume")
     assert process.wait() == 0
     assert kills > 1
-    one, other = (load_checkpoint(tmp_path / name / "seed_0/best.pt") for name in ("whole", "killed"))
+    folder = "seed_3" if model == "nat" else "seed_0"
+    one, other = (load_checkpoint(tmp_path / name / folder / "best.pt") for name in ("whole", "killed"))
     assert one["best"] == other["best"]
     assert one["model"].keys() == other["model"].keys()
     assert all(torch.equal(value, other["model"][key]) for key, value in one["model"].items())

@@ -50,6 +50,25 @@ def test_random_is_a_function_of_the_event(case: tuple[int, bool], size: int, k:
     assert not torch.equal(whole, EventNegatives(split, "random", seed=8, k=k).draw(split.stream, epoch)[1])
 
 
+@given(Cases, st.integers(1, 40), st.integers(1, 3))
+@settings(max_examples=40)
+def test_random_of_new_is_a_destination_of_the_inductive_events(case: tuple[int, bool], size: int, k: int) -> None:
+    split = make_split(case[0], count=200, nodes=60, bipartite=case[1])
+    sampler, plain = EventNegatives(split, "random_new", seed=7, k=k), EventNegatives(split, "random", seed=7, k=k)
+    whole = sampler.draw(split.stream, 0)[1]
+    assert torch.equal(torch.cat([sampler.draw(part, 0)[1] for part in batches(split, size)]), whole)
+    assert torch.equal(whole[: len(split.train)], plain.draw(split.train, 0)[1])
+    trained = {*split.train.src.tolist(), *split.train.dst.tolist()}
+    for period in (split.valid, split.test):
+        ends = zip(period.src.tolist(), period.dst.tolist(), strict=True)
+        allowed = {v for u, v in ends if u not in trained or v not in trained}
+        drawn = sampler.draw(period, 0)[1]
+        assert set(drawn.flatten().tolist()) <= allowed or not allowed
+        if allowed:
+            many = EventNegatives(split, "random_new", seed=7, k=4000 // len(period)).draw(period, 0)[1]
+            chi_square(many.flatten().tolist(), allowed)
+
+
 def test_random_is_uniform() -> None:
     split = make_split(0, count=20_000)
     drawn = EventNegatives(split, seed=3).draw(split.stream, 1)[1].flatten()
@@ -188,7 +207,7 @@ def test_real_streams(name: str, kind: str) -> None:
     single = [sampler.draw(batch[i : i + 1], 3)[1] for i in range(len(batch))]
     assert torch.equal(torch.cat(single), dst)
     assert set(dst.flatten().tolist()) <= set(range(int(stream.dst.min()), int(stream.dst.max()) + 1))
-    if kind == "random":
+    if kind != "hist_rnd":
         return
     for u, t, row in zip(batch.src.tolist(), batch.t.tolist(), dst.tolist(), strict=True):
         assert len(set(row)) == k

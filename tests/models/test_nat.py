@@ -16,17 +16,22 @@ from temporal_cases import Events, random_events
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, GraphMemError
 from graphmem.models import NAT
+from graphmem.nn.state import grow_state, reset_state, restore_state, snapshot_state
 
 NODES, MSG, DIM, F = 8, 2, 5, 3
 SIZES = (4, 2)
 
 
 def make(**options: Any) -> NAT:
+    return make_float(**options).double()
+
+
+def make_float(**options: Any) -> NAT:
     torch.manual_seed(0)
     sizes = {"memory_dim": DIM, "value_dim": F, "sizes": SIZES, "position_dim": 3, "pool_dim": 4, "time_dim": 6}
-    return NAT(NODES, MSG, **{**sizes, "dropout": 0.0, **options}).double()
+    return NAT(NODES, MSG, **{**sizes, "dropout": 0.0, **options})
 
 
 def events() -> Events:
@@ -46,7 +51,10 @@ def node_state(model: NAT, u: int, msg: Tensor) -> Tensor:
     """s'_u."""
     cache = model.cache
     if model.other[u] < 0:
-        return model.state[u]
+        if model.compat == "clean":
+            return model.state[u]
+        x = torch.cat((torch.zeros(DIM + MSG, dtype=torch.double), code(model, 0.0)))
+        return cell(model.state_cell, model.lin_state.weight @ x, torch.zeros(DIM, dtype=torch.double))
     dt = model.gap[u] if model.time == "delta" else cache.time[u, 0]
     x = torch.cat((model.state[model.other[u]], msg[cache.eid[u, 0]], code(model, float(dt))))
     return cell(model.state_cell, model.lin_state.weight @ x, model.state[u])
@@ -71,8 +79,10 @@ def slow_score(model: NAT, u: int, v: int, t: int, msg: Tensor) -> Tensor:
             key = node if column == 0 else int(cache.key[node, column])
             if key < 0:
                 continue
-            entry = keys.setdefault(key, {"zeta": torch.zeros(F, dtype=torch.double), "mask": 0, "age": [0.0, 0.0]})
-            entry["zeta"] = entry["zeta"] + slot_value(model, node, column, msg)
+            features = torch.zeros(0).double() if model.features is None else model.features.x[key]
+            value = torch.cat((features, slot_value(model, node, column, msg)))
+            entry = keys.setdefault(key, {"zeta": torch.zeros_like(value), "mask": 0, "age": [0.0, 0.0]})
+            entry["zeta"] = entry["zeta"] + value
             if not any(entry["mask"] >> (3 * side + hop) & 1 for hop in range(3)):
                 met = cache.eid[node, column] >= 0
                 entry["age"][side] = math.log1p(t - int(cache.time[node, column])) if met else 0.0
@@ -94,11 +104,15 @@ def slow_score(model: NAT, u: int, v: int, t: int, msg: Tensor) -> Tensor:
     return model.predictor(torch.cat(parts).unsqueeze(0)).squeeze()
 
 
-@pytest.mark.parametrize("pool", ["attn", "sum"])
-@pytest.mark.parametrize("time", ["delta", "absolute"])
+MODES = [{"pool": pool, "time": time} for pool in ("attn", "sum") for time in ("delta", "absolute")]
+
+
+@pytest.mark.parametrize("options", [*MODES, {"compat": "reference"}, {"compat": "reference", "time": "delta"}])
 @pytest.mark.parametrize("hash", ["mix", "reference"])
-def test_scores_by_loops(pool: str, time: str, hash: str) -> None:
-    model, stream = make(pool=pool, time=time, hash=hash).eval(), events()
+@pytest.mark.parametrize("width", [0, 2])
+def test_scores_by_loops(options: dict[str, str], hash: str, width: int) -> None:
+    node_feat = torch.randn(NODES, width, generator=torch.Generator().manual_seed(1)) if width else None
+    model, stream = make(**options, hash=hash, node_feat=node_feat).eval(), events()
     model.prepare(stream)  # type: ignore[arg-type]
     for batch in stream.batches(6):
         dst = torch.randint(NODES, (len(batch), 3), generator=torch.Generator().manual_seed(batch.first))
@@ -111,13 +125,18 @@ def test_scores_by_loops(pool: str, time: str, hash: str) -> None:
         model.update(batch)  # type: ignore[arg-type]
 
 
-def test_states_by_loops() -> None:
-    model, stream = make(), events()
+@pytest.mark.parametrize("compat", ["clean", "reference"])
+def test_states_by_loops(compat: str) -> None:
+    """Reading writes nothing, not even the reference mode's state of a node without events."""
+    model, stream = make(compat=compat), events()
     model.prepare(stream)  # type: ignore[arg-type]
     last_time = [0] * NODES
     for batch in stream.batches(5):
         expected = {u: node_state(model, u, stream.msg) for u in {*batch.src.tolist(), *batch.dst.tolist()}}
         before = dict(enumerate(last_time))
+        everything = {name: value.clone() for name, value in model.state_dict().items()}
+        model.score(batch.src, batch.dst[:, None], batch.t)
+        assert all(same_bits(value, everything[name]) for name, value in model.state_dict().items())
         others: dict[int, int] = {}
         for i, j, t in zip(batch.src.tolist(), batch.dst.tolist(), batch.t.tolist(), strict=True):
             others[i], last_time[i] = j, t
@@ -151,6 +170,118 @@ def test_scores_do_not_depend_on_the_origin_of_times(by: int, time_dtype: torch.
             scores.append(model.score(batch.src, dst[: len(batch)], batch.t).detach())
             model.update(batch)  # type: ignore[arg-type]
         assert same_bits(*scores)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_dtypes_of_the_cache(named: bool) -> None:
+    """Keys of 32 bits change nothing; values of 16 bits are those of the cache rounded, at every batch."""
+    stream = random_events(5, 60, NODES, MSG, torch.float32)
+    options = {"key_dtype": torch.int32, "value_dtype": torch.bfloat16}
+    small = make_float(**{k: str(v).removeprefix("torch.") if named else v for k, v in options.items()}).eval()
+    assert (small.cache.key.dtype, small.cache.value.dtype) == (torch.int32, torch.bfloat16)
+    narrow, whole = make_float(key_dtype="int32").eval(), make_float().eval()
+    for model in (small, narrow, whole):
+        model.prepare(stream)  # type: ignore[arg-type]
+    for batch in stream.batches(10):
+        scores = [model.score(batch.src, batch.dst[:, None], batch.t) for model in (small, narrow, whole)]
+        assert torch.equal(*scores[1:])
+        torch.testing.assert_close(scores[0], scores[2], atol=0.02, rtol=0.02)
+        for model in (small, narrow, whole):
+            model.update(batch)  # type: ignore[arg-type]
+    assert not torch.equal(scores[0], scores[2])
+
+
+def test_growth_that_keys_cannot_name_changes_nothing() -> None:
+    model = make(key_dtype="int32")
+    with pytest.raises(ArgumentError, match="^grow: num_nodes must be at most 2147483647"):
+        grow_state(model, 2**31)
+    assert model.state.size(0) == model.cache.num_nodes == NODES
+
+
+def test_the_released_model() -> None:
+    """Widths of the released code, counted on it, with node and edge features of width 1 as its data of SNAP have."""
+    model = NAT(NODES, 1, compat="reference", node_feat=torch.zeros(NODES, 1))
+    assert (model.pool, model.time, model.cache.layout.hash) == ("sum", "absolute", "reference")
+    theirs = {"embedding": 64 * 16, "time": 2, "GAT": 2 * 21 + 1, "decoder": 145 * 145 + 145 + 145 + 1}
+    theirs |= {"states": 74 * 72 + 3 * (72 * 72 * 2 + 72 * 2), "values": 74 * 4 + 3 * (4 * 4 * 2 + 4 * 2)}
+    one_bias_more = 1  # of the second head
+    assert sum(p.numel() for p in model.parameters()) == sum(theirs.values()) + one_bias_more
+    assert NAT(NODES, compat="reference", node_feat=torch.zeros(NODES, 7)).lin_pool.weight.shape == (14, 27)
+    with pytest.raises(ArgumentError, match="^pool: expected 'sum' with compat='reference'"):
+        make(compat="reference", pool="attn")
+    with pytest.raises(ArgumentError, match="^compat: expected one of 'clean', 'reference'"):
+        make(compat="released")
+
+
+def test_dropout_of_the_released_model() -> None:
+    """Key by key: without any it is the pooling of evaluation, and with it the mean over many draws is."""
+    model, stream = make(compat="reference", dropout=0.4, hash="mix", heads=1), events()
+    model.prepare(stream)  # type: ignore[arg-type]
+    batch, last = stream.batches(18)
+    model.update(batch)  # type: ignore[arg-type]
+    seen: list[Tensor] = []
+    model.predictor.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+
+    def pooled(p: float, training: bool) -> Tensor:
+        model.dropout = p
+        model.train(training).score(last.src, last.dst[:, None], last.t)
+        return seen.pop()[:, :4]
+
+    wanted = pooled(0.4, False)
+    torch.testing.assert_close(pooled(0.0, True), wanted)
+    torch.testing.assert_close(pooled(1e-12, True), wanted)
+    draws = torch.stack([pooled(0.4, True) for _ in range(3000)])
+    error = draws.std(0) / 3000**0.5
+    assert float(((draws.mean(0) - wanted).abs() / error).max()) < 5
+    # A sum over several keys: hardly ever a multiple of the undisturbed one, as dropout of the pooled is.
+    assert float((draws == 0).double().mean()) < 0.2
+
+
+def test_gradients_of_the_released_model_in_training_are_those_of_its_loops() -> None:
+    model, stream = make(compat="reference", dropout=1e-12, node_feat=torch.ones(NODES, 2)), events()
+    plain = make(compat="reference", dropout=0.0, node_feat=torch.ones(NODES, 2))
+    batch, last = stream.batches(18)
+    found = []
+    for one in (model, plain):
+        one.prepare(stream)  # type: ignore[arg-type]
+        one.update(batch)  # type: ignore[arg-type]
+        one.score(last.src, last.dst[:, None], last.t).sum().backward()
+        found.append([p.grad for p in one.parameters()])
+    for pair in zip(*found, strict=True):
+        torch.testing.assert_close(*pair)
+
+
+def test_node_features() -> None:
+    """They survive a reset, are saved, grow with the model, and those of a node that is forgotten are gone."""
+    x = torch.randn(NODES, 3)
+    model, stream = make_float(node_feat=x).eval(), random_events(5, 40, NODES, MSG, torch.float32)
+    model.prepare(stream)  # type: ignore[arg-type]
+    batch, last = stream.batches(20)
+    model.update(batch)  # type: ignore[arg-type]
+    scores = model.score(last.src, last.dst[:, None], last.t)
+    before = snapshot_state(model)
+    reset_state(model)
+    restore_state(model, before)
+    assert torch.equal(scores, model.score(last.src, last.dst[:, None], last.t))
+    other = make_float(node_feat=torch.zeros(NODES, 3)).eval()
+    other.load_state_dict(model.state_dict())
+    other.prepare(stream)  # type: ignore[arg-type]
+    assert torch.equal(scores, other.score(last.src, last.dst[:, None], last.t))
+    grow_state(model, NODES + 2)
+    assert torch.equal(scores, model.score(last.src, last.dst[:, None], last.t))
+    assert model.features is not None
+    assert torch.equal(model.features.x[:NODES], x)
+    assert torch.isfinite(model.score(torch.tensor([NODES]), torch.tensor([[NODES + 1]]), last.t[:1])).all()
+    model.features.forget(nodes=torch.tensor([2]))
+    assert not model.features.x[2].any()
+
+
+@pytest.mark.parametrize(
+    "given", [torch.zeros(NODES), torch.zeros(NODES - 1, 2), torch.zeros(NODES, 0), torch.zeros(NODES, 2).long(), [1.0]]
+)
+def test_node_features_that_do_not_fit(given: Any) -> None:
+    with pytest.raises(GraphMemError, match="^node_feat"):
+        make(node_feat=given)
 
 
 def test_messages_of_events_that_are_not_known() -> None:
@@ -208,7 +339,10 @@ def test_forgetting() -> None:
         model.forget(events=torch.tensor([1]))
 
 
-@pytest.mark.parametrize(("name", "value"), [("pool", "max"), ("time", "unix"), ("sizes", (0,)), ("heads", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pool", "max"), ("time", "unix"), ("sizes", (0,)), ("heads", 0), ("key_dtype", "int8"), ("value_dtype", "int32")],
+)
 def test_bad_options(name: str, value: Any) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}"):
         make(**{name: value})

@@ -208,6 +208,34 @@ def test_forgetting_nodes_and_events(key_dtype: torch.dtype) -> None:
     assert (cache.key.dtype, cache.value.dtype) == (key_dtype, torch.bfloat16)
 
 
+@pytest.mark.parametrize("hash", ["mix", "reference"])
+def test_a_loaded_state_is_read_where_its_keys_lie(hash: str) -> None:
+    """Every key is found again by a cache that was made with another seed and hash."""
+    cache = random_cache(sizes=(8, 4), hash=hash, seed=3)
+    loaded = make((8, 4), hash="mix" if hash == "reference" else "reference", seed=4)
+    assert loaded.layout != cache.layout
+    loaded.load_state_dict(cache.state_dict())
+    assert loaded.layout == cache.layout
+    first = 1
+    for hop, size in enumerate((8, 4), 1):
+        held = loaded.key[:, first : first + size]
+        place = loaded.layout.place(held.clamp(min=0), hop) - first
+        assert bool((place == torch.arange(size))[held >= 0].all())
+        first += size
+
+
+def test_growth_ends_where_keys_do() -> None:
+    """Refused before rows are made: 2^31 of them would not fit here."""
+    cache = random_cache(key_dtype="int32")
+    before = cache.snapshot()
+    with pytest.raises(GraphMemError, match="^grow: num_nodes must be at most 2147483647 for keys of 32 bits, got 214"):
+        cache.grow(2**31)
+    assert all(torch.equal(before[name], kept) for name, kept in cache.snapshot().items())
+    with pytest.raises(GraphMemError, match="^key_dtype: expected torch.int64 for 2147483648 nodes"):
+        NeighborCache(2**31, key_dtype="int32")
+    NeighborCache(0).check_size(2**31)
+
+
 @pytest.mark.parametrize("semantics", ["prebatch", "sequential"])
 def test_dtypes_change_memory_and_nothing_else(semantics: str) -> None:
     """Keys of 32 bits name the same nodes; values of 16 bits are rounded where they are stored; both survive saving."""
@@ -275,8 +303,11 @@ def test_bad_events_write_nothing(name: str, value: Tensor) -> None:
         ({"replace_prob": 1.5}, "replace_prob"),
         ({"hash": "md5"}, "hash"),
         ({"dtype": torch.float32}, "dtype"),
-        ({"key_dtype": torch.int16}, "key_dtype: expected torch.int32 or torch.int64, got torch.int16"),
-        ({"value_dtype": torch.int64}, "value_dtype: expected a floating-point dtype, got torch.int64"),
+        ({"key_dtype": torch.int16}, "key_dtype: expected one of 'int32', 'int64', got torch.int16"),
+        (
+            {"value_dtype": torch.int64},
+            "value_dtype: expected one of 'float32', 'float64', .*, got torch.int64",
+        ),
         ({"semantics": "batch"}, "semantics: expected one of 'prebatch', 'sequential', got 'batch'"),
         ({"semantics": None}, "semantics"),
         ({"seed": -1}, "seed"),

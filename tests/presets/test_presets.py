@@ -14,7 +14,7 @@ from graphmem.engine.signed_task import SIGNED_METRICS
 from graphmem.engine.stream_build import make_model
 from graphmem.engine.stream_config import StreamRunConfig, resolve_stream
 from graphmem.errors import PresetError
-from graphmem.models import SEMBA
+from graphmem.models import NAT, SEMBA
 from graphmem.models.ncn import NCNCOptions, NCNOptions
 from graphmem.presets import MODELS, OPTION_TYPES, Preset, StreamTrainSettings, list_presets, load_preset
 
@@ -95,6 +95,24 @@ def test_the_released_wiring_is_the_reference_mode() -> None:
         assert isinstance(model, SEMBA)
         assert model.memory is not None
         assert model.memory.compat == wanted
+
+
+def test_the_reference_mode_of_nat_is_the_released_model_and_training() -> None:
+    ends, t = torch.tensor([0, 1]), torch.tensor([1, 2])
+    stream = EventStream(ends, ends.flip(0), t, 2)
+    reference = resolve_stream(StreamRunConfig(model="nat", data="collegemsg", compat="reference", epochs=3))
+    assert isinstance(reference.train, StreamTrainSettings)
+    train = reference.train
+    assert (train.batch_size, train.eval_batch_size, train.lr, train.epochs) == (100, 32, 1e-4, 3)
+    assert (train.metrics[0], train.split, train.negatives) == ("ap_batch", "time", "random")
+    model = make_model(reference, stream)
+    assert isinstance(model, NAT)
+    assert (model.compat, model.pool, model.time, model.cache.layout.hash) == (
+        "reference", "sum", "absolute", "reference"
+    )  # fmt: skip
+    clean = resolve_stream(StreamRunConfig(model="nat", data="collegemsg"))
+    assert clean.train == resolve_stream(StreamRunConfig(model="tgn", data="collegemsg")).train
+    assert make_model(clean, stream).compat == "clean"
 
 
 def test_option_names_are_those_of_the_models() -> None:
