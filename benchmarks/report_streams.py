@@ -50,7 +50,11 @@ def signed() -> list[str]:
         name = signs.row_of(run["command"])
         cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in SIGNED_METRICS]
         rows.append(
-            (run["protocol"]["batch_size"], signs.ROWS.index(name.partition(",")[0]), [name, str(len(found)), *cells])
+            (
+                run["protocol"]["batch_size"],
+                signs.EVERY_ROW.index(name.partition(",")[0]),
+                [name, str(len(found)), *cells],
+            )
         )
     words = (
         "`benchmarks/signed.py`, protocol and rows in its head; test period, at the epoch of the best validation AUC."

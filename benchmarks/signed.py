@@ -56,6 +56,7 @@ PLAIN = {"memory_dim": 64, "time_dim": 32, "embedding_dim": 64, "decoder": "line
 ROWS = ("reputation", "logistic", "tgn", "plain", "released", "memory", "history", "both")
 PRES_ROWS: dict[str, dict[str, Any]] = {"memory-pres": {}, "memory-pres-event": {"rate": "per_event"}}
 GRAPH_ROWS: dict[str, Callable[[SignedTask, int], Tensor]] = {"gcn": gcn, "sgcn": sgcn}
+EVERY_ROW = (*ROWS, *PRES_ROWS, *GRAPH_ROWS)
 PENALTY = 1e-3
 
 
@@ -215,7 +216,7 @@ def add(command: str, measure: Callable[[], dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=(*ROWS, *PRES_ROWS, *GRAPH_ROWS))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=EVERY_ROW)
     parser.add_argument("--batches", nargs="+", type=int, default=[200, 1000])
     parser.add_argument("--elsewhere", nargs="+", type=int, default=[], help="evaluate at other block sizes too")
     parser.add_argument("--seeds", type=int, default=5)

@@ -19,12 +19,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_rows_are_found_by_their_commands(script: ModuleType) -> None:
+    runs = [row for row in (*script.ROWS, *script.PRES_ROWS) if row != "logistic"]
     for batch in (1, 200):
         for seeds in (1, 5):
-            commands = {row: script.config(row, batch, seeds).command() for row in script.ROWS if row != "logistic"}
+            commands = {row: script.config(row, batch, seeds).command() for row in runs}
             assert len(set(commands.values())) == len(commands)
             assert {row: script.row_of(command) for row, command in commands.items()} == {row: row for row in commands}
-    assert script.row_of("python benchmarks/signed.py --rows logistic --batches 200") == "logistic"
+    for row in ("logistic", *script.GRAPH_ROWS):
+        assert script.row_of(f"python benchmarks/signed.py --rows {row} --batches 200") == row
     elsewhere = "python benchmarks/signed.py --rows both --batches 200 --elsewhere 1"
     assert script.row_of(elsewhere) == "both, trained at 200"
 
