@@ -128,11 +128,11 @@ class Pair {
     gather();
   }
 
-  // out [mixes, pairs, features].
-  void mix(const T* scores, T* out) {
+  // The rows of the pair, [mixes, features] with `step` between mixes.
+  void mix(const T* scores, T* rows, int64_t step) {
     for (int64_t h = 0; h < p_.mixes(); ++h) {
       weigh_keys(h, scores);
-      T* row = out + (h * p_.pairs + pair_) * p_.features();
+      T* row = rows + h * step;
       for (int64_t f = 0; f < p_.width; ++f) row[f] = dot(alpha_.data(), lane(f), room_);
       for (int64_t f = 0; f < p_.ages(); ++f)
         row[p_.width + p_.depth + f] = dot(alpha_.data(), lane(p_.width + f), room_);
