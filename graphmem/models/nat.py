@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from graphmem.data.stream import EventStream
 from graphmem.models.messages import ReadsMessages
+from graphmem.models.nat_weights import PreparedNAT
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear, dropout, gather_rows, linear
 from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.neighbor_cache import NeighborCache, halves
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import CellWeights, _check, distinct, matmul
+from graphmem.ops import NATIVE, CellWeights, _check, distinct, matmul
 from graphmem.ops._joint import last_of
 from graphmem.ops.memory_gru import memory_gru_unchecked
+from graphmem.ops.nat import nat_score_unchecked, nat_update_unchecked
 from graphmem.ops.ncache import ncache_pool_unchecked
 
 PAIRS_AT_ONCE = 4096
@@ -132,6 +134,7 @@ class NAT(ReadsMessages):
         self.attn = nn.Parameter(torch.empty(heads, pool_dim)) if pool == "attn" else None
         pooled = pool_dim * (heads if pool == "attn" else 1)
         self.predictor = PairMLP(pooled + 2 * memory_dim + clocks, memory_dim + pool_dim)
+        self._prepared: PreparedNAT | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -157,7 +160,15 @@ class NAT(ReadsMessages):
         return self.cache.events
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
-        """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
+        """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B].
+
+        Without gradient and dropout on the CPU by one operator (:func:`graphmem.ops.nat_score`), which keeps what it
+        needs of the weights for as long as no weight changes; a change through ``weight.data`` is not noticed.
+        """
+        if not torch.is_grad_enabled() and not (self.training and self.dropout):
+            scores = self._score_at_once(src, dst, t)
+            if scores is not None:
+                return scores
         src, dst, t = self._checked(src, dst, t)
         nodes, place = distinct(torch.cat((src, dst.view(-1))))
         read = self._read(nodes)
@@ -167,6 +178,31 @@ class NAT(ReadsMessages):
             return self._decode(read, first, second, when).view(dst.shape)
         parts = zip(*(x.split(PAIRS_AT_ONCE) for x in (first, second, when)), strict=True)
         return torch.cat([self._decode(read, *part) for part in parts]).view(dst.shape)
+
+    def _at_once(self) -> tuple[Any, ...] | None:
+        """What operators of the whole model are given first: state, weights, options; ``None`` where none applies."""
+        prepared = self._prepared
+        if prepared is None or not prepared.holds():
+            self._prepared = prepared = PreparedNAT(self)
+        own, cells = self._buffers, self.cache._buffers
+        state = own["state"]
+        if not (NATIVE and prepared.usable and state is not None and state.is_cpu) or torch.compiler.is_compiling():
+            return None
+        told = None, None
+        if self.msg_dim and int(self.position):
+            told = self._told()
+        stored = cells["key"], cells["eid"], cells["time"], cells["value"], state, own["other"], own["gap"]
+        return *stored, *told, prepared.weights, *prepared.options
+
+    def _score_at_once(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor | None:
+        """What :meth:`score` returns, by one operator; ``None`` where it does not apply."""
+        given = self._at_once()
+        if given is None:
+            return None
+        try:
+            return nat_score_unchecked(*given, src, dst, t)
+        except (RuntimeError, TypeError):  # the checks say why, or make what does not fit contiguous
+            return nat_score_unchecked(*given, *self._checked(src, dst, t))
 
     def _read(self, nodes: Tensor) -> _Read:
         """Apply the events that were stored unapplied, for distinct nodes."""
@@ -192,13 +228,21 @@ class NAT(ReadsMessages):
         value = cache.refresh(nodes, self.state, of_value, messages, row, delta=self.time == "delta")
         return _Read(nodes, state, value)
 
+    def pooling(self) -> tuple[Tensor, Tensor]:
+        """W [heads, pool_dim, features] and the biases [heads, pool_dim] of the pooling, by head."""
+        return self.lin_pool.weight.unflatten(0, (self.heads, -1)), self.lin_pool.bias.view(self.heads, -1)
+
+    def queries(self, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """The scores of attention as functions of the features: queries [heads, features] and constants [heads]."""
+        if self.attn is None:
+            return None, None
+        return (self.attn.unsqueeze(1) @ weights).squeeze(1), (self.attn * biases).sum(1)
+
     def _decode(self, read: _Read, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Logits [P] of pairs of rows of what was read, at times [P]."""
-        cache, query, constant, tau = self.cache, None, None, []
-        weights, biases = self.lin_pool.weight.unflatten(0, (self.heads, -1)), self.lin_pool.bias.view(self.heads, -1)
-        if self.attn is not None:
-            query = (self.attn.unsqueeze(1) @ weights).squeeze(1)
-            constant = (self.attn * biases).sum(1)
+        cache, tau = self.cache, []
+        weights, biases = self.pooling()
+        query, constant = self.queries(weights, biases)
         position, when = self.position_emb.weight, t if self.time == "delta" else None
         cells = cache.key, cache.eid, cache.time
         mixed = ncache_pool_unchecked(
@@ -223,6 +267,17 @@ class NAT(ReadsMessages):
         """Take in events that happened: caches, and the last event of each node, its state with the one before."""
         if len(events) == 0:
             return
+        given = self._at_once()
+        if given is None:
+            self._enter(events)
+        else:
+            self._keep_messages(events)
+            how = events.first, self.cache.replace_prob, self.cache.semantics == "sequential"
+            nat_update_unchecked(*given, events.src.contiguous(), events.dst.contiguous(), events.t.contiguous(), *how)
+        self._advance(events)
+
+    def _enter(self, events: EventStream) -> None:
+        """Write states, other ends and times between events, then caches."""
         nodes, at = distinct(torch.cat((events.src, events.dst)))
         read = self._read(nodes)
         self._keep_messages(events)
@@ -231,7 +286,6 @@ class NAT(ReadsMessages):
         self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - before, 0)
         self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
-        self._advance(events)
 
     def extra_repr(self) -> str:
         """Show what is not seen in the modules."""
