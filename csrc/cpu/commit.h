@@ -4,9 +4,8 @@
 // one after the other, where what an earlier event has written is worth what it wrote).
 #pragma once
 
-#include <vector>
-
 #include "common/ncache_commit.h"
+#include "cpu/room.h"
 
 namespace graphmem {
 
@@ -61,8 +60,8 @@ class CommitWriter {
 
   const C& c_;
   const Worth* now_;
-  std::vector<int64_t> last_, places_;  // the last offer that each place of [count, columns] takes; those with one
-  std::vector<Offer> offers_;
+  Room<int64_t> last_, places_;  // the last offer that each place of [count, columns] takes; those with one
+  Room<Offer> offers_;
 };
 
 // `now` [count, columns, width]: what the cells of the nodes are worth.
@@ -72,7 +71,7 @@ void enter_events(const C& commit, const Worth* now, bool sequential) {
     CommitWriter(commit, now).enter(0, commit.events, static_cast<Worth*>(nullptr));
     return;
   }
-  std::vector<Worth> kept(now, now + commit.count * commit.cells.columns * commit.width);
+  Room<Worth> kept(now, now + commit.count * commit.cells.columns * commit.width);
   CommitWriter writer(commit, static_cast<const Worth*>(kept.data()));
   for (int64_t e = 0; e < commit.events; ++e) writer.enter(e, e + 1, kept.data());
 }

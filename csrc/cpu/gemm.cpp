@@ -61,14 +61,14 @@ struct Tile {
 };
 
 // All rows of one panel and one block of k, of which the first kVectors registers are wanted. Rows that do not fill a
-// tile run in tiles of four and of one.
+// tile run in tiles of four, of two and of one.
 template <class T, int kLanes, int kVectors, int kRows>
 GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int64_t stride, int64_t depth,
                            const T* init, int64_t init_row, int64_t rows, int64_t columns, T* out, int64_t out_row) {
   constexpr int kColumns = kLanes * kVectors;
   T edge[kRows * kColumns] = {};  // the last panel may be narrower than a tile
   for (int64_t r = 0; r < rows;) {
-    const int64_t step = rows - r >= kRows ? kRows : rows - r >= 4 ? 4 : 1;
+    const int64_t step = rows - r >= kRows ? kRows : rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
     const T* from = init + r * init_row;
     T* to = out + r * out_row;
     int64_t from_row = init_row, to_row = out_row;
@@ -82,6 +82,8 @@ GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int
       Tile<T, kLanes, kVectors, kRows>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
     } else if (step == 4) {
       Tile<T, kLanes, kVectors, 4>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
+    } else if (step == 2) {
+      Tile<T, kLanes, kVectors, 2>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
     } else {
       Tile<T, kLanes, kVectors, 1>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
     }

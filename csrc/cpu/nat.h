@@ -131,7 +131,7 @@ struct NatArguments {
 // What nodes are worth with their last events applied.
 template <class T>
 struct NatRead {
-  std::vector<T> state, value;  // [n, d], [n, columns, f]
+  Room<T> state, value;  // [n, d], [n, columns, f]
 };
 
 template <class Key, class Time, class Value, class T>
@@ -140,10 +140,10 @@ void read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, int6
   const int64_t d = w.d, wide = padded(3 * d);
   const CellInputs<T> inputs{s.state, d, w.raw, w.times, w.time_weight, w.time_bias};
   const int64_t width = inputs.width();
-  const std::vector<T> silence(w.raw);
+  const Room<T> silence(w.raw);
   parallel_chunks(count, kCellRows, [&](int64_t first, int64_t last) {
     const int64_t most = std::min(kCellRows, last - first);
-    std::vector<T> buffer(most * (width + 2 * wide) + 4 * d);
+    Room<T> buffer(most * (width + 2 * wide) + 4 * d);
     T *x = buffer.data(), *g = x + most * width, *h = g + most * wide, *gates = h + most * wide;
     for (int64_t begin = first; begin < last; begin += kCellRows) {
       const int64_t rows = std::min(kCellRows, last - begin);
@@ -193,7 +193,7 @@ void read_values(const char* op, const NatState<Key, Time, Value>& s, const int6
 template <class Key, class Time, class Value>
 auto read_nodes(const char* op, const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count) {
   using T = typename NatState<Key, Time, Value>::T;
-  NatRead<T> read{std::vector<T>(count * s.w.d), std::vector<T>(count * s.cells.columns * s.w.f)};
+  NatRead<T> read{Room<T>(count * s.w.d), Room<T>(count * s.cells.columns * s.w.f)};
   bool inside = true;
   for (int64_t n = 0; n < count; ++n) inside &= s.other[nodes[n]] < s.cells.nodes;
   STD_TORCH_CHECK(inside, op, ": expected other with ids below ", s.cells.nodes);

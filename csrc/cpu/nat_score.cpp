@@ -18,17 +18,17 @@ constexpr int64_t kPairs = 48;
 
 // Rows of states by a matrix [d, hidden], only those that `asked` names; others' are not written.
 template <class T>
-std::vector<T> project(const std::vector<T>& state, int64_t count, const NatWeights<T>& w, const T* weight,
-                       const std::vector<int64_t>& asked) {
-  std::vector<int64_t> rows;
+Room<T> project(const Room<T>& state, int64_t count, const NatWeights<T>& w, const T* weight,
+                const Room<int64_t>& asked) {
+  Room<int64_t> rows;
   std::vector<bool> seen(count);
   for (const int64_t row : asked) {
     if (!seen[row]) rows.push_back(row);
     seen[row] = true;
   }
-  std::vector<T> out(count * w.hidden);
+  Room<T> out(count * w.hidden);
   parallel_chunks(static_cast<int64_t>(rows.size()), kPairs, [&](int64_t first, int64_t last) {
-    std::vector<T> x(kPairs * w.d), y(kPairs * w.hidden);
+    Room<T> x(kPairs * w.d), y(kPairs * w.hidden);
     for (int64_t begin = first; begin < last; begin += kPairs) {
       const int64_t size = std::min(kPairs, last - begin);
       for (int64_t n = 0; n < size; ++n) std::copy_n(state.data() + rows[begin + n] * w.d, w.d, x.data() + n * w.d);
@@ -57,7 +57,7 @@ class Scorer {
   // Pairs of src [b] with dst [b, c].
   Scorer(const State& state, const int64_t* src, const int64_t* dst, const Time* t, int64_t b, int64_t c)
       : s_(state), w_(state.w), pairs_(b * c), first_(pairs_), second_(pairs_), when_(pairs_) {
-    std::vector<int64_t> ids(src, src + b), place(b + pairs_);
+    Room<int64_t> ids(src, src + b), place(b + pairs_);
     ids.insert(ids.end(), dst, dst + pairs_);
     nodes_.resize(ids.size());
     count_ = number_distinct(ids.data(), static_cast<int64_t>(ids.size()), nodes_.data(), place.data());
@@ -70,16 +70,16 @@ class Scorer {
 
   void run(T* out) {
     const NatRead<T> read = read_nodes(kOp, s_, nodes_.data(), count_);
-    const std::vector<T> source = project(read.state, count_, w_, w_.source, first_);
-    const std::vector<T> target = project(read.state, count_, w_, w_.target, second_);
+    const Room<T> source = project(read.state, count_, w_, w_.source, first_);
+    const Room<T> target = project(read.state, count_, w_, w_.target, second_);
     const auto pool = make_pool(joint(read.value.data()), count_);
     const auto scores = position_scores(pool);
-    const std::vector<T> since = since_last_events();
+    const Room<T> since = since_last_events();
     const int64_t features = w_.features(), row = w_.mixes() * features, hidden = w_.hidden;
     parallel_chunks(pairs_, kPairs, [&](int64_t from, int64_t to) {
       Pair work(pool);
       const int64_t most = std::min(kPairs, to - from);
-      std::vector<T> mixed(most * row), h(most * hidden);
+      Room<T> mixed(most * row), h(most * hidden);
       for (int64_t begin = from; begin < to; begin += kPairs) {
         const int64_t size = std::min(kPairs, to - begin);
         for (int64_t n = 0; n < size; ++n) {
@@ -114,10 +114,10 @@ class Scorer {
   }
 
   // log(1 + the time since the last event) of both ends of each pair; 0 where there is none or it is not in the past.
-  std::vector<T> since_last_events() const {
-    std::vector<T> age(w_.ages * pairs_);
+  Room<T> since_last_events() const {
+    Room<T> age(w_.ages * pairs_);
     if (w_.ages == 0) return age;
-    std::vector<double> dt(2 * pairs_);
+    Room<double> dt(2 * pairs_);
     for (int64_t n = 0; n < 2 * pairs_; ++n) {
       const int64_t own = nodes_[n % 2 == 0 ? first_[n / 2] : second_[n / 2]] * s_.cells.columns;
       const double since = static_cast<double>(when_[n / 2] - s_.time[own]);
@@ -130,8 +130,8 @@ class Scorer {
   const State& s_;
   const NatWeights<T>& w_;
   int64_t pairs_, count_ = 0;
-  std::vector<int64_t> nodes_, first_, second_;  // distinct; places of the ends of pairs
-  std::vector<Time> when_;
+  Room<int64_t> nodes_, first_, second_;  // distinct; places of the ends of pairs
+  Room<Time> when_;
 };
 
 Tensor nat_score_cpu(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap,

@@ -15,7 +15,7 @@ constexpr const char* kOp = "nat_update";
 
 template <class Key, class Time, class Value, class T>
 void write_nodes(const NatState<Key, Time, Value>& s, const Commit<Key, Time, Value>& c, const NatRead<T>& read) {
-  std::vector<int64_t> last(c.count);  // half event of each node
+  Room<int64_t> last(c.count);  // half event of each node
   for (int64_t half = 0; half < 2 * c.events; ++half) last[c.own(half)] = half;
   for (int64_t n = 0; n < c.count; ++n) {
     const int64_t node = c.nodes[n], own = node * s.cells.columns, e = last[n] / 2;
@@ -37,7 +37,7 @@ void nat_update_cpu(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor st
     const int64_t* targets = nodes_of(kOp, "dst", dst, {events}, s.cells.nodes);
     const Time* times = data<Time>(kOp, "t", t, {events});
     expect_probability(kOp, "replace_prob", replace_prob);
-    std::vector<int64_t> ids(sources, sources + events), nodes(2 * events), at(2 * events), number(events);
+    Room<int64_t> ids(sources, sources + events), nodes(2 * events), at(2 * events), number(events);
     ids.insert(ids.end(), targets, targets + events);
     std::iota(number.begin(), number.end(), first);
     const int64_t count = number_distinct(ids.data(), 2 * events, nodes.data(), at.data());

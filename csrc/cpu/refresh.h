@@ -2,13 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include "common/ncache_refresh.h"
 #include "cpu/distinct.h"
 #include "cpu/gemm.h"
 #include "cpu/lane_cell.h"
 #include "cpu/parallel.h"
+#include "cpu/room.h"
 
 namespace graphmem {
 
@@ -16,12 +16,12 @@ namespace graphmem {
 template <class T>
 struct Part {
   const T* table = nullptr;
-  int64_t depth = 0, column = 0;      // columns of the table; the first of the weights'
-  std::vector<int64_t> found, place;  // distinct ids; each cell's place among them
+  int64_t depth = 0, column = 0;  // columns of the table; the first of the weights'
+  Room<int64_t> found, place;     // distinct ids; each cell's place among them
   int64_t count = 0;
-  std::vector<T> rows;  // [count, F]: products, or their gradients
+  Room<T> rows;  // [count, F]: products, or their gradients
 
-  void number(const std::vector<int64_t>& ids) {
+  void number(const Room<int64_t>& ids) {
     found.resize(ids.size());
     place.resize(ids.size());
     count = number_distinct(ids.data(), static_cast<int64_t>(ids.size()), found.data(), place.data());
@@ -32,7 +32,7 @@ struct Part {
     constexpr int64_t kIds = 48;
     rows.resize(count * width);
     parallel_chunks(count, 5 * kIds, [&](int64_t first, int64_t last) {
-      std::vector<T> gathered(kIds * depth);
+      Room<T> gathered(kIds * depth);
       for (int64_t begin = first; begin < last; begin += kIds) {
         const int64_t size = std::min(kIds, last - begin);
         for (int64_t n = 0; n < size; ++n)
@@ -50,8 +50,8 @@ struct Refresh {
   const Value* value = nullptr;
   Gates<T> gates{};
   // Cells with an event: their places in [rows, columns], in the cache, and times.
-  std::vector<int64_t> place, cell, keys, letters;  // and their keys and rows of messages
-  std::vector<double> dt;
+  Room<int64_t> place, cell, keys, letters;  // and their keys and rows of messages
+  Room<double> dt;
   Part<T> state, message;
 
   int64_t cells() const { return static_cast<int64_t>(place.size()); }

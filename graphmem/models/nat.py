@@ -163,7 +163,7 @@ class NAT(ReadsMessages):
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B].
 
         Without gradient and dropout on the CPU by one operator (:func:`graphmem.ops.nat_score`), which keeps what it
-        needs of the weights for as long as no weight changes; a change through ``weight.data`` is not noticed.
+        needs of the weights for as long as none changes; what is written to ``weight.data`` is not noticed.
         """
         if not torch.is_grad_enabled() and not (self.training and self.dropout):
             scores = self._score_at_once(src, dst, t)

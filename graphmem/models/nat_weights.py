@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear
@@ -15,6 +17,15 @@ from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import NATWidths, _check, matmul, nat_weights
 
+_steps = [0]
+"""Of all optimizers of torch so far: the fused ones write weights without giving them another version."""
+
+
+def _count_step(*_: Any) -> None:
+    _steps[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 _version: Callable[[Tensor], int] = attrgetter("_version")
 _KINDS: dict[str, type] = {
     "time_enc": TimeEncoder,
@@ -31,18 +42,18 @@ _KINDS: dict[str, type] = {
 class PreparedNAT:
     """Weights of a NAT, stacked and multiplied with each other, and what tells whether they are still the model's.
 
-    A weight that was written in place has another version, one that was replaced another identity or address. What
-    ``weight.data`` is written to leaves no trace: as for autograd, that is the caller's to know.
+    A weight that was written in place has another version or saw a step of an optimizer, one that was replaced another
+    identity or address. What is written to ``weight.data`` leaves no trace.
 
     Args:
         model: a NAT.
     """
 
     def __init__(self, model: Any) -> None:
-        self._owners = [module._parameters for module in _with_weights(model)]
-        self._modules = [module._modules for module in model.modules() if module._modules]
-        self._found = self._identities()
-        self._parameters = [x for owner in self._owners for x in owner.values() if x is not None]
+        modules = list(model.modules())
+        self._dicts = [d for module in modules for d in (module._parameters, module._modules) if d]
+        self._found, self._steps = self._identities(), _steps[0]
+        self._parameters: list[Tensor] = [x for module in modules for x in module._parameters.values() if x is not None]
         self._seen = self._traces()
         layers = model._modules
         self.usable = all(type(layers.get(name)) is kind for name, kind in _KINDS.items()) and self._fits(model)
@@ -55,10 +66,11 @@ class PreparedNAT:
 
     def holds(self) -> bool:
         """Whether the model still has the weights that it had."""
-        return self._found == self._identities() and self._seen == self._traces()
+        same = self._steps == _steps[0] and self._found == self._identities()
+        return same and self._seen == self._traces()
 
     def _identities(self) -> list[int]:
-        return [id(x) for owner in (*self._owners, *self._modules) for x in owner.values()]
+        return [*map(id, chain.from_iterable(map(dict.values, self._dicts)))]  # type: ignore[arg-type]
 
     def _traces(self) -> list[int]:
         return [*map(_version, self._parameters), *map(Tensor.data_ptr, self._parameters)]
@@ -74,10 +86,6 @@ class PreparedNAT:
 
 def _nothing() -> None:
     return None
-
-
-def _with_weights(model: Any) -> list[nn.Module]:
-    return [module for module in model.modules() if module._parameters]
 
 
 def _widths(model: Any) -> NATWidths:

@@ -129,7 +129,8 @@ class TemporalLinkModel(StateModule):
         return src, dst, t
 
     def _advance(self, events: EventStream) -> None:
-        self.position = torch.full_like(self.position, events.first + len(events))
+        # Past torch's look at every attribute that is set, which takes longer than the rest.
+        self._buffers["position"] = torch.full_like(self.position, events.first + len(events))
 
 
 class EmbeddingLinkModel(TemporalLinkModel):
