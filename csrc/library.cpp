@@ -37,8 +37,8 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def(
       "nat_update(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor(e!) state, "
       "Tensor(f!) other, Tensor(g!) gap, Tensor? messages, Tensor? known, Tensor weights, int[] widths, int[] "
-      "sizes, bool reference_hash, int seed, bool delta, Tensor src, Tensor dst, Tensor t, int first, float "
-      "replace_prob, bool sequential) -> ()");
+      "sizes, bool reference_hash, int seed, bool delta, Tensor src, Tensor dst, Tensor t, Tensor? asked, int "
+      "first, float replace_prob, bool sequential) -> Tensor");
   m.def(
       "ncache_commit(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor src, Tensor dst, Tensor "
       "t, Tensor event, Tensor nodes, Tensor at, Tensor now, int[] sizes, bool reference_hash, int seed, float "

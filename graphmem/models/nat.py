@@ -271,10 +271,36 @@ class NAT(ReadsMessages):
         if given is None:
             self._enter(events)
         else:
-            self._keep_messages(events)
-            how = events.first, self.cache.replace_prob, self.cache.semantics == "sequential"
-            nat_update_unchecked(*given, events.src.contiguous(), events.dst.contiguous(), events.t.contiguous(), *how)
+            self._enter_at_once(given, events, None)
         self._advance(events)
+
+    @torch.no_grad()
+    def step(self, events: EventStream, dst: Tensor) -> Tensor:
+        """Score candidates dst int64 [E, C] of the events' sources, then take in the events; reads nodes once for both.
+
+        Returns:
+            [E, C].
+        """
+        given = None if self.training and self.dropout else self._at_once()
+        if given is None or len(events) == 0:
+            return super().step(events, dst)
+        if self.messages is not None:  # which are written first
+            dst = self._checked(events.src, dst, events.t)[1]
+        try:
+            scores = self._enter_at_once(given, events, dst)
+        except (RuntimeError, TypeError):  # the checks say why, or make what does not fit contiguous
+            scores = self._enter_at_once(given, events, self._checked(events.src, dst, events.t)[1])
+        self._advance(events)
+        return scores
+
+    def _enter_at_once(self, given: tuple[Any, ...], events: EventStream, asked: Tensor | None) -> Tensor:
+        """Write all state but messages by one operator, behind scores of candidates."""
+        if self.messages is not None:
+            self._keep_messages(events)
+        cache = self.cache
+        how = events.first, cache.replace_prob, cache.semantics == "sequential"
+        columns = events.src.contiguous(), events.dst.contiguous(), events.t.contiguous()
+        return nat_update_unchecked(*given, *columns, asked, *how)
 
     def _enter(self, events: EventStream) -> None:
         """Write states, other ends and times between events, then caches."""

@@ -44,8 +44,8 @@ SCHEMAS = (
     "delta, Tensor src, Tensor dst, Tensor t) -> Tensor",
     "nat_update(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor(e!) state, Tensor(f!) "
     "other, Tensor(g!) gap, Tensor? messages, Tensor? known, Tensor weights, int[] widths, int[] sizes, bool "
-    "reference_hash, int seed, bool delta, Tensor src, Tensor dst, Tensor t, int first, float replace_prob, bool "
-    "sequential) -> ()",
+    "reference_hash, int seed, bool delta, Tensor src, Tensor dst, Tensor t, Tensor? asked, int first, float "
+    "replace_prob, bool sequential) -> Tensor",
     "ncache_commit(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor src, Tensor dst, Tensor "
     "t, Tensor event, Tensor nodes, Tensor at, Tensor now, int[] sizes, bool reference_hash, int seed, float "
     "replace_prob, bool sequential) -> ()",

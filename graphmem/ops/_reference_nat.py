@@ -74,13 +74,18 @@ def nat_update(
     src: Tensor,
     dst: Tensor,
     t: Tensor,
+    asked: Tensor | None,
     first: int,
     replace_prob: float,
     sequential: bool,
-) -> None:
-    """Enter events; writes the first seven."""
+) -> Tensor:
+    """Logits of the candidates, then the events enter; writes the first seven."""
+    scores = state.new_empty(src.numel(), 0)
     if src.numel() == 0:
-        return
+        return scores if asked is None else state.new_empty(asked.shape)
+    if asked is not None:
+        how = weights, widths, sizes, reference_hash, seed, delta
+        scores = nat_score(key, eid, time, value, state, other, gap, messages, known, *how, src, asked, t)
     stored = key, eid, time, value, state, other, gap
     nodes, at = _distinct(torch.cat((src, dst)))
     own, now = _read(stored, messages, known, _parts(weights, widths, sizes, delta, state, value), nodes, delta)
@@ -88,8 +93,9 @@ def nat_update(
     gap[nodes] = torch.where(eid[nodes, 0] >= 0, t[last // 2] - time[nodes, 0], 0)
     other[nodes], state[nodes] = torch.stack((dst, src), 1).view(-1)[last], own
     event = first + torch.arange(src.numel(), device=src.device)
-    how = sizes, reference_hash, seed, replace_prob, sequential
-    ncache_commit(key, eid, time, value, src, dst, t, event, nodes, at, now, *how)
+    entering = src, dst, t, event, nodes, at, now
+    ncache_commit(key, eid, time, value, *entering, sizes, reference_hash, seed, replace_prob, sequential)
+    return scores
 
 
 def _distinct(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -97,12 +97,16 @@ def nat_update(
     src: Tensor,
     dst: Tensor,
     t: Tensor,
+    asked: Tensor | None = None,
     *,
     first: int,
     replace_prob: float,
     sequential: bool = False,
-) -> None:
+) -> Tensor:
     """Enter events into the state, in place: what :meth:`graphmem.models.NAT.update` does, but for messages.
+
+    Candidates of the events' sources are scored before, from the state as it was; the nodes that both read are brought
+    up to date once.
 
     Args:
         stored: the state; its first seven tensors are written.
@@ -112,20 +116,24 @@ def nat_update(
         src: int64 [E].
         dst: int64 [E].
         t: [E], dtype of ``stored.time``.
+        asked: int64 [E, C], candidates of each source at the time of its event; ``None``: C = 0.
         first: number of the first event.
         replace_prob: see :func:`ncache_commit`.
         sequential: likewise.
+
+    Returns:
+        [E, C], logits as :func:`nat_score` returns them. Not differentiable.
 
     Raises:
         ArgumentError: wrong shape, dtype, device or range, or state that is not contiguous. Nothing was written then.
     """
     probability = _check.real("replace_prob", replace_prob)
     _check.integer("first", first)
-    arguments = (*stored, weights, widths.options, *layout.options, widths.aged, src, dst, t)
+    arguments = (*stored, weights, widths.options, *layout.options, widths.aged)
     how = first, probability, sequential
-    if _check.by_operator(*stored, weights, src, dst, t):
+    if _check.by_operator(*stored, weights, src, dst, t, asked):
         try:
-            return nat_update_unchecked(*arguments, *how)
+            return nat_update_unchecked(*arguments, src, dst, t, asked, *how)
         except RuntimeError:
             pass  # the checks say why
     _check_state(stored, weights, widths, layout)
@@ -137,13 +145,17 @@ def nat_update(
     t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(stored.time.dtype,), device=device)
     _check.in_range("src", src, nodes)
     _check.in_range("dst", dst, nodes)
-    return nat_update_unchecked(*arguments[:-3], src, dst, t, *how)
+    if asked is not None:
+        asked = _check.tensor("asked", asked, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
+        _check.in_range("asked", asked, nodes)
+    return nat_update_unchecked(*arguments, src, dst, t, asked, *how)
 
 
-def nat_update_unchecked(*arguments: Any) -> None:
+def nat_update_unchecked(*arguments: Any) -> Tensor:
     """:func:`nat_update` for arguments in the order of the schema, which the kernel looks at."""
     with torch._C._AutoDispatchBelowAutograd():
-        torch.ops.graphmem.nat_update.default(*arguments)
+        out: Tensor = torch.ops.graphmem.nat_update.default(*arguments)
+    return out
 
 
 def nat_weights(widths: NATWidths, parts: Mapping[str, Tensor]) -> Tensor:
@@ -204,5 +216,6 @@ def _nat_score_fake(*arguments: Any) -> Tensor:
 
 
 @torch.library.register_fake("graphmem::nat_update")
-def _nat_update_fake(*_: Any) -> None:
-    return None
+def _nat_update_fake(*arguments: Any) -> Tensor:
+    state, src, asked = arguments[4], arguments[15], arguments[18]
+    return state.new_empty(src.size(0), 0 if asked is None else asked.size(1))  # type: ignore[no-any-return]
