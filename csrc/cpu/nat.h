@@ -101,9 +101,7 @@ struct NatArguments {
     s.w.d = state.size(1), s.w.f = value.size(2), s.w.ages = delta ? 2 : 0;
     s.w.raw = widths[0], s.w.times = widths[1], s.w.depth = widths[2], s.w.heads = widths[3], s.w.hidden = widths[4];
     s.w.masks = int64_t{1} << (2 * s.layout.kinds());
-    const T* numbers = data<T>(op, "weights", weights, {kAny});
-    const int64_t wanted = s.w.lay(numbers);
-    STD_TORCH_CHECK(weights.numel() == wanted, op, ": expected weights of ", wanted, " numbers, got ", weights.numel());
+    data<T>(op, "weights", weights, {s.w.lay(static_cast<const T*>(weights.const_data_ptr()))});
     return s;
   }
 
