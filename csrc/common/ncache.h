@@ -76,6 +76,14 @@ struct Coin {
   }
 };
 
+inline void expect_probability(const char* op, const char* name, double value) {
+  STD_TORCH_CHECK(0 <= value && value <= 1, op, ": expected ", name, " from 0 to 1, got ", value);
+}
+
+inline Coin make_coin(int64_t seed, double replace_prob) {
+  return {mix32(static_cast<uint32_t>(seed + 1)), replace_prob};
+}
+
 // What all operators are given of the cells.
 template <class Key>
 struct Cells {

@@ -81,7 +81,7 @@ struct CommitArguments {
   Commit<Key, Time, Value> commit(const char* op, const Worth*& worth) const {
     Commit<Key, Time, Value> c;
     c.layout = make_dictionaries(op, sizes, reference_hash, seed);
-    c.coin = {mix32(static_cast<uint32_t>(seed + 1)), replace_prob};
+    c.coin = make_coin(seed, replace_prob);
     c.cells = make_cells<Key>(op, key, eid, c.layout.columns());
     data<Time>(op, "time", time, {c.cells.nodes, c.cells.columns});
     c.time = static_cast<Time*>(time.mutable_data_ptr());
@@ -97,8 +97,7 @@ struct CommitArguments {
     c.count = nodes.size(0);
     c.at = data<int64_t>(op, "at", at, {2 * c.events});
     worth = data<Worth>(op, "now", now, {c.count, c.cells.columns, c.width});
-    STD_TORCH_CHECK(0 <= replace_prob && replace_prob <= 1, op, ": expected replace_prob from 0 to 1, got ",
-                    replace_prob);
+    expect_probability(op, "replace_prob", replace_prob);
     if constexpr (kOnHost) check(op, c);
     return c;
   }

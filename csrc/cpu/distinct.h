@@ -4,16 +4,16 @@
 
 #include <bit>
 #include <cstdint>
-#include <vector>
 
 #include "common/random.h"
+#include "cpu/room.h"
 
 namespace graphmem {
 
 // Each entry's number to `number`, the ids to `found`; returns how many there are. Negative ids are nobody: -1.
 inline int64_t number_distinct(const int64_t* list, int64_t size, int64_t* found, int64_t* number) {
   const uint64_t last = std::bit_ceil(2 * static_cast<uint64_t>(size) + 1) - 1;
-  std::vector<int64_t> table(last + 1, -1);  // numbers of the ids
+  Room<int64_t> table(last + 1, -1);  // numbers of the ids
   int64_t known = 0;
   for (int64_t n = 0; n < size; ++n) {
     number[n] = -1;

@@ -15,16 +15,16 @@ namespace {
 constexpr int64_t kDepth = 256;
 
 // A tile of kRows x (kVectors x kLanes) sums, all of them in registers; kLanes is what one register holds. Rows of `b`
-// lie kStride apart.
-template <class T, int kLanes, int kVectors, int kRows, int kStride>
+// lie `stride` apart.
+template <class T, int kLanes, int kVectors, int kRows>
 struct Tile {
 #if defined(__GNUC__)
   typedef T Vector __attribute__((vector_size(kLanes * sizeof(T)), aligned(sizeof(T)), may_alias));
 #endif
 
   // out[r, j] = init[r, j] + sum_p a[r, p] b[p, j]; `init` may be `out`.
-  static GRAPHMEM_INLINE void run(const T* a, int64_t row, int64_t col, const T* b, int64_t depth, const T* init,
-                                  int64_t init_row, T* out, int64_t out_row) {
+  static GRAPHMEM_INLINE void run(const T* a, int64_t row, int64_t col, const T* b, int64_t stride, int64_t depth,
+                                  const T* init, int64_t init_row, T* out, int64_t out_row) {
 #if defined(__GNUC__)
     Vector sum[kRows][kVectors];
 #pragma GCC unroll 16
@@ -35,7 +35,7 @@ struct Tile {
     for (int64_t p = 0; p < depth; ++p) {
       Vector right[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) right[v] = *reinterpret_cast<const Vector*>(b + p * kStride + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) right[v] = *reinterpret_cast<const Vector*>(b + p * stride + v * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const T left = a[r * row + p * col];
@@ -53,7 +53,7 @@ struct Tile {
       T sum[kLanes * kVectors];
       std::memcpy(sum, init + r * init_row, sizeof(sum));
       for (int64_t p = 0; p < depth; ++p)
-        for (int j = 0; j < kLanes * kVectors; ++j) sum[j] += a[r * row + p * col] * b[p * kStride + j];
+        for (int j = 0; j < kLanes * kVectors; ++j) sum[j] += a[r * row + p * col] * b[p * stride + j];
       std::memcpy(out + r * out_row, sum, sizeof(sum));
     }
 #endif
@@ -61,14 +61,14 @@ struct Tile {
 };
 
 // All rows of one panel and one block of k, of which the first kVectors registers are wanted. Rows that do not fill a
-// tile run in tiles of four and of one.
-template <class T, int kLanes, int kVectors, int kRows, int kStride>
-GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int64_t depth, const T* init,
-                           int64_t init_row, int64_t rows, int64_t columns, T* out, int64_t out_row) {
+// tile run in tiles of four, of two and of one.
+template <class T, int kLanes, int kVectors, int kRows>
+GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int64_t stride, int64_t depth,
+                           const T* init, int64_t init_row, int64_t rows, int64_t columns, T* out, int64_t out_row) {
   constexpr int kColumns = kLanes * kVectors;
   T edge[kRows * kColumns] = {};  // the last panel may be narrower than a tile
   for (int64_t r = 0; r < rows;) {
-    const int64_t step = rows - r >= kRows ? kRows : rows - r >= 4 ? 4 : 1;
+    const int64_t step = rows - r >= kRows ? kRows : rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
     const T* from = init + r * init_row;
     T* to = out + r * out_row;
     int64_t from_row = init_row, to_row = out_row;
@@ -79,11 +79,13 @@ GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int
     }
     const T* left = a + r * row;
     if (step == kRows) {
-      Tile<T, kLanes, kVectors, kRows, kStride>::run(left, row, col, b, depth, from, from_row, to, to_row);
+      Tile<T, kLanes, kVectors, kRows>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
     } else if (step == 4) {
-      Tile<T, kLanes, kVectors, 4, kStride>::run(left, row, col, b, depth, from, from_row, to, to_row);
+      Tile<T, kLanes, kVectors, 4>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
+    } else if (step == 2) {
+      Tile<T, kLanes, kVectors, 2>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
     } else {
-      Tile<T, kLanes, kVectors, 1, kStride>::run(left, row, col, b, depth, from, from_row, to, to_row);
+      Tile<T, kLanes, kVectors, 1>::run(left, row, col, b, stride, depth, from, from_row, to, to_row);
     }
     if (columns < kColumns) {
       for (int64_t i = 0; i < step; ++i) std::copy_n(edge + i * kColumns, columns, out + (r + i) * out_row);
@@ -93,7 +95,7 @@ GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int
 }
 
 template <class T, int kLanes, int kVectors, int kRows>
-GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m,
+GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const Panels<T>& right, const T* bias, int64_t m,
                               int64_t k, int64_t n, T* c) {
   constexpr int kColumns = kLanes * kVectors;
   // Rows in groups whose part of `a` stays in a second-level cache while the panels pass by.
@@ -104,15 +106,15 @@ GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const T* pac
     for (int64_t p = 0; p == 0 || p < k; p += kDepth) {
       const int64_t depth = std::min(kDepth, k - p);
       for (int64_t j = 0; j < n; j += kColumns) {
-        const T* b = packed + j * k + p * kColumns;
+        const T* b = right.data + j / kColumns * right.panel + p * right.row;
         T* out = c + i * n + j;
         const T* init = p > 0 ? out : bias != nullptr ? bias + j : zeros;
         const T* left = a + i * row + p * col;
         const int64_t columns = std::min<int64_t>(kColumns, n - j), init_row = p > 0 ? n : 0;
         if (columns <= kLanes) {
-          panel<T, kLanes, 1, kRows, kColumns>(left, row, col, b, depth, init, init_row, rows, columns, out, n);
+          panel<T, kLanes, 1, kRows>(left, row, col, b, right.row, depth, init, init_row, rows, columns, out, n);
         } else {
-          panel<T, kLanes, kVectors, kRows, kColumns>(left, row, col, b, depth, init, init_row, rows, columns, out, n);
+          panel<T, kLanes, kVectors, kRows>(left, row, col, b, right.row, depth, init, init_row, rows, columns, out, n);
         }
       }
     }
@@ -122,13 +124,13 @@ GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const T* pac
 template <class T>
 struct Kernel {
   int64_t columns;
-  void (*multiply)(const T*, int64_t, int64_t, const T*, const T*, int64_t, int64_t, int64_t, T*);
+  void (*multiply)(const T*, int64_t, int64_t, const Panels<T>&, const T*, int64_t, int64_t, int64_t, T*);
 };
 
-#define GRAPHMEM_GEMM(NAME, TARGET, T, BYTES, VECTORS, ROWS)                                                   \
-  TARGET void NAME(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k, \
-                   int64_t n, T* c) {                                                                          \
-    multiply<T, BYTES / sizeof(T), VECTORS, ROWS>(a, row, col, packed, bias, m, k, n, c);                      \
+#define GRAPHMEM_GEMM(NAME, TARGET, T, BYTES, VECTORS, ROWS)                                                          \
+  TARGET void NAME(const T* a, int64_t row, int64_t col, const Panels<T>& right, const T* bias, int64_t m, int64_t k, \
+                   int64_t n, T* c) {                                                                                 \
+    multiply<T, BYTES / sizeof(T), VECTORS, ROWS>(a, row, col, right, bias, m, k, n, c);                              \
   }
 
 // Rows and vectors fill the registers: 24 of 32 sums of 64 bytes, 12 of 16 sums of 32 bytes.
@@ -189,15 +191,15 @@ void pack_panels(const T* b, int64_t row, int64_t col, int64_t k, int64_t n, int
 }
 
 template <class T>
-void multiply_packed(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k,
+void multiply_panels(const T* a, int64_t row, int64_t col, const Panels<T>& b, const T* bias, int64_t m, int64_t k,
                      int64_t n, T* c) {
-  kernel<T>().multiply(a, row, col, packed, bias, m, k, n, c);
+  kernel<T>().multiply(a, row, col, b, bias, m, k, n, c);
 }
 
 #define GRAPHMEM_INSTANTIATE(T)                                                                  \
   template int64_t panel_width<T>();                                                             \
   template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, T*); \
-  template void multiply_packed(const T*, int64_t, int64_t, const T*, const T*, int64_t, int64_t, int64_t, T*);
+  template void multiply_panels(const T*, int64_t, int64_t, const Panels<T>&, const T*, int64_t, int64_t, int64_t, T*);
 GRAPHMEM_INSTANTIATE(float)
 GRAPHMEM_INSTANTIATE(double)
 #undef GRAPHMEM_INSTANTIATE

@@ -29,9 +29,38 @@ inline int64_t packed_size(int64_t k, int64_t n) {
 template <class T>
 void pack_panels(const T* b, int64_t row, int64_t col, int64_t k, int64_t n, int64_t first, int64_t last, T* packed);
 
+// A right-hand matrix [k, n] as the tiles read it: element (p, j) of a panel at p * row + j, panels `panel` apart.
+template <class T>
+struct Panels {
+  const T* data;
+  int64_t row, panel;
+};
+
+template <class T>
+inline Panels<T> packed_panels(const T* packed, int64_t k) {
+  return {packed, panel_width<T>(), panel_width<T>() * k};
+}
+
+// Columns of a matrix whose rows are padded to a multiple of this are panels as they lie, for every width of panels.
+constexpr int64_t kPadded = 32;
+
+inline int64_t padded(int64_t n) { return (n + kPadded - 1) / kPadded * kPadded; }
+
+// Of a matrix [k, padded(n)], zeros behind its n columns.
+template <class T>
+inline Panels<T> padded_panels(const T* b, int64_t n) {
+  return {b, padded(n), panel_width<T>()};
+}
+
 // c[m, n] (contiguous) = a b + bias, element (i, p) of a at a[i * row + p * col]; bias [n] or null.
 template <class T>
-void multiply_packed(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k,
+void multiply_panels(const T* a, int64_t row, int64_t col, const Panels<T>& b, const T* bias, int64_t m, int64_t k,
                      int64_t n, T* c);
+
+template <class T>
+inline void multiply_packed(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k,
+                            int64_t n, T* c) {
+  multiply_panels(a, row, col, packed_panels(packed, k), bias, m, k, n, c);
+}
 
 }  // namespace graphmem

@@ -1,10 +1,9 @@
 // The keys that a pair's dictionaries hold together, and what is computed of them; see cpu/ncache_pool.cpp.
 #pragma once
 
-#include <vector>
-
 #include "common/ncache_pool.h"
 #include "cpu/parallel.h"
+#include "cpu/room.h"
 #include "cpu/vector.h"
 
 namespace graphmem {
@@ -13,11 +12,11 @@ namespace graphmem {
 // values [rows, width, columns], a column a lane; times, and 1 where a cell has an event, else 0.
 template <class Time, class T>
 struct Known {
-  std::vector<int64_t> key;
-  std::vector<int32_t> column;
-  std::vector<T> value;
-  std::vector<Time> time;
-  std::vector<double> met;
+  Room<int64_t> key;
+  Room<int32_t> column;
+  Room<T> value;
+  Room<Time> time;
+  Room<double> met;
 };
 
 // mask[c], bit b: dictionary b of the pair (the first node's, by hop, then the second's) holds the key of cell c of a row.
@@ -128,11 +127,11 @@ class Pair {
     gather();
   }
 
-  // out [mixes, pairs, features].
-  void mix(const T* scores, T* out) {
+  // The rows of the pair, [mixes, features] with `step` between mixes.
+  void mix(const T* scores, T* rows, int64_t step) {
     for (int64_t h = 0; h < p_.mixes(); ++h) {
       weigh_keys(h, scores);
-      T* row = out + (h * p_.pairs + pair_) * p_.features();
+      T* row = rows + h * step;
       for (int64_t f = 0; f < p_.width; ++f) row[f] = dot(alpha_.data(), lane(f), room_);
       for (int64_t f = 0; f < p_.ages(); ++f)
         row[p_.width + p_.depth + f] = dot(alpha_.data(), lane(p_.width + f), room_);
@@ -259,20 +258,20 @@ class Pair {
   const Pool<Time, T>& p_;
   int64_t room_, pair_ = 0, row_[2] = {};
   const int32_t* column_[2] = {};
-  std::vector<uint32_t> mask_, bit_;  // of every cell: which dictionaries hold its key, and its own
-  std::vector<T> counts_;             // 1 for the cells that stand for a key
-  std::vector<double> dt_;
-  std::vector<T> lanes_, own_age_, alpha_, raw_, slope_, bins_;
-  std::vector<int32_t> of_mask_;
-  std::vector<uint32_t> masks_;
-  std::vector<Key> keys_;
-  std::vector<int64_t> shared_;  // cells that stand for a key which others hold, too
+  Room<uint32_t> mask_, bit_;  // of every cell: which dictionaries hold its key, and its own
+  Room<T> counts_;             // 1 for the cells that stand for a key
+  Room<double> dt_;
+  Room<T> lanes_, own_age_, alpha_, raw_, slope_, bins_;
+  Room<int32_t> of_mask_;
+  Room<uint32_t> masks_;
+  Room<Key> keys_;
+  Room<int64_t> shared_;  // cells that stand for a key which others hold, too
 };
 
 // What the positions add to the scores, [heads, masks].
 template <class Time, class T>
-std::vector<T> position_scores(const Pool<Time, T>& p) {
-  std::vector<T> scores(p.heads * p.masks());
+Room<T> position_scores(const Pool<Time, T>& p) {
+  Room<T> scores(p.heads * p.masks());
   for (int64_t h = 0; h < p.heads; ++h) {
     const T* query = p.query + h * p.features() + p.width;
     for (int64_t m = 0; m < p.masks(); ++m)

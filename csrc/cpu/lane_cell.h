@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+
+#include "cpu/room.h"
 
 namespace graphmem {
 
@@ -26,8 +27,8 @@ struct Gates {
 // A block of cells: rows of kCells lanes.
 template <class T>
 struct Lanes {
-  std::vector<double> dt;
-  std::vector<T> code, x, z, g, h, gates, out, slope, dx, dcode;
+  Room<double> dt;
+  Room<T> code, x, z, g, h, gates, out, slope, dx, dcode;
 
   Lanes(int64_t width, int64_t times, bool gradient)
       : dt(kCells),

@@ -17,16 +17,15 @@
 
 #include "common/dispatch.h"
 #include "cpu/block_sums.h"
+#include "cpu/cell_rows.h"
 #include "cpu/fresh.h"
-#include "cpu/gates.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
-#include "cpu/time_code.h"
 
 namespace graphmem {
 namespace {
 
-constexpr int64_t kRows = 48;
+constexpr int64_t kRows = kCellRows;
 
 // The transpose of a weight [n, k], packed. On one thread: waking another takes longer than the usual hundred kilobytes.
 template <class T>
@@ -65,6 +64,7 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Te
     const Tensor hh = packed_transpose(memory, w_hh, 3 * d, d);
     T *saved_x = static_cast<T*>(x.mutable_data_ptr()), *saved_gates = static_cast<T*>(gates.mutable_data_ptr());
     T* result = static_cast<T*>(out.mutable_data_ptr());
+    const CellInputs<T> inputs{states, d, raw, times, w, b};
     parallel_chunks(rows, kRows, [&](int64_t first, int64_t last) {
       Tensor buffers = torch::stable::new_empty(memory, {kRows * (width + 10 * d)});
       T* g = static_cast<T*>(buffers.mutable_data_ptr());
@@ -73,22 +73,16 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_cpu(Tensor memory, Tensor node, Te
         const int64_t count = std::min(kRows, last - begin);
         T* in = save ? saved_x + begin * width : own_x;
         for (int64_t i = 0; i < count; ++i) {
-          T* row = in + i * width;
-          row = std::copy_n(states + nodes[begin + i] * d, d, row);
-          const int64_t other_node = others[begin + i];
-          row = other_node < 0 ? std::fill_n(row, d, T(0)) : std::copy_n(states + other_node * d, d, row);
-          row = std::copy_n(messages + (begin + i) * raw, raw, row);
-          time_code(steps[begin + i], w, b, times, row);
+          const int64_t n = begin + i;
+          inputs.put(nodes[n], others[n], messages + n * raw, steps[n], in + i * width);
         }
         multiply_packed(in + from, width, 1, static_cast<const T*>(ih.const_data_ptr()), b_ih, count, width - from,
                         3 * d, g);
         multiply_packed(in, width, 1, static_cast<const T*>(hh.const_data_ptr()), b_hh, count, d, 3 * d, h);
         T* to = save ? saved_gates + begin * 4 * d : own_gates;
         for (int64_t i = 0; i < count; ++i) {
-          gate(g + i * 3 * d, h + i * 3 * d, in + i * width, d, to + i * 4 * d, result + (begin + i) * d);
-          if (others[begin + i] >= 0) continue;
-          std::copy_n(in + i * width, d, result + (begin + i) * d);
-          std::fill_n(to + i * 4 * d + d, d, T(1));  // z = 1: no gradient
+          inputs.finish(g + i * 3 * d, h + i * 3 * d, in + i * width, others[begin + i], to + i * 4 * d,
+                        result + (begin + i) * d);
         }
       }
     });

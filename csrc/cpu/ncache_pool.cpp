@@ -37,7 +37,7 @@ Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor
       Pair work(p);
       for (int64_t n = begin; n < end; ++n) {
         work.join(n);
-        work.mix(scores.data(), rows);
+        work.mix(scores.data(), rows + n * p.features(), p.pairs * p.features());
       }
     });
     return out;

@@ -52,6 +52,13 @@ class ReadsMessages(TemporalLinkModel):
             return self.messages.msg, self.messages.find(eid)
         return (self._known_messages() if self.msg_dim else None), eid
 
+    def _told(self) -> tuple[Tensor, Tensor | None]:
+        """All messages that may be looked up; the ascending numbers of their events, or ``None``: those of the rows."""
+        if self.messages is None:
+            return self._known_messages(), None
+        count = len(self.messages)
+        return self.messages.msg[:count], self.messages.eid[:count]
+
     def _known_messages(self) -> Tensor:
         known, past = 0 if self._messages is None else self._messages.size(0), int(self.position)
         if past > known or self._messages is None:

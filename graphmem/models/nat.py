@@ -15,26 +15,22 @@ from torch import Tensor, nn
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
 from graphmem.models.messages import ReadsMessages
+from graphmem.models.nat_reference import DEFAULTS, pooled_key_by_key, unmet
+from graphmem.models.nat_weights import PreparedNAT
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear, dropout, gather_rows, linear
 from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.neighbor_cache import NeighborCache, halves
 from graphmem.nn.node_features import NodeFeatures
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import CellWeights, _check, distinct, matmul
+from graphmem.ops import NATIVE, CellWeights, _check, distinct, matmul
 from graphmem.ops._joint import last_of
-from graphmem.ops._reference_ncache import keys_of_pairs
 from graphmem.ops.memory_gru import memory_gru_unchecked
+from graphmem.ops.nat import nat_score_unchecked, nat_update_unchecked
 from graphmem.ops.ncache import ncache_pool_unchecked
 
 PAIRS_AT_ONCE = 4096
 """Pairs that are decoded at once in evaluation."""
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "clean": {"pool": "attn", "time": "delta", "hash": "mix", "time_dim": 16, "pool_dim": 32},
-    "reference": {"pool": "sum", "time": "absolute", "hash": "reference", "time_dim": 1, "pool_dim": 1},
-}
-"""Options that have another default in the reference mode."""
 
 
 class _Read(NamedTuple):
@@ -155,6 +151,7 @@ class NAT(ReadsMessages):
         self.register_state("gap", (num_nodes,), dtype=time_dtype)
         self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
         self._make_layers(memory_dim, position_dim, chosen["time_dim"], chosen["pool_dim"])
+        self._prepared: PreparedNAT | None = None
         self.reset_parameters()
 
     def _make_layers(self, memory_dim: int, position_dim: int, time_dim: int, pool_dim: int) -> None:
@@ -202,7 +199,15 @@ class NAT(ReadsMessages):
         return self.cache.events
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
-        """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B]."""
+        """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B].
+
+        Without gradient and dropout on the CPU by one operator (:func:`graphmem.ops.nat_score`), which keeps what it
+        needs of the weights for as long as none changes; what is written to ``weight.data`` is not noticed.
+        """
+        if not torch.is_grad_enabled() and not (self.training and self.dropout):
+            scores = self._score_at_once(src, dst, t)
+            if scores is not None:
+                return scores
         src, dst, t = self._checked(src, dst, t)
         nodes, place = distinct(torch.cat((src, dst.view(-1))))
         read = self._with_features(self._read(nodes))
@@ -212,6 +217,31 @@ class NAT(ReadsMessages):
             return self._decode(read, first, second, when).view(dst.shape)
         parts = zip(*(x.split(PAIRS_AT_ONCE) for x in (first, second, when)), strict=True)
         return torch.cat([self._decode(read, *part) for part in parts]).view(dst.shape)
+
+    def _at_once(self) -> tuple[Any, ...] | None:
+        """What operators of the whole model are given first: state, weights, options; ``None`` where none applies."""
+        prepared = self._prepared
+        if prepared is None or not prepared.holds():
+            self._prepared = prepared = PreparedNAT(self)
+        own, cells = self._buffers, self.cache._buffers
+        state = own["state"]
+        if not (NATIVE and prepared.usable and state is not None and state.is_cpu) or torch.compiler.is_compiling():
+            return None
+        told = None, None
+        if self.msg_dim and int(self.position):
+            told = self._told()
+        stored = cells["key"], cells["eid"], cells["time"], cells["value"], state, own["other"], own["gap"]
+        return *stored, *told, prepared.weights, *prepared.options
+
+    def _score_at_once(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor | None:
+        """What :meth:`score` returns, by one operator; ``None`` where it does not apply."""
+        given = self._at_once()
+        if given is None:
+            return None
+        try:
+            return nat_score_unchecked(*given, src, dst, t)
+        except (RuntimeError, TypeError):  # the checks say why, or make what does not fit contiguous
+            return nat_score_unchecked(*given, *self._checked(src, dst, t))
 
     def _read(self, nodes: Tensor) -> _Read:
         """Apply the events that were stored unapplied, for distinct nodes."""
@@ -233,17 +263,11 @@ class NAT(ReadsMessages):
         of_cell = weights, cell.weight_hh, cell.bias_ih, cell.bias_hh
         state = memory_gru_unchecked(self.state, nodes, other, message, dt.double(), *code, *of_cell)
         if self.compat == "reference":
-            state = torch.where((event >= 0).unsqueeze(1), state, self._unmet())
+            state = torch.where((event >= 0).unsqueeze(1), state, unmet(self))
         cell = self.value_cell
         of_value = CellWeights(*code, self.lin_value.weight, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         value = cache.refresh(nodes, self.state, of_value, messages, row, delta=self.time == "delta")
         return _Read(nodes, state, value)
-
-    def _unmet(self) -> Tensor:
-        """The reference mode's state of a node without an event, [1, memory_dim]: its cell on zeros."""
-        weight = self.lin_state.weight[:, -self.time_enc.out_channels :]
-        state: Tensor = self.state_cell(self.time_enc.lin.bias.cos().unsqueeze(0) @ weight.t())
-        return state
 
     def _with_features(self, read: _Read) -> _Read:
         """What was read, with the features of each slot's key in front of its value."""
@@ -253,25 +277,21 @@ class NAT(ReadsMessages):
         key[:, 0] = read.nodes
         return read._replace(value=self.features.beside(key, read.value))
 
-    def _pooled_key_by_key(self, read: _Read, u: Tensor, v: Tensor, t: Tensor | None) -> Tensor:
-        """Sums [P, pool_dim] over keys, of which each loses numbers before and behind the projection."""
-        cells = self.cache.key, self.cache.eid, self.cache.time
-        joint, h = keys_of_pairs(
-            *cells, read.nodes, read.value, *self.cache.layout.options, u, v, t, self.position_emb.weight
-        )
-        projected = linear(dropout(h, self.dropout, True), self.lin_pool.weight)
-        projected = dropout(projected, self.dropout, True)
-        pooled = projected.new_zeros(u.numel(), projected.size(1)).index_add(0, joint.pair, projected)
-        out: Tensor = (pooled + self.lin_pool.bias).unflatten(1, (self.heads, -1)).mean(1)
-        return out
+    def pooling(self) -> tuple[Tensor, Tensor]:
+        """W [heads, pool_dim, features] and the biases [heads, pool_dim] of the pooling, by head."""
+        return self.lin_pool.weight.unflatten(0, (self.heads, -1)), self.lin_pool.bias.view(self.heads, -1)
+
+    def queries(self, weights: Tensor, biases: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """The scores of attention as functions of the features: queries [heads, features] and constants [heads]."""
+        if self.attn is None:
+            return None, None
+        return (self.attn.unsqueeze(1) @ weights).squeeze(1), (self.attn * biases).sum(1)
 
     def _decode(self, read: _Read, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Logits [P] of pairs of rows of what was read, at times [P]."""
-        cache, query, constant, tau = self.cache, None, None, []
-        weights, biases = self.lin_pool.weight.unflatten(0, (self.heads, -1)), self.lin_pool.bias.view(self.heads, -1)
-        if self.attn is not None:
-            query = (self.attn.unsqueeze(1) @ weights).squeeze(1)
-            constant = (self.attn * biases).sum(1)
+        cache, tau = self.cache, []
+        weights, biases = self.pooling()
+        query, constant = self.queries(weights, biases)
         position, when = self.position_emb.weight, t if self.time == "delta" else None
         cells = cache.key, cache.eid, cache.time
         mixed = ncache_pool_unchecked(
@@ -279,7 +299,7 @@ class NAT(ReadsMessages):
         )
         # A mean of W h + b is W (mean of h) + b: pairs are projected, not keys.
         if self.compat == "reference" and self.training and self.dropout:
-            pooled = self._pooled_key_by_key(read, u, v, when)
+            pooled = pooled_key_by_key(self, read.nodes, read.value, u, v, when)
         elif self.attn is None:
             pooled = self.lin_pool(mixed[0]).unflatten(1, (self.heads, -1)).mean(1)
         else:
@@ -298,6 +318,43 @@ class NAT(ReadsMessages):
         """Take in events that happened: caches, and the last event of each node, its state with the one before."""
         if len(events) == 0:
             return
+        given = self._at_once()
+        if given is None:
+            self._enter(events)
+        else:
+            self._enter_at_once(given, events, None)
+        self._advance(events)
+
+    @torch.no_grad()
+    def step(self, events: EventStream, dst: Tensor) -> Tensor:
+        """Score candidates dst int64 [E, C] of the events' sources, then take in the events; reads nodes once for both.
+
+        Returns:
+            [E, C].
+        """
+        given = None if self.training and self.dropout else self._at_once()
+        if given is None or len(events) == 0:
+            return super().step(events, dst)
+        if self.messages is not None:  # which are written first
+            dst = self._checked(events.src, dst, events.t)[1]
+        try:
+            scores = self._enter_at_once(given, events, dst)
+        except (RuntimeError, TypeError):  # the checks say why, or make what does not fit contiguous
+            scores = self._enter_at_once(given, events, self._checked(events.src, dst, events.t)[1])
+        self._advance(events)
+        return scores
+
+    def _enter_at_once(self, given: tuple[Any, ...], events: EventStream, asked: Tensor | None) -> Tensor:
+        """Write all state but messages by one operator, behind scores of candidates."""
+        if self.messages is not None:
+            self._keep_messages(events)
+        cache = self.cache
+        how = events.first, cache.replace_prob, cache.semantics == "sequential"
+        columns = events.src.contiguous(), events.dst.contiguous(), events.t.contiguous()
+        return nat_update_unchecked(*given, *columns, asked, *how)
+
+    def _enter(self, events: EventStream) -> None:
+        """Write states, other ends and times between events, then caches."""
         nodes, at = distinct(torch.cat((events.src, events.dst)))
         read = self._read(nodes)
         self._keep_messages(events)
@@ -306,7 +363,6 @@ class NAT(ReadsMessages):
         self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - before, 0)
         self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
         self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
-        self._advance(events)
 
     def grow(self, num_nodes: int) -> None:
         """Make room for nodes ``0 .. num_nodes - 1`` in the model's own state.

@@ -83,6 +83,21 @@ class TemporalLinkModel(StateModule):
         """Take in events that happened, in order."""
         raise NotImplementedError
 
+    def step(self, events: EventStream, dst: Tensor) -> Tensor:
+        """Score candidates of the events' sources at their times, then take in the events: without gradient.
+
+        Args:
+            events: that happened, in order.
+            dst: int64 [E, C].
+
+        Returns:
+            [E, C], what :meth:`score` returns before :meth:`update`.
+        """
+        with torch.no_grad():
+            scores = self.score(events.src, dst, events.t)
+            self.update(events)
+        return scores
+
     @property
     def correctable(self) -> Correctable:
         """The memory that PRES may correct.
@@ -129,7 +144,8 @@ class TemporalLinkModel(StateModule):
         return src, dst, t
 
     def _advance(self, events: EventStream) -> None:
-        self.position = torch.full_like(self.position, events.first + len(events))
+        # Past torch's look at every attribute that is set, which takes longer than the rest.
+        self._buffers["position"] = torch.full_like(self.position, events.first + len(events))
 
 
 class EmbeddingLinkModel(TemporalLinkModel):

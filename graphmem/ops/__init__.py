@@ -24,6 +24,7 @@ from graphmem.ops.distinct import distinct
 from graphmem.ops.dropout import dropout
 from graphmem.ops.matmul import linear, matmul
 from graphmem.ops.memory_gru import memory_gru
+from graphmem.ops.nat import NATState, NATWidths, nat_score, nat_update, nat_weights
 from graphmem.ops.ncache import CellWeights, Layout, ncache_commit, ncache_pool, ncache_refresh
 from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
@@ -44,6 +45,8 @@ __all__ = [
     "CPU_LIBRARY",
     "CUDA_LIBRARY",
     "NATIVE",
+    "NATState",
+    "NATWidths",
     "CNPart",
     "CellWeights",
     "HeadLayer",
@@ -66,6 +69,9 @@ __all__ = [
     "linear",
     "matmul",
     "memory_gru",
+    "nat_score",
+    "nat_update",
+    "nat_weights",
     "ncache_commit",
     "ncache_pool",
     "ncache_refresh",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from graphmem.ops import _reference_events, _reference_products, _reference_temporal
+from graphmem.ops import _reference_events, _reference_nat, _reference_products, _reference_temporal
 
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
@@ -18,6 +18,8 @@ DENSE: dict[str, Callable[..., Any]] = {
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,
+    "nat_score": _reference_nat.nat_score,
+    "nat_update": _reference_nat.nat_update,
     "pair_head": _reference_products.pair_head,
     "pair_relu_dot": _reference_temporal.pair_relu_dot,
     "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,

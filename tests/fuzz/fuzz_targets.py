@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nat_targets import NAT_TARGETS
 from ncache_targets import NCACHE_TARGETS
 from stream_targets import STREAM_TARGETS
 from torch import Tensor
@@ -378,5 +379,7 @@ TARGETS: dict[str, Target] = {
     ),
     "SparseFeatures": Target(sparse_arguments, call_sparse),
     "read_edges": Target(file_arguments, call_file),
-    **{name: Target(build, call) for name, (build, call) in {**NCACHE_TARGETS, **STREAM_TARGETS}.items()},
+    **{
+        name: Target(build, call) for name, (build, call) in {**NAT_TARGETS, **NCACHE_TARGETS, **STREAM_TARGETS}.items()
+    },
 }

@@ -16,17 +16,17 @@ Arguments = dict[str, Any]
 WIDTH, TIMES = 2, 3
 
 
-def _tensor(rng: random.Random, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def random_numbers(rng: random.Random, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     return torch.randn(shape, generator=generator).to(dtype)
 
 
-def _ids(rng: random.Random, count: int, upper: int) -> Tensor:
+def random_ids(rng: random.Random, count: int, upper: int) -> Tensor:
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     return torch.randint(max(upper, 1), (count,), generator=generator)
 
 
-def _filled(rng: random.Random) -> tuple[NeighborCache, torch.dtype]:
+def filled_cache(rng: random.Random) -> tuple[NeighborCache, torch.dtype]:
     """A cache with some events, and the dtype of what its cells are worth."""
     nodes, dtype = rng.randint(1, 6), rng.choice((torch.int64, torch.float64))
     value = rng.choice((torch.float32, torch.float32, torch.float64, torch.bfloat16))
@@ -42,24 +42,24 @@ def _filled(rng: random.Random) -> tuple[NeighborCache, torch.dtype]:
     )
     worth = torch.float64 if value == torch.float64 else torch.float32
     for k in range(rng.randint(0, 3)):
-        src, dst = _ids(rng, 8, nodes).view(2, 4)
+        src, dst = random_ids(rng, 8, nodes).view(2, 4)
         found, at = ops.distinct(torch.cat((src, dst)))
-        now = _tensor(rng, found.numel(), cache.num_slots, WIDTH, dtype=worth)
+        now = random_numbers(rng, found.numel(), cache.num_slots, WIDTH, dtype=worth)
         cache.commit(src, dst, torch.arange(4).to(dtype) + 9 * k, torch.arange(4) + 9 * k, found, at, now)
     return cache, worth
 
 
-def _of_layout(cache: NeighborCache) -> Arguments:
+def layout_of(cache: NeighborCache) -> Arguments:
     sizes, hash, seed = cache.layout
     return {"sizes": sizes, "hash": hash, "hash_seed": seed}
 
 
-def _cells(cache: NeighborCache, *names: str) -> Arguments:
+def cells_of(cache: NeighborCache, *names: str) -> Arguments:
     return {name: getattr(cache, name) for name in names}
 
 
 def refresh_arguments(rng: random.Random) -> Arguments:
-    cache, dtype = _filled(rng)
+    cache, dtype = filled_cache(rng)
     count, depth, raw = rng.randint(0, 7), rng.randint(1, 3), rng.choice((None, 0, 2))
     shapes = (
         (TIMES,),
@@ -68,13 +68,15 @@ def refresh_arguments(rng: random.Random) -> Arguments:
         *([(3 * WIDTH, WIDTH)] * 2),
         *([(3 * WIDTH,)] * 2),
     )
-    weights = {name: _tensor(rng, *shape, dtype=dtype) for name, shape in zip(CellWeights._fields, shapes, strict=True)}
-    row = None if raw is None else _ids(rng, count * cache.num_slots, 5).view(count, cache.num_slots)
+    weights = {
+        name: random_numbers(rng, *shape, dtype=dtype) for name, shape in zip(CellWeights._fields, shapes, strict=True)
+    }
+    row = None if raw is None else random_ids(rng, count * cache.num_slots, 5).view(count, cache.num_slots)
     return {
-        **_cells(cache, "key", "eid", "time", "value"),
-        "nodes": _ids(rng, count, cache.num_nodes),
-        "state": _tensor(rng, cache.num_nodes, depth, dtype=dtype),
-        "messages": None if raw is None else _tensor(rng, 5, raw, dtype=dtype),
+        **cells_of(cache, "key", "eid", "time", "value"),
+        "nodes": random_ids(rng, count, cache.num_nodes),
+        "state": random_numbers(rng, cache.num_nodes, depth, dtype=dtype),
+        "messages": None if raw is None else random_numbers(rng, 5, raw, dtype=dtype),
         "row": row,
         "delta": rng.random() < 0.5,
         **weights,
@@ -87,21 +89,21 @@ def call_refresh(**given: Any) -> Tensor:
 
 
 def pool_arguments(rng: random.Random) -> Arguments:
-    cache, dtype = _filled(rng)
+    cache, dtype = filled_cache(rng)
     count, pairs, depth, heads = rng.randint(1, 7), rng.randint(0, 6), rng.randint(0, 3), rng.choice((None, 1, 3))
     timed = rng.random() < 0.5
     width = WIDTH + depth + (2 if timed else 0)
     return {
-        **_cells(cache, "key", "eid", "time"),
-        "nodes": _ids(rng, count, cache.num_nodes),
-        "now": _tensor(rng, count, cache.num_slots, WIDTH, dtype=dtype),
-        **_of_layout(cache),
-        "first": _ids(rng, pairs, count),
-        "second": _ids(rng, pairs, count),
-        "position": _tensor(rng, 4 ** (len(cache.layout.sizes) + 1), depth, dtype=dtype),
-        "t": _ids(rng, pairs, 40).to(cache.time.dtype) if timed else None,
-        "query": None if heads is None else _tensor(rng, heads, width, dtype=dtype),
-        "constant": None if heads is None else _tensor(rng, heads, dtype=dtype),
+        **cells_of(cache, "key", "eid", "time"),
+        "nodes": random_ids(rng, count, cache.num_nodes),
+        "now": random_numbers(rng, count, cache.num_slots, WIDTH, dtype=dtype),
+        **layout_of(cache),
+        "first": random_ids(rng, pairs, count),
+        "second": random_ids(rng, pairs, count),
+        "position": random_numbers(rng, 4 ** (len(cache.layout.sizes) + 1), depth, dtype=dtype),
+        "t": random_ids(rng, pairs, 40).to(cache.time.dtype) if timed else None,
+        "query": None if heads is None else random_numbers(rng, heads, width, dtype=dtype),
+        "constant": None if heads is None else random_numbers(rng, heads, dtype=dtype),
     }
 
 
@@ -124,20 +126,20 @@ def _in_place(key: Tensor, layout: Layout) -> bool:
 
 
 def commit_arguments(rng: random.Random) -> Arguments:
-    cache, dtype = _filled(rng)
+    cache, dtype = filled_cache(rng)
     count = rng.randint(0, 6)
-    src, dst = _ids(rng, 2 * count, cache.num_nodes).view(2, count)
+    src, dst = random_ids(rng, 2 * count, cache.num_nodes).view(2, count)
     nodes, at = ops.distinct(torch.cat((src, dst)))
     return {
-        **_cells(cache, "key", "eid", "time", "value"),
+        **cells_of(cache, "key", "eid", "time", "value"),
         "src": src,
         "dst": dst,
         "t": torch.arange(count).to(cache.time.dtype) + 40,
         "event": torch.arange(count) + 2**33,
         "nodes": nodes,
         "at": at,
-        "now": _tensor(rng, nodes.numel(), cache.num_slots, WIDTH, dtype=dtype),
-        **_of_layout(cache),
+        "now": random_numbers(rng, nodes.numel(), cache.num_slots, WIDTH, dtype=dtype),
+        **layout_of(cache),
         "replace_prob": rng.choice((0.0, 0.5, 1.0)),
         "sequential": rng.random() < 0.5,
     }
@@ -146,22 +148,22 @@ def commit_arguments(rng: random.Random) -> Arguments:
 def call_commit(key: Any, eid: Any, time: Any, value: Any, **given: Any) -> tuple[Any, ...]:
     """The state behind the events, in copies; a call that is refused must leave it as it was."""
     layout = Layout(given.pop("sizes"), given.pop("hash"), given.pop("hash_seed"))
-    state = [_copy(x) for x in (key, eid, time, value)]
-    before = [_copy(x) for x in state]
+    state = [copy_of(x) for x in (key, eid, time, value)]
+    before = [copy_of(x) for x in state]
     try:
         ops.ncache_commit(*state, **given, layout=layout)
     except Exception as error:
-        if not all(_unchanged(*pair) for pair in zip(state, before, strict=True)):
+        if not all(is_unchanged(*pair) for pair in zip(state, before, strict=True)):
             raise AssertionError("events were entered by half") from error
         raise
     return tuple(state)
 
 
-def _copy(x: Any) -> Any:
+def copy_of(x: Any) -> Any:
     return x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x
 
 
-def _unchanged(x: Any, before: Any) -> bool:
+def is_unchanged(x: Any, before: Any) -> bool:
     if not isinstance(x, Tensor) or x.is_meta or x.layout != torch.strided:
         return True
     return torch.equal(x.detach().nan_to_num(), before.detach().nan_to_num())

@@ -57,6 +57,18 @@ NAMED = {
             f"refresh{way} time_weight 0": "time_bias",
         }.items()
     },
+    **{
+        f"nat_{name} {argument}": named
+        for name in ("score", "update")
+        for argument, named in {
+            "key 0": "eid",
+            "value 2": "weights",
+            "state 1": "weights",
+            "messages 0": "known",
+        }.items()
+    },
+    "nat_score src 0": "dst",
+    "nat_update src 0": "dst",
     "norm_dropout_relu x 1": "weight",
     "norm_dropout_relu_backward x 0": "grad",
     "norm_dropout_relu_backward x 1": "grad",
@@ -113,6 +125,8 @@ FREE = {
     "dropout x 0",
     "dropout x 1",
     "memory_gru memory 0",
+    "nat_score dst 1",
+    "nat_update asked 1",
     "ncache_refresh messages 0",
     "ncache_refresh_backward messages 0",
     "norm_dropout_relu x 0",

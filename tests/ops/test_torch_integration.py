@@ -59,6 +59,15 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     joined = (torch.arange(4).double(), places.clone().requires_grad_(), features(2, 7, 9), x[0, :2].contiguous())
     entering = (rows[parts], rows[parts.flip(0)], torch.arange(4), torch.arange(4) + 50)
     entered = (rows, torch.cat((parts, parts.flip(0))), now, [1, 1])
+    # NAT with states of 5 numbers and values of 2, messages of 2, codes of 3, positions of 3, hidden layers of 4.
+    wide, timeless = ops.NATWidths(5, 2, 2, 3, 3, 2, 4, 2, True), ops.NATWidths(5, 2, 0, 3, 3, 0, 4, 2, False)
+    ends_of = (features(10, 5, 5), pairs.flatten()[:10] - 1, torch.arange(10))
+    told = (features(10, 2, 6), torch.arange(10), features(wide.size, 1, 7)[:, 0].contiguous(), wide.options)
+    untold = (None, None, features(timeless.size, 1, 8)[:, 0].contiguous(), timeless.options)
+    nat = (*cells, *ends_of, *told, [1, 1], False, 3, True)
+    sums = (*brief, *ends_of[:2], torch.arange(10).double(), *untold, [1, 1], True, 3, False)
+    meeting = (rows, torch.tensor([[3, 7], [4, 1], [9, 9]]), torch.arange(3) + 9)
+    past = (rows, rows.flip(0), torch.arange(3).double())
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -85,6 +94,11 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "memory_gru_backward": [
             (features(6, 5, 9), features(6, 15, 1), features(6, 20, 2).sigmoid(), dt[0], *fixed, weight)
             for weight in (cell[7], features(15, 10, 3))
+        ],
+        "nat_score": [(*nat, *meeting), (*sums, *meeting[:2], past[2])],
+        "nat_update": [
+            (*nat, rows, rows.flip(0), meeting[2], meeting[1], 50, 0.5, False),
+            (*sums, *past, None, 50, 0.5, True),
         ],
         "ncache_commit": [
             (*cells, *entering, *entered, False, 3, 0.5, False),

@@ -76,6 +76,42 @@ void pool(const Outputs& s, const Tensor& worth, bool attends) {
   });
 }
 
+// Scores of candidates and of those of a batch of events, which then enters.
+void model(const Outputs& s, bool lettered) {
+  const int64_t d = 9, raw = lettered ? 3 : 0, times = 5, depth = 7, heads = lettered ? 2 : 0, hidden = 40, count = 700;
+  const int64_t features = kWidth + depth + (lettered ? 2 : 0);
+  const auto padded = [](int64_t n) { return (n + 31) / 32 * 32; };
+  int64_t size = (2 * d + raw + times) * padded(3 * d) + 2 * padded(3 * d) + 2 * padded(times);
+  size +=
+      (d + raw) * padded(kWidth) + padded(kWidth * times) + 2 * padded(3 * kWidth * kWidth) + 2 * padded(3 * kWidth);
+  size += padded(64 * depth) + padded(heads * features) + padded(heads) +
+          std::max<int64_t>(heads, 1) * features * padded(hidden);
+  size += (2 * d + (lettered ? 2 : 0) + 2) * padded(hidden) + 32;
+  const Tensor weights = matrix({size}), src = nodes_of({count}, kNodes), dst = nodes_of({count}, kNodes);
+  const Tensor asked = nodes_of({count, 2}, kNodes), t = numbers({count}, [](int64_t n) { return kEvents / 3 + n; });
+  const Tensor states = matrix({kNodes, d}), ends = nodes_of({kNodes}, kNodes);
+  const Maybe messages = lettered ? Maybe(matrix({kEvents + 50, raw})) : Maybe();
+  const std::vector<int64_t> widths{raw, times, depth, heads, hidden};
+  const std::string variant = lettered ? "attention" : "sum";
+  const auto copy = [](const Tensor& x) {
+    Tensor out = torch::stable::empty_like(x);
+    std::memcpy(out.mutable_data_ptr(), x.const_data_ptr(), x.numel() * x.element_size());
+    return out;
+  };
+  const Tensor gaps = numbers({kNodes}, [](int64_t n) { return n % 7; });
+  check("nat_score", variant, [&] {
+    return call<Tensor>("nat_score", s[0], s[1], s[2], s[3], states, ends, gaps, messages, Maybe(), weights, widths,
+                        kSizes, false, kSeed, lettered, src, asked, t);
+  });
+  check("nat_update", variant, [&] {
+    Outputs out{copy(s[0]), copy(s[1]), copy(s[2]), copy(s[3]), copy(states), copy(ends), copy(gaps)};
+    out.push_back(call<Tensor>("nat_update", out[0], out[1], out[2], out[3], out[4], out[5], out[6], messages, Maybe(),
+                               weights, widths, kSizes, false, kSeed, lettered, src, dst, t, Maybe(asked), kEvents + 50,
+                               0.7, false)[0]);
+    return out;
+  });
+}
+
 }  // namespace
 
 void dictionaries() {
@@ -84,6 +120,7 @@ void dictionaries() {
   for (const bool optional : {false, true}) {
     refresh(state, optional);
     pool(state, worth, optional);
+    model(state, optional);
   }
 }
 
