@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -132,5 +134,5 @@ def _read(
     of_value = [parts[f"value_{name}"].reshape(-1) for name in ("ih", "hh", "bias_ih", "bias_hh")]
     matrices = [x.view(3 * f, f) for x in of_value[:2]]
     told = (messages, row) if raw else (None, None)
-    now = ncache_refresh(*(key, eid, time, value, nodes, state, *told, delta), *code, weight, *matrices, *of_value[2:])
-    return own, now
+    cells: tuple[Any, ...] = key, eid, time, value, nodes, state, *told, delta
+    return own, ncache_refresh(*cells, *code, weight, *matrices, *of_value[2:])
