@@ -216,6 +216,8 @@ class StreamPredictor:
     def _read(self, events: EventStream | Sequence[Any]) -> tuple[Names, Names, Times, Tensor | None, Tensor | None]:
         """Columns of events that may enter."""
         if isinstance(events, EventStream):
+            if events.node_events is not None:
+                raise ArgumentError("node_events: a StreamPredictor takes links only; use with_node_events(None)")
             ends = [end.cpu().numpy() for end in (events.src, events.dst)]
             if events.node_names is not None:
                 ends = [np.asarray(events.node_names)[end] for end in ends]

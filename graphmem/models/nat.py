@@ -221,6 +221,7 @@ class NAT(ReadsMessages):
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
         """Take in events that happened: caches, and the last event of each node, its state with the one before."""
+        self._take_links_only(events)
         if len(events) == 0:
             return
         nodes, at = distinct(torch.cat((events.src, events.dst)))

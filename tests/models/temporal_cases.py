@@ -20,6 +20,7 @@ class Events:
     msg: Tensor
     first: int = 0
     weight: Tensor | None = None
+    node_events: None = None
 
     @property
     def sign(self) -> Tensor | None:
