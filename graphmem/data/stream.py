@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -38,6 +38,8 @@ class EventStream:
         node_names: the publisher's ids; entry k names node k.
         name: of the stream.
         node_events: what happened to single nodes meanwhile, see :meth:`with_node_events`.
+        node_features: float32 [N, F] of the nodes. No temporal model reads them; they are there for others.
+        left_out: what a reader was asked to leave out, and of how many events that was; ``None`` for nothing.
 
     Raises:
         ArgumentTypeError: a field that is no tensor.
@@ -63,6 +65,8 @@ class EventStream:
     node_names: Sequence[Any] | npt.NDArray[Any] | None = None
     name: str = "stream"
     node_events: NodeEvents | None = None
+    node_features: Tensor | None = None
+    left_out: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Check everything once; slices are not checked again."""
@@ -109,6 +113,11 @@ class EventStream:
             raise ArgumentError(f"node_names: expected {self.num_nodes} names, got {len(self.node_names)}")
         if self.node_events is not None:
             self._check_node_events(self.node_events)
+        if self.node_features is not None:
+            shape = (self.num_nodes, None)
+            _check.tensor("node_features", self.node_features, shape=shape, dtypes=(torch.float32,), device=device)
+            if not bool(torch.isfinite(self.node_features).all()):
+                raise ArgumentError("node_features: expected finite numbers")
 
     def _check_node_events(self, events: NodeEvents) -> None:
         if not isinstance(events, NodeEvents):
@@ -232,7 +241,9 @@ class EventStream:
     def to(self, device: torch.device | str) -> EventStream:
         """The same stream on another device."""
         moved = {name: v.to(device) for name in _COLUMNS if (v := getattr(self, name)) is not None}
-        return replace(self, **moved, node_events=None if self.node_events is None else self.node_events.to(device))
+        for name in ("node_events", "node_features"):
+            moved[name] = None if (v := getattr(self, name)) is None else v.to(device)
+        return replace(self, **moved)
 
     def extend(self, later: EventStream) -> EventStream:
         """Append events that come later.
@@ -248,6 +259,8 @@ class EventStream:
             if (parts[0] is None) != (parts[1] is None):
                 raise ArgumentError(f"later: {name} is in one of the streams only")
             columns[name] = None if parts[0] is None else torch.cat(parts)
+        if later.num_nodes > self.num_nodes and self.node_features is not None:
+            raise ArgumentError(f"later: expected {self.num_nodes} nodes, those with features, got {later.num_nodes}")
         names = max((self.node_names, later.node_names), key=lambda one: 0 if one is None else len(one))
         alone = [events for stream in (self, later) if (events := stream.node_events) is not None]
         columns["node_events"] = alone[0].extend(alone[1]) if len(alone) == 2 else alone[0] if alone else None
@@ -319,6 +332,8 @@ class EventStream:
             parts.append(f"t={self.t[0].item()}..{self.t[-1].item()}")
         parts += [f"{name}={list(v.shape)}" for name in _COLUMNS[3:] if (v := getattr(self, name)) is not None]
         parts += [] if self.node_events is None else [f"node_events={len(self.node_events)}"]
+        parts += [] if self.node_features is None else [f"node_features={list(self.node_features.shape)}"]
+        parts += [f"left_out={dict(self.left_out)}"] if self.left_out else []
         return f"EventStream({', '.join(parts)})"
 
 

@@ -78,9 +78,9 @@ def read_events(
             Lines that begin with # or % are skipped.
         bipartite: number destinations apart from sources, and behind them.
         sort: sort by time; equal times keep their order. Otherwise a file out of order is an error.
-        drop_self_loops: leave out events from a node to itself; a log message says how many. With ``bipartite`` there
-            are none.
-        drop_neutral: leave out events of weight 0, which have no sign; a log message says how many.
+        drop_self_loops: leave out events from a node to itself; ``left_out`` of the stream says how many. With
+            ``bipartite`` there are none.
+        drop_neutral: leave out events of weight 0, which have no sign; ``left_out`` says how many.
         unknown_id: what stands in the file for a node that is not known; events with it are left out, likewise.
         ids: "map" as above; "keep": ids are the nodes, whole numbers from 0 on, of which some may have no event.
         num_nodes: with "keep", how many nodes there are; by default one more than the largest id.
@@ -120,7 +120,8 @@ def read_events(
             raise DatasetIntegrityError(f"{table.origin}: all {src.size} events are left out: {', '.join(drops)}")
         table, t, src, dst = _selected(table, stays), t[stays], src[stays], dst[stays]
     nodes = _kept(table, src, dst, num_nodes, bipartite) if ids == "keep" else _numbered(src, dst, bipartite)
-    return _stream(table, t, nodes, name or short)
+    left_out = {what: int(dropped.sum()) for what, dropped in drops.items() if dropped.any()}
+    return _stream(table, t, nodes, name or short, left_out or None)
 
 
 def load(card: DatasetCard, files: LocatedFiles) -> EventStream:
@@ -340,7 +341,7 @@ def _unique(ids: Array) -> tuple[Array, Array]:
     return np.array(names, dtype=object), nodes
 
 
-def _stream(table: Table, t: Array, nodes: _Nodes, name: str) -> EventStream:
+def _stream(table: Table, t: Array, nodes: _Nodes, name: str, left_out: dict[str, int] | None) -> EventStream:
     cells = table.cells
 
     def column(value: Array | None, dtype: Any) -> torch.Tensor | None:
@@ -364,6 +365,7 @@ def _stream(table: Table, t: Array, nodes: _Nodes, name: str) -> EventStream:
             dst_range=nodes.dst_range,
             node_names=nodes.names,
             name=name,
+            left_out=left_out,
             **columns,
         )
     except ArgumentError as error:
