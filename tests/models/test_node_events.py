@@ -11,6 +11,8 @@ from torch import Tensor
 
 from graphmem.data import EventStream, NodeEvents
 from graphmem.engine import StreamPredictor
+from graphmem.engine.stream_build import build_stream
+from graphmem.engine.stream_config import StreamRunConfig
 from graphmem.errors import ArgumentError
 from graphmem.models import APAN, JODIE, NAT, SEMBA, TGN, TNCN, DyRep, EdgeBank, LocalGlobal, Recency, Reputation
 from graphmem.nn import PRES, NodeMemory
@@ -183,3 +185,22 @@ def test_online_they_are_refused() -> None:
     predictor = StreamPredictor(TGN(NODES, MSG, node_message_module="concat"))
     with pytest.raises(ArgumentError, match="node_events"):
         predictor.update(events)
+
+
+def test_a_run_takes_them_where_its_model_does() -> None:
+    events = streams(count=300)
+    common: dict[str, Any] = {"data": "made.csv", "batch_size": 50}
+    taking = {"node_message_module": "concat", "memory_dim": DIM, "time_dim": TIME, "embedding_dim": DIM}
+    config = StreamRunConfig(model="tgn", options=taking, **common)
+    built = build_stream(config, 0, events)
+    assert built.optimizer is not None
+    for batch in built.task.batches("train", 0):
+        built.optimizer.zero_grad()
+        built.task.loss(built.model, batch).backward()
+        built.optimizer.step()
+        built.task.update(built.model, batch)
+    assert built.model.memory.node_message.alone.any()  # type: ignore[union-attr, operator]
+    assert 0 <= built.task.evaluate(built.model, "valid")["ap"] <= 1
+    for model, options in (("tgn", {}), ("apan", {}), ("edgebank", {})):
+        with pytest.raises(ArgumentError, match="stream: .*takes links only"):
+            build_stream(StreamRunConfig(model=model, options=options, **common), 0, events)
