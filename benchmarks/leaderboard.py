@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from collections.abc import Callable
@@ -30,7 +31,11 @@ def leaderboard(
         The record for the leaderboard, and the run's own result.
     """
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    result = run(config, resume=(Path(config.folder) / "config.json").exists())
+    try:
+        result = run(config, resume=(Path(config.folder) / "config.json").exists())
+    finally:
+        if Path(config.folder).is_dir():  # an interrupted run, too, says what it needed
+            largest_peak(Path(config.folder), before)
     if result.get("interrupted"):
         raise SystemExit(130)
     rows = [judge(Path(config.folder) / f"seed_{seed['seed']}") for seed in result["seeds"]]
@@ -46,11 +51,23 @@ def leaderboard(
         "parameters": result["parameters"],
         "protocol": result["protocol"],
         "hyperparameters": result["settings"],
-        "peak_memory_bytes_above_import": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before),
+        "peak_memory_bytes_above_import": largest_peak(Path(config.folder), before),
         "seconds": time.perf_counter() - start,
         "runs": rows,
     }
     return record, result
+
+
+def largest_peak(folder: Path, before: int) -> int:
+    """Bytes above ``before`` kibibytes of the process that needed most, of all that worked on a run in ``folder``.
+
+    A run that is resumed has most of its work behind it. What each process needed stays beside the run.
+    """
+    path = folder / "peak_memory.json"
+    earlier = json.loads(path.read_text())["bytes_above_import"] if path.exists() else 0
+    most = max(earlier, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    path.write_text(json.dumps({"bytes_above_import": most}))
+    return int(most)
 
 
 def summary(rows: list[dict[str, Any]], split: str) -> dict[str, float]:

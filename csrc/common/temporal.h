@@ -173,11 +173,16 @@ struct Sampler {
                           Time* time) const {
     const int64_t begin = span.begin, end = span.end, found = end - begin < k ? end - begin : k;
     const uint64_t key = static_cast<uint64_t>(questions.key != nullptr ? questions.key[n] : n);
-    if (strategy == kRecent || end - begin <= k) {
-      for (int64_t m = 0; m < found; ++m) nbr[m] = pool.nbr[end - 1 - m];
-      for (int64_t m = 0; m < found; ++m) eid[m] = pool.eid[end - 1 - m];
-      for (int64_t m = 0; m < found; ++m) time[m] = pool.time[end - 1 - m];
-    } else {
+    if (found > 0 && (strategy == kRecent || end - begin <= k)) {
+      for (int64_t m = 0; m < k; ++m) {  // as often whatever is found, see Ring::newest
+        const int64_t at = m < found ? end - 1 - m : begin;
+        nbr[m] = m < found ? pool.nbr[at] : -1;
+        eid[m] = m < found ? pool.eid[at] : -1;
+        time[m] = m < found ? pool.time[at] : Time{0};
+      }
+      return;
+    }
+    if (found > 0) {
       int64_t* place = eid;  // of what is taken, until its number comes in
       if (strategy == kUniform) {
         sample_uniform(span, stream(seed, key), place, nbr);

@@ -4,6 +4,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <tuple>
 
 #include "common/dispatch.h"
@@ -12,6 +13,29 @@
 namespace graphmem {
 namespace {
 
+constexpr int64_t kAhead = 12;  // events, or rows, from the fetch of a row to its use
+
+// The place where a node's next entry goes, unless nearer events take it.
+template <class Time>
+void fetch_free(const Ring<Time>& ring, int64_t node) {
+  const int64_t at = ring.place(node, ring.count[node]);
+  __builtin_prefetch(ring.nbr + at, 1);
+  __builtin_prefetch(ring.eid + at, 1);
+  __builtin_prefetch(ring.time + at, 1);
+}
+
+// Calls before(e), then enters event e, for those in [begin, end).
+template <class Time, class F>
+void put_events(const Ring<Time>& ring, const Events<Time>& events, int64_t begin, int64_t end, const F& before) {
+  for (int64_t e = begin; e < end; ++e) {
+    before(e);
+    const int64_t src = events.src[e], dst = events.dst[e], number = events.number(e);
+    const Time t = events.time_of(e);
+    ring.put(src, ring.count[src]++, {dst, number, t});
+    ring.put(dst, ring.count[dst]++, {src, number, t});
+  }
+}
+
 void ring_insert_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor next_event, Tensor latest, Tensor src,
                      Tensor dst, std::optional<Tensor> t, std::optional<Tensor> event) {
   constexpr const char* kOp = "ring_insert";
@@ -19,10 +43,12 @@ void ring_insert_cpu(Tensor nbr, Tensor eid, Tensor time, Tensor count, Tensor n
     using Time = typename decltype(type)::type;
     const auto ring = make_ring<Time>(kOp, nbr, eid, time, count);
     const auto events = make_events<Time>(kOp, count.size(0), next_event, latest, src, dst, t, event);
-    for (int64_t half = 0; half < 2 * events.count; ++half) {
-      const int64_t owner = events.owner(half);
-      ring.put(owner, ring.count[owner]++, events.entry(half));
-    }
+    const int64_t ahead = std::max<int64_t>(events.count - kAhead, 0);
+    put_events(ring, events, 0, ahead, [&](int64_t e) {
+      fetch_free(ring, events.src[e + kAhead]);
+      fetch_free(ring, events.dst[e + kAhead]);
+    });
+    put_events(ring, events, ahead, events.count, [](int64_t) {});
     advance(events, latest);
   });
 }

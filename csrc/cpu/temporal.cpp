@@ -5,6 +5,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <cstring>
 #include <tuple>
 #include <vector>
@@ -43,6 +44,55 @@ void each_move(const Pool<Time>& pool, const Events<Time>& events, const std::ve
 template <class T>
 void move_row(T* pool, int64_t from, int64_t to, int64_t length) {
   std::memmove(pool + to, pool + from, static_cast<std::size_t>(length) * sizeof(T));
+}
+
+constexpr int64_t kTogether = 16;
+
+// What `Sampler::find` finds, for some questions in step: what one waits for from memory the others wait for meanwhile.
+// The newest events that may be taken are asked for as soon as it is known which they are.
+template <class Time>
+void find_together(const Sampler<Time>& sampler, const Questions<Time>& questions, int64_t first, int64_t count,
+                   typename Sampler<Time>::Span* span) {
+  const Pool<Time>& pool = sampler.pool;
+  const auto early = [&](int64_t at, Time t) -> int64_t {
+    return sampler.inclusive ? pool.time[at] <= t : pool.time[at] < t;
+  };
+  for (int64_t n = 0; n < count; ++n) {
+    const int64_t node = questions.ids[first + n], begin = pool.start[node], end = begin + pool.length[node];
+    span[n] = {begin, begin, end};
+    if (begin < end) __builtin_prefetch(pool.time + end - 1);
+  }
+  // The answer lies in [low, low + left]; most questions are about the present and need no search.
+  int64_t low[kTogether], left[kTogether], most = 0;
+  for (int64_t n = 0; n < count; ++n) {
+    const int64_t entries = span[n].end - span[n].begin;
+    const bool whole = entries == 0 || early(span[n].end - 1, questions.t[first + n]);
+    low[n] = whole ? span[n].end : span[n].begin;
+    left[n] = whole ? 0 : entries;
+    most = std::max(most, left[n]);
+  }
+  for (; most > 1; most -= most / 2) {
+    for (int64_t n = 0; n < count; ++n) {
+      if (left[n] <= 1) continue;
+      const int64_t half = left[n] / 2;
+      low[n] += half & -early(low[n] + half - 1, questions.t[first + n]);
+      left[n] -= half;
+    }
+  }
+  for (int64_t n = 0; n < count; ++n) {
+    const int64_t end = left[n] == 0 ? low[n] : low[n] + early(low[n], questions.t[first + n]);
+    if (questions.since != nullptr) {
+      span[n] = sampler.find(questions, first + n);
+    } else {
+      span[n].end = end;
+      const int64_t oldest = std::max(end - sampler.k, span[n].first);
+      for (const int64_t at : {oldest, std::max(end - 1, oldest)}) {
+        __builtin_prefetch(pool.nbr + at);
+        __builtin_prefetch(pool.eid + at);
+        __builtin_prefetch(pool.time + at);
+      }
+    }
+  }
 }
 
 Tensor temporal_append_cpu(Tensor start, Tensor length, Tensor nbr, Tensor eid, Tensor time, Tensor used,
@@ -97,8 +147,13 @@ std::tuple<Tensor, Tensor, Tensor> temporal_sample_cpu(Tensor start, Tensor leng
             *eid_out = static_cast<int64_t*>(found_eid.mutable_data_ptr());
     Time* time_out = static_cast<Time*>(found_time.mutable_data_ptr());
     parallel_chunks(rows, sampler.strategy == kRecent ? 512 : 64, [&](int64_t begin, int64_t rows_end) {
-      for (int64_t n = begin; n < rows_end; ++n) {
-        sampler.sample(questions, n, sampler.find(questions, n), nbr_out + n * k, eid_out + n * k, time_out + n * k);
+      typename Sampler<Time>::Span span[kTogether];
+      for (int64_t first = begin; first < rows_end; first += kTogether) {
+        const int64_t count = std::min(kTogether, rows_end - first);
+        find_together(sampler, questions, first, count, span);
+        for (int64_t n = first; n < first + count; ++n) {
+          sampler.sample(questions, n, span[n - first], nbr_out + n * k, eid_out + n * k, time_out + n * k);
+        }
       }
     });
     return std::tuple(found_nbr, found_eid, found_time);

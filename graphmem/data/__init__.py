@@ -6,7 +6,9 @@ from graphmem.data.event_batches import batch_bounds
 from graphmem.data.event_negatives import EventNegatives
 from graphmem.data.formats.dgb import read_dgb
 from graphmem.data.formats.events import read_events
+from graphmem.data.formats.node_events import read_node_events
 from graphmem.data.graph import CSRGraph
+from graphmem.data.node_events import NodeEvents
 from graphmem.data.registry import dataset_card, list_datasets, load_dataset, load_stream, prepare_dataset
 from graphmem.data.splits import split_edges
 from graphmem.data.stream import EventStream
@@ -20,6 +22,7 @@ __all__ = [
     "EventStream",
     "GraphDataset",
     "LinkSplit",
+    "NodeEvents",
     "StreamSplit",
     "batch_bounds",
     "dataset_card",
@@ -29,6 +32,7 @@ __all__ = [
     "prepare_dataset",
     "read_dgb",
     "read_events",
+    "read_node_events",
     "split_edges",
     "split_stream",
     "to_csr",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from graphmem.data.node_events import NodeEvents
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
 
@@ -36,11 +37,14 @@ class EventStream:
         dst_range: (low, high), destinations come from [low, high); ``None``: from all nodes.
         node_names: the publisher's ids; entry k names node k.
         name: of the stream.
+        node_events: what happened to single nodes meanwhile, see :meth:`with_node_events`.
+        node_features: float32 [N, F] of the nodes. No temporal model reads them; they are there for others.
+        left_out: what a reader was asked to leave out, and of how many events that was; ``None`` for nothing.
 
     Raises:
         ArgumentTypeError: a field that is no tensor.
-        ArgumentError: wrong shapes, dtypes or devices, ids out of range, times that descend or are not finite, features
-            or weights that are not finite.
+        ArgumentError: wrong shapes, dtypes or devices, ids out of range, times that descend or are not finite, or
+            features, weights or labels that are not finite (a stream knows no missing labels).
 
     Example:
         >>> stream = EventStream(torch.tensor([0, 1]), torch.tensor([2, 2]), torch.tensor([10, 20]), num_nodes=3)
@@ -60,6 +64,9 @@ class EventStream:
     dst_range: tuple[int, int] | None = None
     node_names: Sequence[Any] | npt.NDArray[Any] | None = None
     name: str = "stream"
+    node_events: NodeEvents | None = None
+    node_features: Tensor | None = None
+    left_out: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Check everything once; slices are not checked again."""
@@ -78,7 +85,7 @@ class EventStream:
             _check.tensor("edge_type", self.edge_type, shape=(count,), dtypes=(torch.int64,), device=device)
         if self.y is not None and not (_is_dense(self.y) and self.y.shape[:1] == (count,)):
             raise ArgumentError(f"y: expected a tensor with {count} rows, one for each event")
-        for name in ("t", "msg", "weight"):
+        for name in ("t", "msg", "weight", "y"):
             _check_finite(name, getattr(self, name))
         for name in _COLUMNS:  # operators read rows one behind the other
             value = getattr(self, name)
@@ -104,6 +111,23 @@ class EventStream:
                 )
         if self.node_names is not None and len(self.node_names) != self.num_nodes:
             raise ArgumentError(f"node_names: expected {self.num_nodes} names, got {len(self.node_names)}")
+        if self.node_events is not None:
+            self._check_node_events(self.node_events)
+        if self.node_features is not None:
+            shape = (self.num_nodes, None)
+            _check.tensor("node_features", self.node_features, shape=shape, dtypes=(torch.float32,), device=device)
+            if not bool(torch.isfinite(self.node_features).all()):
+                raise ArgumentError("node_features: expected finite numbers")
+
+    def _check_node_events(self, events: NodeEvents) -> None:
+        if not isinstance(events, NodeEvents):
+            raise ArgumentTypeError(f"node_events: expected NodeEvents, got {_check.describe(events)}")
+        if (events.t.dtype, events.t.device) != (self.t.dtype, self.device):
+            raise ArgumentError(
+                f"node_events: expected times as those of the stream, {self.t.dtype} on {self.device}, got "
+                f"{_check.describe(events.t)}"
+            )
+        _check.in_range("node_events.node", events.node, self.num_nodes)
 
     def __len__(self) -> int:
         return self.src.numel()
@@ -124,7 +148,22 @@ class EventStream:
             if value is not None:
                 out.__dict__[name] = value[part]
         out.__dict__["first"] = self.first + part.start
+        if self.node_events is not None:
+            out.__dict__["node_events"] = self.node_events.part(self.t, part.start, part.stop)
         return out
+
+    def with_node_events(self, events: NodeEvents | None) -> EventStream:
+        """The same stream with other events of single nodes, or with ``None``: without them.
+
+        They have no numbers, ``len`` does not count them, and nothing predicts them. A slice has those that go with its
+        links: with the first link that is not earlier, or with the last one of the stream. The slices of a partition
+        thus have each once, and no batch knows one that is later than its last link. Only models with
+        ``reads_node_events`` take a stream that has any; others raise.
+
+        Raises:
+            ArgumentError: nodes out of range, or times of another dtype or device.
+        """
+        return replace(self, node_events=events)
 
     @classmethod
     def trusted(
@@ -180,13 +219,17 @@ class EventStream:
         return not bool(((self.src >= low) & (self.src < high)).any())
 
     def between(self, low: float, high: float) -> EventStream:
-        """Events with ``low <= t < high``, as views."""
+        """Events, those of single nodes too, with ``low <= t < high``, as views."""
         bounds = torch.tensor([low, high], dtype=self.t.dtype, device=self.device)
         start, stop = torch.searchsorted(self.t, bounds).tolist()
-        return self[start:stop]
+        if self.node_events is None:
+            return self[start:stop]
+        out = self._part(slice(start, max(start, stop)))
+        out.__dict__["node_events"] = self.node_events.between(low, high)
+        return out
 
     def select(self, keep: Tensor) -> EventStream:
-        """A stream of some of the events, numbered anew from 0.
+        """A stream of some of the events, numbered anew from 0. All events of single nodes stay.
 
         Args:
             keep: bool [E].
@@ -198,6 +241,8 @@ class EventStream:
     def to(self, device: torch.device | str) -> EventStream:
         """The same stream on another device."""
         moved = {name: v.to(device) for name in _COLUMNS if (v := getattr(self, name)) is not None}
+        for name in ("node_events", "node_features"):
+            moved[name] = None if (v := getattr(self, name)) is None else v.to(device)
         return replace(self, **moved)
 
     def extend(self, later: EventStream) -> EventStream:
@@ -214,7 +259,11 @@ class EventStream:
             if (parts[0] is None) != (parts[1] is None):
                 raise ArgumentError(f"later: {name} is in one of the streams only")
             columns[name] = None if parts[0] is None else torch.cat(parts)
+        if later.num_nodes > self.num_nodes and self.node_features is not None:
+            raise ArgumentError(f"later: expected {self.num_nodes} nodes, those with features, got {later.num_nodes}")
         names = max((self.node_names, later.node_names), key=lambda one: 0 if one is None else len(one))
+        alone = [events for stream in (self, later) if (events := stream.node_events) is not None]
+        columns["node_events"] = alone[0].extend(alone[1]) if len(alone) == 2 else alone[0] if alone else None
         return replace(self, **columns, num_nodes=max(self.num_nodes, later.num_nodes), node_names=names)
 
     def with_signed_messages(self) -> EventStream:
@@ -226,10 +275,19 @@ class EventStream:
         if self.weight is None:
             raise ArgumentError(f"stream: expected weights, whose signs are those of the events; {self.name} has none")
         parts = [self.weight.sign().unsqueeze(1), self.weight.abs().log1p().unsqueeze(1)]
-        return replace(self, msg=torch.cat(parts if self.msg is None else [*parts, self.msg], 1))
+        alone = self.node_events
+        if alone is not None and alone.msg is not None:
+            alone = replace(alone, msg=torch.nn.functional.pad(alone.msg, (2, 0)))
+        return replace(self, msg=torch.cat(parts if self.msg is None else [*parts, self.msg], 1), node_events=alone)
 
     def to_temporal_data(self) -> Any:
-        """PyG's ``TemporalData``: src, dst, t, msg ([E, 0] without features) and what else is there."""
+        """PyG's ``TemporalData``: src, dst, t, msg ([E, 0] without features) and what else is there.
+
+        Raises:
+            ArgumentError: a stream with events of single nodes, for which PyG has no place.
+        """
+        if self.node_events is not None:
+            raise ArgumentError("node_events: TemporalData has none; take stream.with_node_events(None)")
         from torch_geometric.data import TemporalData
 
         columns = {name: value for name in _COLUMNS if (value := getattr(self, name)) is not None}
@@ -273,6 +331,9 @@ class EventStream:
         if len(self):
             parts.append(f"t={self.t[0].item()}..{self.t[-1].item()}")
         parts += [f"{name}={list(v.shape)}" for name in _COLUMNS[3:] if (v := getattr(self, name)) is not None]
+        parts += [] if self.node_events is None else [f"node_events={len(self.node_events)}"]
+        parts += [] if self.node_features is None else [f"node_features={list(self.node_features.shape)}"]
+        parts += [f"left_out={dict(self.left_out)}"] if self.left_out else []
         return f"EventStream({', '.join(parts)})"
 
 

@@ -146,9 +146,15 @@ def _dyglib_masked(stream: EventStream, first_valid: int) -> Tensor:
 
 
 def _without(stream: EventStream, nodes: Tensor, first_valid: int) -> EventStream:
-    """The stream without the training events of some nodes."""
+    """The stream without the training events of some nodes, those of single nodes included."""
     hidden = torch.zeros(stream.num_nodes, dtype=torch.bool, device=stream.device)
     hidden[nodes] = True
     keep = ~(hidden[stream.src] | hidden[stream.dst])
     keep[first_valid:] = True
+    alone = stream.node_events
+    if alone is not None:  # of those that go with the training period
+        count = len(alone.part(stream.t, 0, first_valid))
+        stays = ~hidden[alone.node]
+        stays[count:] = True
+        stream = stream.with_node_events(alone.select(stays))
     return stream.select(keep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,9 @@ class StreamPredictor:
                 f"src, candidates, t: expected shapes [B], [B, C], [B] or (), [C], (), got {list(np.shape(src))}, "
                 f"{list(np.shape(candidates))}, {list(np.shape(t))}"
             )
-        same = np.asarray(candidates).reshape(dst.shape) == np.asarray(src).reshape(-1, 1)
-        scores = self._score(source, dst, time, same)
+        scores = self._score(
+            source, dst, time, lambda: np.asarray(candidates).reshape(dst.shape) == np.asarray(src).reshape(-1, 1)
+        )
         return scores[0] if single else scores
 
     def update(self, events: EventStream | Sequence[Any]) -> None:
@@ -161,13 +162,18 @@ class StreamPredictor:
             ArgumentError: columns that do not fit each other or the model.
         """
         src, dst, t, msg, weight = self._read(events)
-        asked, same = self.names.find(dst, dst=True)[:, None], (src == dst)[:, None]
+        asked = self.names.find(dst, dst=True)[:, None]
         if candidates is not None:
             others = self.names.find(candidates, dst=True)
             if others.ndim != 2 or others.shape[0] != t.size:
                 raise ArgumentError(f"candidates: expected [{t.size}, C], got {list(others.shape)}")
             asked = np.concatenate((asked, others), 1)
-            same = np.concatenate((same, np.asarray(candidates) == src[:, None]), 1)
+
+        def same() -> npt.NDArray[np.bool_]:
+            own = (src == dst)[:, None]
+            beside = () if candidates is None else (np.asarray(candidates) == src[:, None],)
+            return np.concatenate((own, *beside), 1)
+
         scores = self._score(self.names.find(src), asked, t, same)
         self._take_in(src, dst, t, msg, weight)
         return scores[:, 0] if candidates is None else scores
@@ -179,13 +185,16 @@ class StreamPredictor:
         if released is not None:
             self._enter(released)
 
-    def _score(self, src: Names, dst: Names, t: Times, same: npt.NDArray[np.bool_]) -> Tensor:
+    def _score(self, src: Names, dst: Names, t: Times, same: Callable[[], npt.NDArray[np.bool_]]) -> Tensor:
         # A name that is not known reads a spare row, which is empty: the first, or the second for a destination that
-        # is not ``same`` as the source, since two nodes that nobody knows are not one.
+        # is not the ``same`` as the source, since two nodes that nobody knows are not one. Names are compared only
+        # where some are not known: that takes longer than to look them up.
         unknown = len(self.names)
         source = self._tensor(np.where(src < 0, unknown, src))
-        one = same & (not self.names.bipartite)
-        destination = self._tensor(np.where(dst < 0, np.where(one, unknown, unknown + 1), dst))
+        if (dst < 0).any():
+            one = same() & (not self.names.bipartite)
+            dst = np.where(dst < 0, np.where(one, unknown, unknown + 1), dst)
+        destination = self._tensor(dst)
         # Operators are then called without a look at their gradients, which would take longer than some of them do.
         with torch.inference_mode():
             scores = self.model.score(source, destination, self._tensor(t))
@@ -216,6 +225,8 @@ class StreamPredictor:
     def _read(self, events: EventStream | Sequence[Any]) -> tuple[Names, Names, Times, Tensor | None, Tensor | None]:
         """Columns of events that may enter."""
         if isinstance(events, EventStream):
+            if events.node_events is not None:
+                raise ArgumentError("node_events: a StreamPredictor takes links only; use with_node_events(None)")
             ends = [end.cpu().numpy() for end in (events.src, events.dst)]
             if events.node_names is not None:
                 ends = [np.asarray(events.node_names)[end] for end in ends]

@@ -87,6 +87,12 @@ def build_stream(
     seed_everything(seed)
     device = usable_device(config.device)
     model = make_model(settings, stream)
+    if stream.node_events is not None and (not model.reads_node_events or settings.pres is not None):
+        raise ArgumentError(
+            f"stream: {settings.model} with these options takes links only, and {stream.name} has events of single "
+            'nodes; take stream.with_node_events(None), or options={"node_message_module": "concat"} where the model '
+            "has a node memory, without PRES"
+        )
     if settings.pres is not None:
         model.correctable.fit_pres(split.train.src, split.train.dst, split.train.t)
     model, task = model.to(device), task.to(device)

@@ -69,6 +69,8 @@ class DyRep(TGN):
     def update(self, events: EventStream) -> None:
         """Give the events to neighbours, whom messages read, and to the memory."""
         self.memory.check_events(events.src, events.dst, events.t, events.msg)
+        if events.node_events is not None:
+            self.memory.check_node_events(events.node_events)
         self._remember(events)
         MemoryLinkModel.update(self, events)
 

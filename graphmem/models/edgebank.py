@@ -56,6 +56,7 @@ class EdgeBank(TemporalLinkModel):
 
     def update(self, events: EventStream) -> None:
         """Remember the pairs."""
+        self._take_links_only(events)
         self.pairs.insert(events.src, events.dst, events.t)
         self._advance(events)
 
@@ -125,6 +126,7 @@ class Recency(TemporalLinkModel):
 
     def update(self, events: EventStream) -> None:
         """Remember destinations and pairs."""
+        self._take_links_only(events)
         self.nodes.insert(events.dst, events.t)
         if self.pairs is not None:
             self.pairs.insert(events.src, events.dst, events.t)
@@ -188,6 +190,7 @@ class LocalGlobal(TemporalLinkModel):
 
     def update(self, events: EventStream) -> None:
         """Remember destinations and pairs."""
+        self._take_links_only(events)
         times = torch.cat((self.now.view(1), events.t.to(self.now.dtype)))
         stamps = self.clock + (times[1:] != times[:-1]).cumsum(0)
         self.nodes.insert(events.dst, stamps)

@@ -316,6 +316,7 @@ class NAT(ReadsMessages):
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
         """Take in events that happened: caches, and the last event of each node, its state with the one before."""
+        self._take_links_only(events)
         if len(events) == 0:
             return
         given = self._at_once()

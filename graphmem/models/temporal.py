@@ -30,6 +30,8 @@ class TemporalLinkModel(StateModule):
     """Width of the messages that the model reads."""
     reads_signs = False
     """Whether :meth:`update` reads ``events.weight``."""
+    reads_node_events = False
+    """Whether :meth:`update` takes events of single nodes; models that do not raise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +145,14 @@ class TemporalLinkModel(StateModule):
         _check.in_range("src and dst", torch.cat((src, dst.view(-1))), self.num_nodes)
         return src, dst, t
 
+    def _take_links_only(self, events: EventStream) -> None:
+        """Raise for events of single nodes. Call this before anything is written."""
+        if events.node_events is not None:
+            raise ArgumentError(
+                f"events: {type(self).__name__} takes links only, and got events of single nodes; take "
+                "events.with_node_events(None), or a model with a node memory (TGN, TNCN, JODIE, DyRep)"
+            )
+
     def _advance(self, events: EventStream) -> None:
         # Past torch's look at every attribute that is set, which takes longer than the rest.
         self._buffers["position"] = torch.full_like(self.position, events.first + len(events))
@@ -217,6 +227,11 @@ class MemoryLinkModel(EmbeddingLinkModel):
         return self.memory.last_update.dtype
 
     @property
+    def reads_node_events(self) -> bool:  # type: ignore[override]
+        """Whether the memory takes events of single nodes, by its ``node_message_module``."""
+        return self.memory.node_message is not None
+
+    @property
     def correctable(self) -> Correctable:
         """The node memory."""
         return self.memory
@@ -228,7 +243,8 @@ class MemoryLinkModel(EmbeddingLinkModel):
     def update(self, events: EventStream) -> None:
         """Give the events to the memory."""
         kinds = event_kinds(events, self.memory.pres)
-        self.memory.update_state(events.src, events.dst, events.t, events.msg, events.eid, kinds)
+        state = self.memory.update_state
+        state(events.src, events.dst, events.t, events.msg, events.eid, kinds, events.node_events)
         self._advance(events)
 
 

@@ -36,7 +36,7 @@ class Mail:
 
     @property
     def other(self) -> Tensor:
-        """int64 [M], the other end."""
+        """int64 [M], the other end; -1 for an event of one node."""
         return self.columns["other"].index_select(0, self.at)
 
     @property
@@ -97,6 +97,24 @@ def half_events(src: Tensor, dst: Tensor, t: Tensor, msg: Tensor, event: Tensor)
         "is_source": torch.tensor((True, False), device=src.device).repeat(src.numel()),
         "event": event.repeat_interleave(2),
     }
+
+
+def with_lone(columns: dict[str, Tensor], node: Tensor, t: Tensor, msg: Tensor) -> dict[str, Tensor]:
+    """The columns with events of single nodes among them, as halves without another end (-1) and without a number.
+
+    In the order of time; of equal times those of single nodes come first, as in a stream.
+
+    Args:
+        columns: see :func:`half_events`, ascending in time.
+        node: int64 [M].
+        t: [M], ascending.
+        msg: [M, D].
+    """
+    nobody = torch.full_like(node, -1)
+    lone = {"owner": node, "other": nobody, "t": t, "msg": msg, "event": nobody}
+    lone["is_source"] = torch.ones_like(node, dtype=torch.bool)
+    order = torch.cat((t, columns["t"])).argsort(stable=True)
+    return {name: torch.cat((lone[name], column))[order] for name, column in columns.items()}
 
 
 def group(columns: Mapping[str, Tensor], at: Tensor, limit: int) -> tuple[Tensor, Mail]:

@@ -9,16 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from graphmem.data.node_events import NodeEvents
 from graphmem.errors import ArgumentError
-from graphmem.nn.aggregate import ConcatMessage, aggregator_name, is_pyg, place_rows
+from graphmem.nn.aggregate import ConcatMessage, NodeMessage, aggregator_name, is_pyg
 from graphmem.nn.cells import GRUCell, RNNCell
-from graphmem.nn.correction import Correctable
-from graphmem.nn.functional import gather_rows, gather_sum
-from graphmem.nn.mail import Mail, MailStore, by_time, group, half_events
+from graphmem.nn.mail import Mail, MailStore, by_time, group, half_events, with_lone
+from graphmem.nn.mail_reader import MailReader
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
-from graphmem.ops.memory_gru import memory_gru_unchecked
 from graphmem.ops.pending import t_batches
 
 Updater = Literal["gru", "rnn"]
@@ -29,13 +28,16 @@ _UPDATERS = {"gru": GRUCell, "rnn": RNNCell}
 _FLUSH_NODES = 1 << 17
 
 
-class NodeMemory(Correctable, StateModule):
+class NodeMemory(MailReader, StateModule):
     r"""One state vector a node, moved by the events it takes part in. In place of PyG's ``TGNMemory``.
 
     An event (i, j, t, e) leaves mail at both ends; reading it moves node i from :math:`s_i` to
 
     .. math:: s_i' = \mathrm{upd}(\mathrm{agg}(m), s_i), \quad
         m = \mathrm{msg}(s_i, s_j, e, \phi(t - t_i)), \quad t_i = \text{time of i's last event that was read}
+
+    An event of one node (i, t, v) leaves mail there: :math:`m = \mathrm{msg}_n(s_i, v, \phi(t - t_i))`, the paper's
+    node-wise event.
 
     The mail holds the raw event, so that messages are computed anew, with gradients into message, time code and
     updater, at every read until the node's next event. Then their effect is written into the memory, without gradient.
@@ -71,6 +73,8 @@ class NodeMemory(Correctable, StateModule):
         t_batches: take a batch in as parts in which no two events share an end, one behind the other
             (:func:`graphmem.ops.t_batches`). Where mail is read at once the memory is then that of batches of one
             event; lazily, but for what the other ends do between an event and the reading of its mail.
+        node_message_module: for events of single nodes, which are refused without: "concat" (:class:`NodeMessage`) or
+            ``module(own [M, d], raw_msg [M, D], time_code [M, T])`` to as many columns as the other messages have.
         flush_on_eval: read all mail when evaluation mode begins; default: with ``compat="reference"`` only.
 
     Raises:
@@ -96,6 +100,7 @@ class NodeMemory(Correctable, StateModule):
         time_dtype: torch.dtype = torch.int64,
         compat: Literal["clean", "reference"] = "clean",
         t_batches: bool = False,
+        node_message_module: nn.Module | str | None = None,
         flush_on_eval: bool | None = None,
     ) -> None:
         super().__init__()
@@ -115,6 +120,12 @@ class NodeMemory(Correctable, StateModule):
             message_module = ConcatMessage(raw_msg_dim, memory_dim, time_dim)
         self.msg_s_module = message_module
         self.msg_d_module = copy.deepcopy(message_module)
+        if isinstance(node_message_module, str):
+            _check.choice("node_message_module", node_message_module, ("concat",))
+            node_message_module = NodeMessage(raw_msg_dim, memory_dim, time_dim)
+        if node_message_module is not None and (t_batches or compat == "reference"):
+            raise ArgumentError('node_message_module: expected None with t_batches or compat="reference"')
+        self.node_message = node_message_module
         self._others: Callable[[Tensor], Tensor] | None = None
         self.aggregator = aggregator_name(aggregator_module)
         self.aggr_module = aggregator_module if isinstance(aggregator_module, nn.Module) else None
@@ -184,6 +195,7 @@ class NodeMemory(Correctable, StateModule):
         raw_msg: Tensor | None = None,
         event: Tensor | None = None,
         types: Tensor | None = None,
+        node_events: NodeEvents | None = None,
     ) -> None:
         """Take in the events of a batch, in order. Their ends' earlier mail is written into the memory first.
 
@@ -194,22 +206,39 @@ class NodeMemory(Correctable, StateModule):
             raw_msg: [E, D]; may be left out where D is 0.
             event: numbers of the events, int64 [E], for ``forget(events=...)``.
             types: their kinds, int64 [E], for a :class:`~graphmem.nn.PRES` that tells kinds apart.
+            node_events: those of single nodes among them. They enter in the order of time, in which ``t`` has to ascend
+                then; of equal times they are the first.
 
         Raises:
-            ArgumentError: wrong shape, dtype, device or range.
+            ArgumentError: wrong shape, dtype, device or range, or events of single nodes where
+                ``node_message_module`` is None or PRES corrects the memory.
         """
+        if node_events is not None:
+            self.check_node_events(node_events)
+            _check.ascending("t", t, t[:1])
         checked = self.check_events(src, dst, t, raw_msg, event)
         if not self.t_batches:
-            self._take(*checked, types=types)
+            self._take(*checked, types=types, lone=node_events)
             return
         for part in t_batches(src, dst):
             some = [column[part] for column in checked]
             self._take(*some, types=None if types is None else types[part])
 
     def _take(
-        self, src: Tensor, dst: Tensor, t: Tensor, raw_msg: Tensor, event: Tensor, *, types: Tensor | None
+        self,
+        src: Tensor,
+        dst: Tensor,
+        t: Tensor,
+        raw_msg: Tensor,
+        event: Tensor,
+        *,
+        types: Tensor | None,
+        lone: NodeEvents | None = None,
     ) -> None:
         columns = half_events(src, dst, t, raw_msg, event)
+        if lone is not None and len(lone):
+            msg = raw_msg.new_zeros(len(lone), self.raw_msg_dim) if lone.msg is None else lone.msg
+            columns = with_lone(columns, lone.node, lone.t, msg)
         half = torch.arange(columns["owner"].numel(), device=self.device)
         at_once = not self.training or self.commit == "eager"
         if self.mail_d is None:
@@ -295,6 +324,23 @@ class NodeMemory(Correctable, StateModule):
             return src, dst, t, raw_msg, src.new_full((), -1).expand(count)
         return src, dst, t, raw_msg, _check.tensor("event", event, shape=(count,), dtypes=(torch.int64,))
 
+    def check_node_events(self, events: NodeEvents) -> None:
+        """See whether :meth:`update_state` takes these events of single nodes.
+
+        Raises:
+            ArgumentError: it does not, or their nodes, times or features do not fit the memory.
+        """
+        if self.node_message is None:
+            raise ArgumentError('node_events: expected None without node_message_module ("concat" is the usual one)')
+        if self.pres is not None:
+            raise ArgumentError("node_events: expected None with PRES, which is defined for links")
+        _check.in_range("node_events.node", events.node, self.num_nodes)
+        count, device = len(events), self.device
+        _check.tensor("node_events.t", events.t, shape=(count,), dtypes=(self.last_update.dtype,), device=device)
+        if events.msg is not None:
+            shape, dtypes = (count, self.raw_msg_dim), (self.memory.dtype,)
+            _check.tensor("node_events.msg", events.msg, shape=shape, dtypes=dtypes, device=device)
+
     def _read_mail(self, nodes: Tensor) -> Mail:
         mail = self.mail.read(nodes)
         return mail if self.mail_d is None else by_time(mail, self.mail_d.read(nodes))
@@ -328,60 +374,6 @@ class NodeMemory(Correctable, StateModule):
         """States behind the mail that waits, and times of the last events in it."""
         new, t = self._updated(nodes, self._read_mail(nodes))
         return self.corrected(nodes, new, t), t
-
-    def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
-        """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""
-        if self.aggregator == "sequence":
-            return self._in_turn(nodes, mail)
-        last = mail.newest() if self.mail.size > 1 or self.mail_d is not None else mail
-        if self._is_fused(last, nodes):
-            return self._fused(last), last.t
-        if self.aggregator == "last":
-            aggregate = place_rows(self._messages(last), last.row, nodes.numel())
-        elif self.aggregator == "mean":
-            order = torch.arange(len(mail), device=nodes.device)
-            ptr = torch.searchsorted(mail.row, torch.arange(nodes.numel() + 1, device=nodes.device))
-            messages = self._messages(mail)
-            aggregate = gather_sum(ptr, order, messages) / ptr.diff().clamp(min=1).unsqueeze(1)
-        else:
-            assert self.aggr_module is not None
-            aggregate = self.aggr_module(self._messages(mail), mail.row, mail.t, nodes.numel())
-        return self.updater(aggregate, self.memory[nodes]), place_rows(last.t, last.row, nodes.numel())
-
-    def _in_turn(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
-        state, since = self.memory[nodes], self.last_update[nodes]
-        for part in mail.in_turn():
-            own = state.index_select(0, part.row)
-            messages = self._messages(part, own, since[part.row])
-            state = state.index_copy(0, part.row, self.updater(messages, own))
-            since = since.index_copy(0, part.row, part.t)
-        return state, since
-
-    def _is_fused(self, last: Mail, nodes: Tensor) -> bool:
-        """Whether one operator does all: the usual message and cell, one message a node."""
-        usual = isinstance(self.msg_s_module, ConcatMessage) and isinstance(self.updater, GRUCell)
-        every = self.aggregator == "last" and len(last) == nodes.numel() and self._others is None
-        return usual and every and self.memory.dtype in (torch.float32, torch.float64)
-
-    def _fused(self, mail: Mail) -> Tensor:
-        code, cell = self.time_enc.lin, self.updater
-        dt = (mail.t - self.last_update.index_select(0, mail.node)).double()
-        weights = (code.weight.view(-1), code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        return memory_gru_unchecked(self.memory, mail.node, mail.other, mail.msg, dt, *weights)
-
-    def _messages(self, mail: Mail, own: Tensor | None = None, since: Tensor | None = None) -> Tensor:
-        """Messages [M, C]; ``own`` and ``since`` take the place of the nodes' memories and the times of these."""
-        own = self.memory[mail.node] if own is None else own
-        time_code = self.time_enc(mail.t - (self.last_update[mail.node] if since is None else since))
-        other = self.memory[mail.other] if self._others is None else self._others(mail.other)
-        parts = (own, other, mail.msg, time_code)
-        if isinstance(self.msg_s_module, ConcatMessage):
-            out: Tensor = self.msg_s_module(*parts)
-            return out
-        rows = [mail.is_source.nonzero().view(-1), (~mail.is_source).nonzero().view(-1)]
-        modules = (self.msg_s_module, self.msg_d_module)
-        by_role = [module(*(part[r] for part in parts)) for module, r in zip(modules, rows, strict=True)]
-        return gather_rows(torch.cat(by_role), torch.cat(rows).argsort())
 
     def extra_repr(self) -> str:
         """Show sizes and options."""

@@ -134,5 +134,6 @@ def _read(
     of_value = [parts[f"value_{name}"].reshape(-1) for name in ("ih", "hh", "bias_ih", "bias_hh")]
     matrices = [x.view(3 * f, f) for x in of_value[:2]]
     told = (messages, row) if raw else (None, None)
-    cells: tuple[Any, ...] = key, eid, time, value, nodes, state, *told, delta
-    return own, ncache_refresh(*cells, *code, weight, *matrices, *of_value[2:])
+    cells = key, eid, time, value, nodes, state, *told, delta
+    arguments: list[Any] = [*cells, *code, weight, *matrices, *of_value[2:]]
+    return own, ncache_refresh(*arguments)

@@ -162,8 +162,27 @@ def test_self_loops_are_dropped_on_request(tmp_path: Path, caplog: pytest.LogCap
         stream = read_events(path, drop_self_loops=True)
     assert "left out 2 events" in caplog.text
     assert stream.t.tolist() == [1, 3]
+    assert stream.left_out == {"from a node to itself": 2}
+    assert "left_out={'from a node to itself': 2}" in repr(stream[:1])
+    assert read_events(write(tmp_path / "c.csv", "1,4,1\n"), drop_self_loops=True).left_out is None
     with pytest.raises(DatasetIntegrityError, match="all 1 events are left out: from a node to itself"):
         read_events(write(tmp_path / "b.csv", "1,1,1\n"), drop_self_loops=True)
+
+
+def test_a_quoted_date_is_one_cell(tmp_path: Path) -> None:
+    lines = '"1970-01-01 00:00:05" 1 4 7 0.5\n"1970-01-01 00:01:00" 4 2 8 1.5\n'
+    stream = read_events(write(tmp_path / "a.txt", lines), columns=(1, 2, 0), msg_from=3)
+    assert stream.t.tolist() == [5, 60]
+    assert stream.msg is not None
+    assert stream.msg.tolist() == [[7, 0.5], [8, 1.5]]
+    commas = write(tmp_path / "a.csv", 'a,b,t,x\n1,"4, the second",7,0.5\n')
+    assert read_events(commas, msg_from=3).msg.tolist() == [[0.5]]  # type: ignore[union-attr]
+
+
+def test_labels_are_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1,4,1,nan\n4,2,5,1\n")
+    with pytest.raises(DatasetIntegrityError, match="y: expected finite numbers, got 1 others, the first in event 0"):
+        read_events(path, label_column=3)
 
 
 def test_a_column_called_weight_is_that_of_the_weights(tmp_path: Path) -> None:
@@ -185,6 +204,7 @@ def test_neutral_events_and_unknown_nodes_are_dropped_on_request(
         stream = read_events(path, **options, drop_neutral=True, unknown_id=-1)
     assert "left out 2 events of weight 0" in caplog.text
     assert "left out 2 events of unknown nodes (-1)" in caplog.text
+    assert stream.left_out == {"of weight 0": 2, "of unknown nodes (-1)": 2}
     assert stream.num_nodes == 3
     assert stream.sign is not None
     assert (stream.src.tolist(), stream.dst.tolist()) == ([0, 2], [2, 1])
@@ -294,6 +314,14 @@ def test_the_layout_of_dgb(tmp_path: Path) -> None:
     assert stream.msg.tolist() == [[2, 3], [4, 5], [6, 7]]
     assert stream.y is not None
     assert stream.y.tolist() == [0, 1, 0]
+    assert stream.node_features is None
+    for rows in (5, 7):  # that of id 0, and perhaps those of nodes without an event
+        np.save(tmp_path / "ml_some_node.npy", np.arange(2.0 * rows).reshape(rows, 2))
+        found = read_dgb(path).node_features
+        assert found is not None
+        assert found.tolist() == [[2, 3], [4, 5], [6, 7], [8, 9]]
+    np.save(tmp_path / "ml_some_node.npy", np.zeros((5, 2)))
+    assert read_dgb(path).node_features is None
     np.save(features, np.zeros((4, 1)))  # no features
     assert read_dgb(path).msg is None
     features.unlink()
@@ -313,6 +341,15 @@ def test_a_damaged_layout_of_dgb(tmp_path: Path) -> None:
         np.save(features, array)
         with pytest.raises(DatasetIntegrityError, match=r"expected features \[4, D\]"):
             read_dgb(path)
+    features.unlink()
+    for array in (np.ones((4, 2)), np.ones(5), np.array([["a"]] * 5)):
+        np.save(tmp_path / "ml_some_node.npy", array)
+        with pytest.raises(DatasetIntegrityError, match=r"ml_some_node.npy: expected features \[5 or more, F\]"):
+            read_dgb(path)
+    np.save(tmp_path / "ml_some_node.npy", np.full((5, 2), np.nan))
+    with pytest.raises(ArgumentError, match="node_features: expected finite"):
+        read_dgb(path)
+    (tmp_path / "ml_some_node.npy").unlink()
     features.write_bytes(b"no array")
     with pytest.raises(DatasetIntegrityError, match=r"ml_some.npy: cannot be read"):
         read_dgb(path)

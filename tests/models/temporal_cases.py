@@ -21,6 +21,7 @@ class Events:
     first: int = 0
     weight: Tensor | None = None
     edge_type: None = None
+    node_events: None = None
 
     @property
     def sign(self) -> Tensor | None:

@@ -32,8 +32,8 @@ def read_dgb(path: str | os.PathLike[str], *, sort: bool = False, name: str | No
     Node ids of that layout begin with 1, so they are in ``node_names``. Labels become ``y``. Row k of ``ml_NAME.npy``
     has the features of the event of ``idx`` k; its row 0, which stands for no event, is left out. Where the file is
     missing or all its entries are zero, the stream has no messages: a zero column is what the layout writes for a
-    stream without features. ``ml_NAME_node.npy`` is not read. Where sources and destinations are apart,
-    destinations are drawn from theirs only.
+    stream without features. Row v of ``ml_NAME_node.npy``, where it is there and not all zero, has the features of the
+    node of id v: ``node_features``. Where sources and destinations are apart, destinations are drawn from theirs only.
 
     Args:
         path: of ``ml_NAME.csv``, with the columns "", u, i, ts, label, idx.
@@ -57,7 +57,24 @@ def read_dgb(path: str | os.PathLike[str], *, sort: bool = False, name: str | No
     dst_range = None
     if int(stream.src.max()) < int(stream.dst.min()):
         dst_range = (int(stream.dst.min()), stream.num_nodes)
-    return replace(stream, msg=msg, dst_range=dst_range)
+    alone = path.with_name(f"{path.stem}_node.npy")
+    nodes = _node_features(alone, stream) if alone.is_file() else None
+    return replace(stream, msg=msg, dst_range=dst_range, node_features=nodes)
+
+
+def _node_features(path: Path, stream: EventStream) -> torch.Tensor | None:
+    with decoding(path):
+        rows = np.load(path, allow_pickle=False)
+    names = np.arange(stream.num_nodes) if stream.node_names is None else np.asarray(stream.node_names)
+    most = int(names.max())
+    if rows.ndim != 2 or rows.shape[0] <= most or rows.dtype.kind not in "iuf":
+        raise DatasetIntegrityError(
+            f"{path}: expected features [{most + 1} or more, F] of nodes up to {most}, found {rows.dtype} "
+            f"{list(rows.shape)}"
+        )
+    if not rows.any():
+        return None
+    return torch.from_numpy(rows[names].astype(np.float32))
 
 
 def _messages(path: Path, row: torch.Tensor, count: int) -> torch.Tensor | None:

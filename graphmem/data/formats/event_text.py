@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import gzip
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -54,7 +56,7 @@ class EventText:
             second = next(lines, None)
         if head is None:
             raise DatasetIntegrityError(f"{path}: the file has no events")
-        names = [cell.strip() for cell in head[1].split(delimiter)]
+        names = [cell.strip() for cell in _split(head[1], delimiter)]
         self.at = {role: place_of(column, names, str(path)) for role, column in places.items()}
         if header is None:
             header = any(isinstance(c, str) for c in places.values()) or not _is_time(names[self.at["t"]])
@@ -65,7 +67,7 @@ class EventText:
             raise DatasetIntegrityError(f"{path}: the file has a line of names and no events")
         self._skipped = first[0] - 1
         # A header may have one name for all features.
-        cells = first[1].split(delimiter)
+        cells = _split(first[1], delimiter)
         self.features = [] if msg_from is None else list(range(msg_from, len(cells)))
         is_number = self.at["t"] >= len(cells) or is_float(cells[self.at["t"]])
         self._time_kinds = ("i8", "f8") if is_number else ("O",)
@@ -128,6 +130,13 @@ class EventText:
         """Where an event stands."""
         lines = (number for number, _ in self._lines() if number > self._skipped)
         return f"{self.path}, line {next(islice(lines, event, None))}"
+
+
+def _split(line: str, delimiter: str | None) -> list[str]:
+    """Cells of a line; what is quoted is one of them."""
+    if delimiter is not None:
+        return next(csv.reader([line], delimiter=delimiter))
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)]
 
 
 def bad_line(part: Sequence[tuple[int, str]], load: Callable[[Sequence[str]], Array]) -> tuple[int, str] | None:

@@ -29,7 +29,9 @@ _ROLES = ("src", "dst", "t")
 logger = logging.getLogger(__name__)
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
+    """What was read of a source."""
+
     cells: dict[str, Array]
     """By what they hold."""
     origin: str
@@ -76,9 +78,9 @@ def read_events(
             Lines that begin with # or % are skipped.
         bipartite: number destinations apart from sources, and behind them.
         sort: sort by time; equal times keep their order. Otherwise a file out of order is an error.
-        drop_self_loops: leave out events from a node to itself; a log message says how many. With ``bipartite`` there
-            are none.
-        drop_neutral: leave out events of weight 0, which have no sign; a log message says how many.
+        drop_self_loops: leave out events from a node to itself; ``left_out`` of the stream says how many. With
+            ``bipartite`` there are none.
+        drop_neutral: leave out events of weight 0, which have no sign; ``left_out`` says how many.
         unknown_id: what stands in the file for a node that is not known; events with it are left out, likewise.
         ids: "map" as above; "keep": ids are the nodes, whole numbers from 0 on, of which some may have no event.
         num_nodes: with "keep", how many nodes there are; by default one more than the largest id.
@@ -100,15 +102,9 @@ def read_events(
         raise ArgumentError("drop_neutral: expected a weight_column with it, got None")
     if num_nodes is not None and (ids == "map" or bipartite):
         raise ArgumentError('num_nodes: expected None but with ids="keep" and without `bipartite`, which number nodes')
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        short = path.name.partition(".")[0]
-        table = _read_file(path, places, msg_from, delimiter, header)
-    else:
-        short = type(source).__name__
-        table = _from_frame(source, places, msg_from, short)
-    table, t = _in_order(table, sort)
-    src, dst = _alike(*(_ids(table, role) for role in ("src", "dst")))
+    short = Path(source).name.partition(".")[0] if isinstance(source, str | os.PathLike) else type(source).__name__
+    table, t = in_order(read_table(source, places, msg_from, delimiter, header), sort)
+    src, dst = _alike(*(ids_of(table, role) for role in ("src", "dst")))
     drops = {}
     if drop_self_loops and not bipartite:  # else no node is on both sides
         drops["from a node to itself"] = src == dst
@@ -124,7 +120,8 @@ def read_events(
             raise DatasetIntegrityError(f"{table.origin}: all {src.size} events are left out: {', '.join(drops)}")
         table, t, src, dst = _selected(table, stays), t[stays], src[stays], dst[stays]
     nodes = _kept(table, src, dst, num_nodes, bipartite) if ids == "keep" else _numbered(src, dst, bipartite)
-    return _stream(table, t, nodes, name or short)
+    left_out = {what: int(dropped.sum()) for what, dropped in drops.items() if dropped.any()}
+    return _stream(table, t, nodes, name or short, left_out or None)
 
 
 def load(card: DatasetCard, files: LocatedFiles) -> EventStream:
@@ -133,13 +130,22 @@ def load(card: DatasetCard, files: LocatedFiles) -> EventStream:
     return read_events(path, name=card.name, **card.options)
 
 
+def read_table(
+    source: Any, places: dict[str, Column], msg_from: int | None, delimiter: str | None, header: bool | None
+) -> Table:
+    """Cells of a file or a frame, by what they hold; arguments as in :func:`read_events`."""
+    if isinstance(source, str | os.PathLike):
+        return _read_file(Path(source), places, msg_from, delimiter, header)
+    return _from_frame(source, places, msg_from, type(source).__name__)
+
+
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _read_file(
     path: Path, places: dict[str, Column], msg_from: int | None, delimiter: str | None, header: bool | None
-) -> _Table:
+) -> Table:
     if not path.is_file():
         raise DatasetNotFoundError(f"source: no file {path}")
     suffix = _suffix(path)
@@ -159,10 +165,10 @@ def _read_file(
     if not path.name.lower().endswith(SUFFIXES):
         raise ArgumentError(f"source: {path.name} ends in none of {SUFFIXES}")
     text = EventText(path, places, msg_from, delimiter or _DELIMITERS.get(suffix), header)
-    return _Table(text.read(), str(path), text.place)
+    return Table(text.read(), str(path), text.place)
 
 
-def _from_frame(frame: Any, places: dict[str, Column], msg_from: int | None, origin: str) -> _Table:
+def _from_frame(frame: Any, places: dict[str, Column], msg_from: int | None, origin: str) -> Table:
     """Columns of a pandas frame or a pyarrow table."""
     if hasattr(frame, "to_pandas"):
         frame = frame.to_pandas()
@@ -183,7 +189,7 @@ def _from_frame(frame: Any, places: dict[str, Column], msg_from: int | None, ori
     return _of_rows(cells, origin)
 
 
-def _of_rows(cells: dict[str, Array], origin: str) -> _Table:
+def _of_rows(cells: dict[str, Array], origin: str) -> Table:
     missing = [role for role in _ROLES if role not in cells]
     if missing:
         raise DatasetIntegrityError(f"{origin}: {missing} are missing, found {sorted(cells)}")
@@ -196,10 +202,10 @@ def _of_rows(cells: dict[str, Array], origin: str) -> _Table:
             raise DatasetIntegrityError(
                 f"{origin}: expected a row of msg for each of {count[0]} events, found shape {list(column.shape)}"
             )
-    return _Table(cells, origin, lambda event: f"{origin}, row {event}")
+    return Table(cells, origin, lambda event: f"{origin}, row {event}")
 
 
-def _in_order(table: _Table, sort: bool) -> tuple[_Table, Array]:
+def in_order(table: Table, sort: bool) -> tuple[Table, Array]:
     """The events in the order of time, and their times, int64 or float64."""
     t = _times(table)
     earlier = np.flatnonzero(t[1:] < t[:-1])
@@ -214,12 +220,12 @@ def _in_order(table: _Table, sort: bool) -> tuple[_Table, Array]:
     return _selected(table, order), t[order]
 
 
-def _selected(table: _Table, events: Array) -> _Table:
+def _selected(table: Table, events: Array) -> Table:
     cells = {name: column[events] for name, column in table.cells.items() if name in (*_ROLES, "weight", "y", "msg")}
-    return _Table(cells, table.origin, lambda event: table.place(int(events[event])))
+    return Table(cells, table.origin, lambda event: table.place(int(events[event])))
 
 
-def _times(table: _Table) -> Array:
+def _times(table: Table) -> Array:
     t = table.cells["t"]
     if t.size == 0:
         raise DatasetIntegrityError(f"{table.origin}: there are no events")
@@ -237,7 +243,7 @@ def _times(table: _Table) -> Array:
     return t.astype(np.int64) if whole else t
 
 
-def _seconds(table: _Table, t: Array) -> Array:
+def _seconds(table: Table, t: Array) -> Array:
     """Dates as seconds since 1970."""
     if t.dtype.kind == "M":
         dates = t.astype("datetime64[us]")
@@ -249,7 +255,7 @@ def _seconds(table: _Table, t: Array) -> Array:
     return dates.astype(np.int64) / 1e6
 
 
-def _date(table: _Table, event: int, text: Any) -> np.datetime64:
+def _date(table: Table, event: int, text: Any) -> np.datetime64:
     moment = parse_date(str(text))
     if moment is None:
         raise DatasetIntegrityError(f"{table.place(event)}: expected a number or a date, found {text!r}")
@@ -265,7 +271,7 @@ def _alike(src: Array, dst: Array) -> tuple[Array, Array]:
     return src.astype(str).astype(object), dst.astype(str).astype(object)
 
 
-def _ids(table: _Table, role: str) -> Array:
+def ids_of(table: Table, role: str) -> Array:
     """Ids of one end: int64, or text."""
     ids = table.cells[role]
     if ids.dtype.kind == "f":
@@ -298,7 +304,7 @@ class _Nodes(NamedTuple):
     dst_range: tuple[int, int] | None
 
 
-def _kept(table: _Table, src: Array, dst: Array, num_nodes: int | None, bipartite: bool) -> _Nodes:
+def _kept(table: Table, src: Array, dst: Array, num_nodes: int | None, bipartite: bool) -> _Nodes:
     if src.dtype != np.int64 or dst.dtype != np.int64:
         raise DatasetIntegrityError(f'{table.origin}: ids="keep" expects whole numbers, found names')
     low, most = int(min(src.min(), dst.min())), int(max(src.max(), dst.max()))
@@ -335,7 +341,7 @@ def _unique(ids: Array) -> tuple[Array, Array]:
     return np.array(names, dtype=object), nodes
 
 
-def _stream(table: _Table, t: Array, nodes: _Nodes, name: str) -> EventStream:
+def _stream(table: Table, t: Array, nodes: _Nodes, name: str, left_out: dict[str, int] | None) -> EventStream:
     cells = table.cells
 
     def column(value: Array | None, dtype: Any) -> torch.Tensor | None:
@@ -359,6 +365,7 @@ def _stream(table: _Table, t: Array, nodes: _Nodes, name: str) -> EventStream:
             dst_range=nodes.dst_range,
             node_names=nodes.names,
             name=name,
+            left_out=left_out,
             **columns,
         )
     except ArgumentError as error:
