@@ -117,7 +117,7 @@ def _read(
     met = eid[nodes, 0] >= 0
     row: Tensor | None = eid[nodes] if known is None else torch.searchsorted(known, eid[nodes])
     raw = parts["value_message"].size(0)
-    if messages is None:  # no event has happened
+    if messages is None or messages.size(0) == 0:  # no event has happened
         messages = state.new_zeros(1, raw)
         row = torch.zeros_like(eid[nodes])
     assert row is not None
