@@ -188,7 +188,7 @@ class NAT(ReadsMessages):
         state = own["state"]
         if not (NATIVE and prepared.usable and state is not None and state.is_cpu) or torch.compiler.is_compiling():
             return None
-        told = None, None
+        told: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.msg_dim and int(self.position):
             told = self._told()
         stored = cells["key"], cells["eid"], cells["time"], cells["value"], state, own["other"], own["gap"]

@@ -131,6 +131,8 @@ def _read(
     weight = torch.cat((parts["value_state"].t(), parts["value_message"].t(), parts["value_time"].reshape(f, -1)), 1)
     of_value = [parts[f"value_{name}"].reshape(-1) for name in ("ih", "hh", "bias_ih", "bias_hh")]
     matrices = [x.view(3 * f, f) for x in of_value[:2]]
-    told = (messages, row) if raw else (None, None)
-    now = ncache_refresh(*(key, eid, time, value, nodes, state, *told, delta), *code, weight, *matrices, *of_value[2:])
+    told, which = (messages, row) if raw else (None, None)
+    now = ncache_refresh(
+        *(key, eid, time, value, nodes, state, told, which, delta), *code, weight, *matrices, *of_value[2:]
+    )
     return own, now

@@ -204,8 +204,8 @@ def _check_state(stored: NATState, weights: Tensor, widths: NATWidths, layout: L
     _check.in_range("key", key, rows, (stored.eid >= 0) & (torch.arange(columns, device=device) > 0))
     found = stored.eid[stored.eid >= 0]
     if stored.messages is not None:
-        shape = (None, widths.message)
-        count = _check.tensor("messages", stored.messages, shape=shape, dtypes=kind, device=device).size(0)
+        messages = _check.tensor("messages", stored.messages, shape=(None, widths.message), dtypes=kind, device=device)
+        count = messages.size(0)
         if stored.known is not None:
             known = _check.tensor("known", stored.known, shape=(count,), dtypes=index, device=device)
             found = torch.searchsorted(known, found)
