@@ -183,6 +183,8 @@ class NAT(ReadsMessages):
         """What operators of the whole model are given first: state, weights, options; ``None`` where none applies."""
         prepared = self._prepared
         if prepared is None or not prepared.holds():
+            if self.training:  # weights change before they would be read a second time
+                return None
             self._prepared = prepared = PreparedNAT(self)
         own, cells = self._buffers, self.cache._buffers
         state = own["state"]
