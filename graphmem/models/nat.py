@@ -222,12 +222,14 @@ class NAT(ReadsMessages):
         """What operators of the whole model are given first: state, weights, options; ``None`` where none applies."""
         prepared = self._prepared
         if prepared is None or not prepared.holds():
+            if self.training:  # weights change before they would be read a second time
+                return None
             self._prepared = prepared = PreparedNAT(self)
         own, cells = self._buffers, self.cache._buffers
         state = own["state"]
         if not (NATIVE and prepared.usable and state is not None and state.is_cpu) or torch.compiler.is_compiling():
             return None
-        told: tuple[Tensor | None, Tensor | None] = None, None
+        told: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.msg_dim and int(self.position):
             told = self._told()
         stored = cells["key"], cells["eid"], cells["time"], cells["value"], state, own["other"], own["gap"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -119,7 +117,7 @@ def _read(
     met = eid[nodes, 0] >= 0
     row: Tensor | None = eid[nodes] if known is None else torch.searchsorted(known, eid[nodes])
     raw = parts["value_message"].size(0)
-    if messages is None:  # no event has happened
+    if messages is None or messages.size(0) == 0:  # no event has happened
         messages = state.new_zeros(1, raw)
         row = torch.zeros_like(eid[nodes])
     assert row is not None
@@ -133,7 +131,8 @@ def _read(
     weight = torch.cat((parts["value_state"].t(), parts["value_message"].t(), parts["value_time"].reshape(f, -1)), 1)
     of_value = [parts[f"value_{name}"].reshape(-1) for name in ("ih", "hh", "bias_ih", "bias_hh")]
     matrices = [x.view(3 * f, f) for x in of_value[:2]]
-    told = (messages, row) if raw else (None, None)
-    cells = key, eid, time, value, nodes, state, *told, delta
-    arguments: list[Any] = [*cells, *code, weight, *matrices, *of_value[2:]]
-    return own, ncache_refresh(*arguments)
+    told, which = (messages, row) if raw else (None, None)
+    now = ncache_refresh(
+        *(key, eid, time, value, nodes, state, told, which, delta), *code, weight, *matrices, *of_value[2:]
+    )
+    return own, now

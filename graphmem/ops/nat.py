@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
+from graphmem.ops._autograd import Operator
 from graphmem.ops._nat_weights import NATWidths as NATWidths
 from graphmem.ops.ncache import TIMES, Layout
 
@@ -66,7 +67,7 @@ def nat_score(
     Raises:
         ArgumentError: wrong shape, dtype, device or range.
     """
-    arguments = (*stored, weights, widths.options, *layout.options, widths.aged, src, dst, t)
+    arguments = (*_options(stored, weights, widths, layout), src, dst, t)
     if _check.by_operator(*stored, weights, src, dst, t):
         try:
             return nat_score_unchecked(*arguments)
@@ -84,8 +85,7 @@ def nat_score(
 
 def nat_score_unchecked(*arguments: Any) -> Tensor:
     """:func:`nat_score` for arguments in the order of the schema, which the kernel looks at."""
-    with torch._C._AutoDispatchBelowAutograd():
-        out: Tensor = torch.ops.graphmem.nat_score.default(*arguments)
+    out: Tensor = _nat_score(*arguments)
     return out
 
 
@@ -129,7 +129,7 @@ def nat_update(
     """
     probability = _check.real("replace_prob", replace_prob)
     _check.integer("first", first)
-    arguments = (*stored, weights, widths.options, *layout.options, widths.aged)
+    arguments = _options(stored, weights, widths, layout)
     how = first, probability, sequential
     if _check.by_operator(*stored, weights, src, dst, t, asked):
         try:
@@ -153,8 +153,7 @@ def nat_update(
 
 def nat_update_unchecked(*arguments: Any) -> Tensor:
     """:func:`nat_update` for arguments in the order of the schema, which the kernel looks at."""
-    with torch._C._AutoDispatchBelowAutograd():
-        out: Tensor = torch.ops.graphmem.nat_update.default(*arguments)
+    out: Tensor = _nat_update(*arguments)
     return out
 
 
@@ -176,8 +175,17 @@ def nat_weights(widths: NATWidths, parts: Mapping[str, Tensor]) -> Tensor:
     return out
 
 
+def _options(stored: NATState, weights: Tensor, widths: NATWidths, layout: Layout) -> tuple[Any, ...]:
+    """What both operators are given first."""
+    if not isinstance(widths, NATWidths):
+        raise ArgumentTypeError(f"widths: expected NATWidths, got {_check.describe(widths)}")
+    for name, width in zip(NATWidths._fields, widths, strict=True):
+        if name != "aged":
+            _check.integer(f"widths.{name}", width, 0, 1 << 20)
+    return *stored, weights, widths.options, *layout.checked(), bool(widths.aged)
+
+
 def _check_state(stored: NATState, weights: Tensor, widths: NATWidths, layout: Layout) -> None:
-    layout.checked()
     columns, index = 1 + sum(layout.sizes), (torch.int64,)
     key = _check.tensor("key", stored.key, shape=(None, columns), dtypes=_check.INDEX_DTYPES)
     rows, device = key.size(0), key.device
@@ -196,15 +204,15 @@ def _check_state(stored: NATState, weights: Tensor, widths: NATWidths, layout: L
     _check.in_range("key", key, rows, (stored.eid >= 0) & (torch.arange(columns, device=device) > 0))
     found = stored.eid[stored.eid >= 0]
     if stored.messages is not None:
-        rows_of = _check.tensor("messages", stored.messages, shape=(None, widths.message), dtypes=kind, device=device)
-        count = rows_of.size(0)
+        messages = _check.tensor("messages", stored.messages, shape=(None, widths.message), dtypes=kind, device=device)
+        count = messages.size(0)
         if stored.known is not None:
             known = _check.tensor("known", stored.known, shape=(count,), dtypes=index, device=device)
             found = torch.searchsorted(known, found)
         _check.in_range("messages", found, count)
     elif stored.known is not None or (widths.message and found.numel() and not _check.unseen(found)):
         raise ArgumentError("messages: expected those of the events that cells hold, got None")
-    if layout.sizes is None or widths.hops != len(layout.sizes):
+    if widths.hops != len(layout.sizes):
         raise ArgumentError(f"widths: expected {len(layout.sizes)} hops as in layout, got {widths.hops}")
     _check.tensor("weights", weights, shape=(widths.size,), dtypes=kind, device=device)
 
@@ -219,3 +227,6 @@ def _nat_score_fake(*arguments: Any) -> Tensor:
 def _nat_update_fake(*arguments: Any) -> Tensor:
     state, src, asked = arguments[4], arguments[15], arguments[18]
     return state.new_empty(src.size(0), 0 if asked is None else asked.size(1))  # type: ignore[no-any-return]
+
+
+_nat_score, _nat_update = Operator("nat_score"), Operator("nat_update")

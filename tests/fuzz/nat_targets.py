@@ -40,7 +40,7 @@ def score_arguments(rng: random.Random) -> Arguments:
         "messages": random_numbers(rng, letters, widths.message, dtype=dtype),
         "known": known,
         "weights": random_numbers(rng, widths.size, dtype=dtype),
-        "widths": list(widths),
+        "widths": widths,
         **layout_of(cache),
         "src": random_ids(rng, count, nodes),
         "dst": random_ids(rng, 2 * count, nodes).view(count, 2),
@@ -51,7 +51,7 @@ def score_arguments(rng: random.Random) -> Arguments:
 def _gathered(given: Arguments) -> tuple[Any, ...]:
     layout = Layout(given.pop("sizes"), given.pop("hash"), given.pop("hash_seed"))
     state = NATState(*(given.pop(name) for name in NATState._fields))
-    return state, given.pop("weights"), NATWidths(*given.pop("widths")), layout
+    return state, given.pop("weights"), given.pop("widths"), layout
 
 
 def call_score(**given: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from dataclasses import replace
@@ -346,3 +347,106 @@ def test_forgetting() -> None:
 def test_bad_options(name: str, value: Any) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}"):
         make(**{name: value})
+
+
+def pair_of_models(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[NAT, Any]:
+    """A model, and how to run something with its operators composed."""
+    model = make(**options).eval()
+
+    def composed(run: Any) -> Any:
+        with monkeypatch.context() as patch, torch.no_grad():
+            patch.setattr("graphmem.models.nat.NATIVE", False)
+            return run()
+
+    return model, composed
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "sum"}, {"time": "absolute"}, {"sizes": (4,)}, {"heads": 1}])
+@pytest.mark.parametrize("follows", [False, True])
+def test_at_once_and_composed(options: dict[str, Any], follows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = random_events(4, 40, NODES, MSG, torch.float32)
+    model, composed = pair_of_models(monkeypatch, **options)
+    model = model.float()
+    model.follow() if follows else model.prepare(stream)  # type: ignore[arg-type]
+    other = copy.deepcopy(model)
+    for batch in stream.batches(7):
+        dst = torch.randint(NODES, (3, len(batch)), generator=torch.Generator().manual_seed(batch.first)).t()
+        expected = composed(lambda batch=batch, dst=dst: other.score(batch.src, dst, batch.t))
+        with torch.no_grad():
+            scores = model.score(batch.src, dst, batch.t)
+        torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
+        assert same_bits(model.step(batch, dst), scores)  # type: ignore[arg-type]
+        composed(lambda batch=batch: other.update(batch))
+        for (name, one), two in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+            torch.testing.assert_close(
+                one, two, msg=name, **({} if one.is_floating_point() else {"rtol": 0, "atol": 0})
+            )
+
+
+def changed_weights() -> dict[str, Any]:
+    def step(model: NAT, **options: Any) -> None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1, **options)
+        for weight in model.parameters():
+            weight.grad = torch.ones_like(weight)
+        optimizer.step()
+
+    def replace_parameter(model: NAT) -> None:
+        model.lin_pool.weight = torch.nn.Parameter(model.lin_pool.weight.detach() + 1)
+
+    def replace_module(model: NAT) -> None:
+        model.value_cell = type(model.value_cell)(F, F).double()
+
+    def write(model: NAT) -> None:
+        with torch.no_grad():
+            model.predictor.lin_final.weight.mul_(2)
+
+    def load(model: NAT) -> None:
+        weights = {name: value + 1 for name, value in model.state_dict().items() if "weight" in name}
+        model.load_state_dict(weights, strict=False)
+
+    def move(model: NAT) -> None:
+        model.predictor.lin_final.weight.data = model.predictor.lin_final.weight.data * 2
+
+    return {
+        "fused optimizer": lambda model: step(model, fused=True),
+        "optimizer": lambda model: step(model, foreach=True),
+        "parameter": replace_parameter,
+        "module": replace_module,
+        "in place": write,
+        "data": move,
+        "state_dict": load,
+    }
+
+
+@pytest.mark.parametrize("change", changed_weights().values(), ids=changed_weights())
+def test_changed_weights_are_noticed(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = events()
+    model, composed = pair_of_models(monkeypatch)
+    model.prepare(stream)  # type: ignore[arg-type]
+    first, second = stream.batches(12)
+    model.update(first)  # type: ignore[arg-type]
+    ask = second.src, second.dst[:, None], second.t
+    with torch.no_grad():
+        before = model.score(*ask)
+        change(model)
+        after = model.score(*ask)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, composed(lambda: model.score(*ask)))
+
+
+def test_bad_questions_without_gradient() -> None:
+    model, stream = make().float().eval(), random_events(3, 24, NODES, MSG, torch.float32)
+    model.prepare(stream)  # type: ignore[arg-type]
+    src, dst, t = stream.src[:2], stream.dst[:2, None], stream.t[:2]
+    with torch.no_grad():
+        for bad, message in (
+            ((src + NODES, dst, t), "^src and dst: expected ids"),
+            ((src, dst.view(-1), t), "^dst: expected int64 of shape"),
+            ((src, dst, t.double()), "^t: expected int64"),
+        ):
+            with pytest.raises(ArgumentError, match=message):
+                model.score(*bad)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="^src and dst: expected ids"):
+        model.step(next(iter(stream.batches(2))), dst + NODES)  # type: ignore[arg-type]
+    assert int(model.position) == 0
+    assert not bool((model.cache.eid >= 0).any())

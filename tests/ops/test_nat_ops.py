@@ -120,6 +120,7 @@ def test_update(
             assert same_bits(one, two), name
 
 
+@pytest.mark.skipif(not ops.NATIVE, reason="a promise of the compiled operators")
 def test_a_score_depends_on_no_other_pair() -> None:
     """Bit for bit, whatever else is asked in the same call."""
     layout, widths = Layout((8, 4)), NATWidths(20, 4, 2, 6, 3, 2, 40, 2, True)
