@@ -11,7 +11,17 @@ from typing import Any
 
 from pres import cases as batch_cases
 from pres import plot as plot_batch_sizes
-from report_streams import batch_sizes, beside_pyg, dyglib, nat_parity, signed, stream_speeds, streams
+from report_streams import (
+    ablation,
+    batch_sizes,
+    beside_pyg,
+    dyglib,
+    nat_parity,
+    nat_speeds,
+    signed,
+    stream_speeds,
+    streams,
+)
 from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -233,6 +243,7 @@ def accuracy() -> list[str]:
         "![overlap](figures/overlap.png)",
         *streams(),
         *dyglib(),
+        *ablation(),
         *batch_sizes(),
         *signed(),
         *beside_pyg(),
@@ -257,6 +268,7 @@ def speeds() -> list[str]:
         *other_peers(),
         *scale(),
         *stream_speeds(),
+        *nat_speeds(),
         "## Memory that `graphmem plan` predicts",
         "`benchmarks/plan.py`, fresh processes:",
         plan(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 import signed as signs
@@ -17,7 +18,9 @@ DYGLIB_METRICS = (
     "historical.ap_batch",
     "inductive.ap_batch",
 )
+ABLATION_METRICS = ("ap_batch", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
 SIGNED_METRICS = ("auc", "ap_neg", "f1_neg", "macro_f1", "transductive.auc", "new.auc")
+WHO = ("ours", "peer")
 STREAM_METRICS = ("ap", "historical.ap", "inductive.ap", "new.ap", "mrr")
 
 
@@ -40,6 +43,19 @@ def dyglib() -> list[str]:
     names = "stream, model, visibility, seeds, AP, AP pooled, AP new nodes, AP new nodes and their destinations, "
     names += "AP historical, AP inductive"
     return ["## DyGLib's protocol", words, table(names.split(", "), rows)]
+
+
+def ablation() -> list[str]:
+    """What each choice of NAT is worth."""
+    rows = []
+    for run in runs("ablation_nat.json"):
+        options = re.findall(r"--options\.(\S+) ('[^']*'|\S+)", run["command"])
+        found = [seed["selected"] for seed in run["seeds"]]
+        cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in ABLATION_METRICS]
+        rows.append([", ".join(f"{name} = {value}" for name, value in options) or "default", str(len(found)), *cells])
+    words = "`benchmarks/ablation_nat.py`, CollegeMsg, DyGLib's split; a row differs from the default as it says."
+    head = "options, seeds, AP, AP new nodes, AP historical, AP inductive".split(", ")
+    return ["## What each choice of NAT is worth", words, table(head, sorted(rows))] if rows else []
 
 
 def signed() -> list[str]:
@@ -188,3 +204,39 @@ def stream_speeds() -> list[str]:
         "Parts (`speed_sampler.py`: against `LastNeighborLoader`; `speed_temporal_ops.py`: operators):",
         table(small, cells),
     ]
+
+
+def nat_speeds() -> list[str]:
+    """NAT beside its authors' code, and one event at a time."""
+    rows = rows_of("speed_nat")
+    models = [row for row in rows if "events_per_second_ours" in row]
+    rates = [[f"{row[f'events_per_second_{who}']:,.0f}" for who in ("ours", "peer")] for row in models]
+    whole = [
+        [row["case"], str(row["threads"]), *r, *ratio_cells(row)[2:]] for row, r in zip(models, rates, strict=True)
+    ]
+    calls = [
+        [
+            row["case"],
+            str(row["threads"]),
+            *(f"{1e6 * row[f'median_{who}'] / row['calls_per_sample']:.0f}" for who in WHO),
+        ]
+        + ratio_cells(row)[2:]
+        for row in rows
+        if "calls_per_sample" in row
+    ]
+    single = [
+        [row["stage"], str(row["threads"]), *(f"{row['microseconds'][f'p{q}']:.0f}" for q in (10, 50, 90))]
+        for row in rows
+        if "microseconds" in row
+    ]
+    ends = ["median paired ratio", "their best / our median"]
+    parts = [
+        "## NAT against its authors' code",
+        '`benchmarks/speed_nat.py`, settings in its head; "default" is our model with its own options, the others have '
+        "the authors'.",
+        table(["what", "threads", "ours, events/s", "authors', events/s", *ends], whole),
+        table(["operator", "threads", "ours, us", "authors', us", *ends], calls),
+        "One event at a time, microseconds a call:",
+        table(["call", "threads", "10 %", "median", "90 %"], single),
+    ]
+    return parts if rows else []

@@ -9,17 +9,22 @@ dropped), their hash, batches of 100, one negative an event (the same ones), Ada
 Metrics are outside the clock. "default" is our model with its default options on the same events.
 
 train, evaluate: --events events from the middle of the training period, or of the validation period, from the state
-that all events before them leave. join: the joint neighbourhoods of 200 pairs pooled by sum, against packing (pair,
-key) into int64, `unique` and `index_add_`. commit: the caches' update by a batch, against the authors' `update_memory`.
+that all events before them leave. Ours evaluates by `NAT.step`, which scores a batch and takes it in, theirs by the two
+calls of their eval.py. online: our default model without a peer, one event at a time, from the middle of the stream:
+`step`, `score` and `update` apart, and 100 candidates of a source; percentiles of the last three quarters of the calls.
+join: the joint neighbourhoods of 200 pairs pooled by sum, against packing (pair, key) into int64, `unique` and
+`index_add_`. commit: the caches' update by a batch, against the authors' `update_memory`.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import Rows, add_arguments, run_cases
@@ -71,9 +76,8 @@ class Ours:
         return out[:, 0], out[:, 1]
 
     def pass_on(self, batch: EventStream, neg: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.score(batch, neg)
-        self.model.update(batch)
-        return scores
+        out = self.model.step(batch, torch.stack([batch.dst, neg], 1))
+        return out[:, 0], out[:, 1]
 
     def train_step(self, batch: EventStream, neg: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -142,6 +146,40 @@ def whole_model(case: str, args: argparse.Namespace) -> Rows:
             **row,
         }
     ]
+
+
+def online(args: argparse.Namespace) -> Rows:
+    """Microseconds of single calls."""
+    torch.manual_seed(0)
+    stream = load_stream("collegemsg")
+    model = NAT(stream.num_nodes).eval()
+    warm, count = len(stream) // 2, min(args.events, 8_000)
+    events = [stream[e : e + 1] for e in range(warm, warm + 3 * count)]
+    candidates = torch.randint(stream.num_nodes, (1, 100))
+
+    def step(event: EventStream) -> None:
+        model.step(event, event.dst.unsqueeze(1))
+
+    def apart(event: EventStream) -> None:
+        model.score(event.src, event.dst.unsqueeze(1), event.t)
+        model.update(event)
+
+    def rank(event: EventStream) -> None:
+        model.score(event.src, candidates, event.t)
+
+    rows = []
+    with torch.no_grad():
+        for batch in (stream[e : min(e + BATCH, warm)] for e in range(0, warm, BATCH)):
+            model.update(batch)
+        for k, (name, call) in enumerate({"step": step, "apart": apart, "rank-100": rank}.items()):
+            ticks = [time.perf_counter()]
+            for event in events[k * count : (k + 1) * count]:
+                call(event)
+                ticks.append(time.perf_counter())
+            taken = 1e6 * np.diff(ticks)[count // 4 :]
+            shares = {f"p{q}": float(np.percentile(taken, q)) for q in (10, 50, 90, 99)}
+            rows.append({"stage": name, "calls": taken.size, "microseconds": shares})
+    return rows
 
 
 def join(args: argparse.Namespace) -> Rows:
@@ -218,6 +256,7 @@ CASES: dict[str, Callable[[argparse.Namespace], Rows]] = {
         case: (lambda args, case=case: whole_model(case, args))
         for case in ("train", "evaluate", "default-train", "default-evaluate")
     },
+    "online": online,
     "join": join,
     "commit": commit,
 }
