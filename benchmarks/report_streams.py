@@ -208,35 +208,24 @@ def stream_speeds() -> list[str]:
 
 def nat_speeds() -> list[str]:
     """NAT beside its authors' code, and one event at a time."""
-    rows = rows_of("speed_nat")
-    models = [row for row in rows if "events_per_second_ours" in row]
-    rates = [[f"{row[f'events_per_second_{who}']:,.0f}" for who in ("ours", "peer")] for row in models]
-    whole = [
-        [row["case"], str(row["threads"]), *r, *ratio_cells(row)[2:]] for row, r in zip(models, rates, strict=True)
-    ]
-    calls = [
-        [
-            row["case"],
-            str(row["threads"]),
-            *(f"{1e6 * row[f'median_{who}'] / row['calls_per_sample']:.0f}" for who in WHO),
-        ]
-        + ratio_cells(row)[2:]
-        for row in rows
-        if "calls_per_sample" in row
-    ]
-    single = [
-        [row["stage"], str(row["threads"]), *(f"{row['microseconds'][f'p{q}']:.0f}" for q in (10, 50, 90))]
-        for row in rows
-        if "microseconds" in row
-    ]
+    whole, calls, single = [], [], []
+    for row in rows_of("speed_nat"):
+        first = [row.get("stage", row["case"]), str(row["threads"])]
+        if "events_per_second_ours" in row:
+            rates = [f"{row[f'events_per_second_{who}']:,.0f}" for who in WHO]
+            whole.append([*first, *rates, *ratio_cells(row)[2:]])
+        elif "calls_per_sample" in row:
+            times = [f"{1e6 * row[f'median_{who}'] / row['calls_per_sample']:.0f}" for who in WHO]
+            calls.append([*first, *times, *ratio_cells(row)[2:]])
+        else:
+            single.append([*first, *(f"{row['microseconds'][f'p{q}']:.0f}" for q in (10, 50, 90))])
     ends = ["median paired ratio", "their best / our median"]
     parts = [
         "## NAT against its authors' code",
-        '`benchmarks/speed_nat.py`, settings in its head; "default" is our model with its own options, the others have '
-        "the authors'.",
+        "`benchmarks/speed_nat.py`, settings in its head; \"default\": our model's own options, else the authors'.",
         table(["what", "threads", "ours, events/s", "authors', events/s", *ends], whole),
         table(["operator", "threads", "ours, us", "authors', us", *ends], calls),
         "One event at a time, microseconds a call:",
         table(["call", "threads", "10 %", "median", "90 %"], single),
     ]
-    return parts if rows else []
+    return parts if whole else []
