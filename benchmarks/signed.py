@@ -12,10 +12,10 @@ Rows: `reputation`, log-odds of target and source; `logistic`, a logistic regres
 `SignedHistoryFeatures`, by L-BFGS in float64 on the training period, features standardised on it, penalty 1e-3 / 2
 times the squared weights, unweighted; `tgn`, memory and attention of TGN with messages [sign, ln(1 + |weight|)];
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
-the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `memory-pres` and
-`memory-pres-event`, the first of them with its memory corrected by PRES per time and by events (docs/pres.md); `sgcn`,
-PyG's SignedGCN trained anew before each block, `gcn`, a GCN trained once, both over the links before each block.
-"Trained at 200": the models of such a run, evaluated at other block sizes.
+the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `-pres` and
+`-pres-event` behind them: the memory is corrected by PRES, per time or by events (docs/pres.md); `sgcn`, PyG's SignedGCN
+trained anew before each block, `gcn`, a GCN trained once, both over the links before each block. "Trained at 200": the
+models of such a run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
 1), while the test numbers of these runs were on the screen.
@@ -54,7 +54,11 @@ from graphmem.nn import SignedHistoryFeatures
 DATA, NAME = "bitcoin-otc", "signed"
 PLAIN = {"memory_dim": 64, "time_dim": 32, "embedding_dim": 64, "decoder": "linear", "decoder_dropout": 0.0}
 ROWS = ("reputation", "logistic", "tgn", "plain", "released", "memory", "history", "both")
-PRES_ROWS: dict[str, dict[str, Any]] = {"memory-pres": {}, "memory-pres-event": {"rate": "per_event"}}
+PRES_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "memory-pres": ("memory", {}),
+    "memory-pres-event": ("memory", {"rate": "per_event"}),
+    "both-pres-event": ("both", {"rate": "per_event"}),
+}
 GRAPH_ROWS: dict[str, Callable[[SignedTask, int], Tensor]] = {"gcn": gcn, "sgcn": sgcn}
 EVERY_ROW = (*ROWS, *PRES_ROWS, *GRAPH_ROWS)
 PENALTY = 1e-3
@@ -65,7 +69,8 @@ def config(row: str, batch: int, seeds: int = 5, threads: int | None = None) -> 
     more: dict[str, Any] = {"options": {"features": row}}
     model = "semba"
     if row in PRES_ROWS:
-        more = {"options": {"features": "memory"}, "pres": True, "pres_options": PRES_ROWS[row]}
+        features, how = PRES_ROWS[row]
+        more = {"options": {"features": features}, "pres": True, "pres_options": how}
     if row in ("reputation", "tgn"):
         model, more = row, {"lr": 1e-3, "reduction": "mean"} if row == "tgn" else {}
     if row in ("plain", "released"):
