@@ -13,9 +13,9 @@ Rows: `reputation`, log-odds of target and source; `logistic`, a logistic regres
 times the squared weights, unweighted; `tgn`, memory and attention of TGN with messages [sign, ln(1 + |weight|)];
 `plain`, SEMBA as the paper has it (no counts, linear decoder, class means, 64 wide, learning rate 0.01), `released`
 the same with the released wiring; `memory`, `history`, `both`: our preset with that in the decoder; `-pres` and
-`-pres-event` behind them: the memory is corrected by PRES, per time or by events (docs/pres.md); `sgcn`, PyG's SignedGCN
-trained anew before each block, `gcn`, a GCN trained once, both over the links before each block. "Trained at 200": the
-models of such a run, evaluated at other block sizes.
+`-pres-event` behind them: the memory is corrected by PRES, per time or by events (docs/pres.md); `sgcn`, PyG's
+SignedGCN trained anew before each block, `gcn`, a GCN trained once, both over the links before each block. "Trained at
+200": the models of such a run, evaluated at other block sizes.
 
 The settings of the preset were chosen by validation AUC in a search of about twenty runs at blocks of 200 (seeds 0 and
 1), while the test numbers of these runs were on the screen.
