@@ -59,7 +59,7 @@ Pool<Time, T> make_pool(const JointCells<Key, Time, T>& joint, int64_t rows) {
         for (int64_t hop = 1; hop <= hops; ++hop)
           known.column[(i * hops + hop - 1) * columns + c] = static_cast<int32_t>(p.layout.place(hash, hop));
         for (int64_t f = 0; f < width; ++f)
-          known.value[(i * width + f) * columns + c] = joint.now[(i * columns + c) * width + f];
+          known.value[(i * width + f) * columns + c] = key[c] < 0 ? T(0) : joint.now[(i * columns + c) * width + f];
         if (!p.aged) continue;
         const int64_t cell = p.nodes[i] * columns + c;
         known.met[i * columns + c] = cells.eid[cell] >= 0 ? 1 : 0;

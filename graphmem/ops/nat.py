@@ -65,7 +65,7 @@ def nat_score(
         [B, C], dtype of the state. Not differentiable.
 
     Raises:
-        ArgumentError: wrong shape, dtype, device or range.
+        ArgumentError: wrong shape, dtype, device or range, or state or weights that are not contiguous.
     """
     arguments = (*_options(stored, weights, widths, layout), src, dst, t)
     if _check.by_operator(*stored, weights, src, dst, t):
@@ -125,7 +125,8 @@ def nat_update(
         [E, C], logits as :func:`nat_score` returns them. Not differentiable.
 
     Raises:
-        ArgumentError: wrong shape, dtype, device or range, or state that is not contiguous. Nothing was written then.
+        ArgumentError: wrong shape, dtype, device or range, or state or weights that are not contiguous. Nothing was
+            written then.
     """
     probability = _check.real("replace_prob", replace_prob)
     _check.integer("first", first)
@@ -198,9 +199,6 @@ def _check_state(stored: NATState, weights: Tensor, widths: NATWidths, layout: L
     _check.tensor("other", stored.other, shape=(rows,), dtypes=index, device=device)
     _check.in_range("other", stored.other, rows, stored.other >= 0)
     _check.tensor("gap", stored.gap, shape=(rows,), dtypes=(time.dtype,), device=device)
-    for name, tensor in zip(NATState._fields[:7], stored[:7], strict=True):
-        if tensor is not None and not tensor.is_contiguous():
-            raise ArgumentError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
     _check.in_range("key", key, rows, (stored.eid >= 0) & (torch.arange(columns, device=device) > 0))
     found = stored.eid[stored.eid >= 0]
     if stored.messages is not None:
@@ -215,6 +213,9 @@ def _check_state(stored: NATState, weights: Tensor, widths: NATWidths, layout: L
     if widths.hops != len(layout.sizes):
         raise ArgumentError(f"widths: expected {len(layout.sizes)} hops as in layout, got {widths.hops}")
     _check.tensor("weights", weights, shape=(widths.size,), dtypes=kind, device=device)
+    for name, tensor in {**stored._asdict(), "weights": weights}.items():
+        if tensor is not None and not tensor.is_contiguous():
+            raise ArgumentError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
 
 
 @torch.library.register_fake("graphmem::nat_score")

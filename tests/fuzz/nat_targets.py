@@ -12,6 +12,7 @@ from ncache_targets import (
     cells_of,
     copy_of,
     filled_cache,
+    in_place,
     is_unchanged,
     layout_of,
     random_ids,
@@ -56,7 +57,8 @@ def _gathered(given: Arguments) -> tuple[Any, ...]:
 
 def call_score(**given: Any) -> Any:
     state, weights, widths, layout = _gathered(given)
-    return ops.nat_score(state, weights, widths, layout, **given)
+    out = ops.nat_score(state, weights, widths, layout, **given)
+    return out if in_place(state.key, layout) else out.shape
 
 
 def update_arguments(rng: random.Random) -> Arguments:
@@ -83,7 +85,9 @@ def call_update(**given: Any) -> tuple[Any, ...]:
         if not all(is_unchanged(*pair) for pair in zip(state, before, strict=True)):
             raise AssertionError("events were entered by half") from error
         raise
-    return scores, *(x for x in state[:7] if isinstance(x, torch.Tensor))
+    return scores if in_place(before[0], layout) else scores.shape, *(
+        x for x in state[:7] if isinstance(x, torch.Tensor)
+    )
 
 
 NAT_TARGETS = {"nat_score": (score_arguments, call_score), "nat_update": (update_arguments, call_update)}

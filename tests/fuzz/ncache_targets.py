@@ -110,10 +110,10 @@ def pool_arguments(rng: random.Random) -> Arguments:
 def call_pool(sizes: Any, hash: Any, hash_seed: Any, **given: Any) -> Any:
     layout = Layout(sizes, hash, hash_seed)
     out = ops.ncache_pool(**given, layout=layout)
-    return out if _in_place(given["key"], layout) else out.shape
+    return out if in_place(given["key"], layout) else out.shape
 
 
-def _in_place(key: Tensor, layout: Layout) -> bool:
+def in_place(key: Tensor, layout: Layout) -> bool:
     """Whether keys lie where the layout has them, which is the caller's promise: else one may count twice."""
     low = 1
     for hop, size in enumerate(layout.sizes, 1):

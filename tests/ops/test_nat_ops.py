@@ -214,3 +214,25 @@ def test_bad_numbers() -> None:
     loose = state._replace(key=state.key.t().contiguous().t())
     with pytest.raises(ArgumentError, match="^key: expected a contiguous tensor"):
         ops.nat_score(loose, weights, widths, layout, entering[0], entering[1][:, None], entering[2])
+    spread = weights.repeat_interleave(2)[::2]
+    with pytest.raises(ArgumentError, match="^weights: expected a contiguous tensor"):
+        ops.nat_score(state, spread, widths, layout, entering[0], entering[1][:, None], entering[2])
+
+
+@given(SEEDS, WIDTHS, HASHES)
+def test_empty_slots_are_not_read(seed: int, widths: NATWidths, hash: str) -> None:
+    layout = Layout((5, 3), hash)
+    widths = widths._replace(hops=2)
+    state = stored(layout, widths, seed)
+    empty = state.key < 0
+    empty[:, 0] = False
+    asked, weights = questions(state, seed, 6, 3), weights_of(widths, seed, torch.float32)
+    wanted = ops.nat_score(state, weights, widths, layout, *asked)
+    state.value[empty] = float("nan")
+    assert same_bits(ops.nat_score(state, weights, widths, layout, *asked), wanted)
+    rows = torch.arange(NODES)
+    ends = integers(seed, 0, NODES, 9), integers(seed + 1, 0, NODES, 9)
+    pool = [*state[:3], rows, state.value.float(), layout, *ends, features(64, 2, seed, torch.float32)]
+    found = ops.ncache_pool(*pool)
+    pool[4] = pool[4].nan_to_num(7.0)
+    assert same_bits(found, ops.ncache_pool(*pool))
