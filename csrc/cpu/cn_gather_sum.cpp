@@ -28,14 +28,15 @@ constexpr int64_t kEntries = 1 << 18;
 template <class Col, class Acc>
 class Lists {
  public:
-  void clear() { num_lists_ = num_entries_ = 0; }
+  // For at most kChunk lists.
+  void clear() {
+    num_lists_ = num_entries_ = 0;
+    ptr_.reserve(kChunk + 1)[0] = 0;
+  }
   int64_t num_entries() const { return num_entries_; }
 
-  void begin_list() {
-    int64_t* ptr = ptr_.reserve(num_lists_ + 2, num_lists_ + 1);
-    ptr[num_lists_++] = num_entries_;
-  }
-  void end_list() { ptr_.reserve(num_lists_ + 1, num_lists_)[num_lists_] = num_entries_; }
+  // What was added since the last call is a list.
+  void close() { ptr_.reserve(kChunk + 1)[++num_lists_] = num_entries_; }
 
   // Room for `count` entries more; what was written there is kept by `add(written)`.
   Col* room(int64_t count) { return node_.reserve(num_entries_ + count, num_entries_) + num_entries_; }
@@ -58,9 +59,11 @@ template <class Col, class Acc>
 class Lister {
  public:
   explicit Lister(const Problem<Col, Acc>& problem)
-      : problem_(problem), meeting_(problem.a, problem.b, problem.source, problem.target, problem.num_nodes) {}
+      : problem_(problem),
+        num_parts_(count_parts(problem.parts)),
+        meeting_(problem.a, problem.b, problem.source, problem.target, problem.num_nodes) {}
 
-  // Lists pairs from `begin` on, up to `end` or until the lists are long enough; returns where it stopped.
+  // Lists pairs from `begin` on, at most kChunk, up to `end` or until the lists are long enough; returns where it stopped.
   int64_t list(int64_t begin, int64_t end) {
     for (auto& lists : lists_) lists.clear();
     int64_t n = begin;
@@ -80,7 +83,6 @@ class Lister {
     const auto &a = problem_.a, &b = problem_.b;
     const int64_t i = problem_.source[n], j = problem_.target[n];
     const int64_t len_a = a.rowptr[i + 1] - a.rowptr[i], len_b = b.rowptr[j + 1] - b.rowptr[j];
-    for (auto& lists : lists_) lists.begin_list();
     if (problem_.parts == kCn && !problem_.weighted() && !problem_.masked()) {
       Col* to = lists_[0].room(std::min(len_a, len_b) + kSlack);
       lists_[0].add(meeting_.nodes(n, end, to));
@@ -107,7 +109,7 @@ class Lister {
             if (parts & kRight) right(u, b.weight_of(q));
           });
     }
-    for (auto& lists : lists_) lists.end_list();
+    for (int64_t row = 0; row < num_parts_; ++row) lists_[row].close();
   }
 
   // Appends to the list that is open.
@@ -131,6 +133,7 @@ class Lister {
   };
 
   const Problem<Col, Acc>& problem_;
+  const int64_t num_parts_;
   std::array<Lists<Col, Acc>, 3> lists_;  // by row of the output
   Meeting<Col, Acc> meeting_;
   Walk walk_;
