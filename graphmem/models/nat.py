@@ -289,23 +289,26 @@ class NAT(ReadsMessages):
             return None, None
         return (self.attn.unsqueeze(1) @ weights).squeeze(1), (self.attn * biases).sum(1)
 
+    def _pooled(self, read: _Read, u: Tensor, v: Tensor, t: Tensor | None) -> Tensor:
+        """Neighbourhoods of pairs of rows, mixed, then projected: a mean of W h + b is W (mean of h) + b."""
+        cache = self.cache
+        weights, biases = self.pooling()
+        cells, position = (cache.key, cache.eid, cache.time), self.position_emb.weight
+        mixed = ncache_pool_unchecked(
+            *cells, read.nodes, read.value, *cache.layout.options, u, v, t, position, *self.queries(weights, biases)
+        )
+        if self.attn is None:
+            return self.lin_pool(mixed[0]).unflatten(1, (self.heads, -1)).mean(1)  # type: ignore[no-any-return]
+        return torch.cat([linear(*head) for head in zip(mixed, weights, biases, strict=True)], dim=1)
+
     def _decode(self, read: _Read, u: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Logits [P] of pairs of rows of what was read, at times [P]."""
         cache, tau = self.cache, []
-        weights, biases = self.pooling()
-        query, constant = self.queries(weights, biases)
-        position, when = self.position_emb.weight, t if self.time == "delta" else None
-        cells = cache.key, cache.eid, cache.time
-        mixed = ncache_pool_unchecked(
-            *cells, read.nodes, read.value, *cache.layout.options, u, v, when, position, query, constant
-        )
-        # A mean of W h + b is W (mean of h) + b: pairs are projected, not keys.
+        when = t if self.time == "delta" else None
         if self.compat == "reference" and self.training and self.dropout:
             pooled = pooled_key_by_key(self, read.nodes, read.value, u, v, when)
-        elif self.attn is None:
-            pooled = self.lin_pool(mixed[0]).unflatten(1, (self.heads, -1)).mean(1)
         else:
-            pooled = torch.cat([linear(*head) for head in zip(mixed, weights, biases, strict=True)], dim=1)
+            pooled = self._pooled(read, u, v, when)
         if when is not None:
             ends, met = torch.stack((u, v)), cache.eid[read.nodes, 0] >= 0
             since = (when - cache.time[read.nodes, 0][ends]).clamp(min=0).double().log1p()

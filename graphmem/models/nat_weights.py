@@ -61,8 +61,7 @@ class PreparedNAT:
         if self.usable:
             with torch.no_grad():
                 self.widths = _widths(model)
-                sizes = model.cache.layout.options
-                self.options = self.widths.options, *sizes, self.widths.aged
+                self.options = self.widths.options, *self._layout.options, self.widths.aged
                 self.weights = nat_weights(self.widths, {**_parts_of_cells(model), **_parts_of_decoder(model)})
 
     def holds(self) -> bool:
