@@ -19,11 +19,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def cpu_model() -> str:
-    """Processor name as the system gives it."""
+    """Processor name as the system gives it, with family and model: virtual machines tell no more than the vendor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        told = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+        return f"{told['model name']} (family {told['cpu family']}, model {told['model']})"
+    except (OSError, KeyError):
         return platform.processor() or "unknown"
 
 
