@@ -112,7 +112,7 @@ class LatenessBuffer:
             return events
         newest = events.t.max().item()
         self.latest = newest if self.latest is None else max(self.latest, newest)
-        if self.lateness == 0:
+        if self.lateness == 0 and self.waiting is None:
             self.released = self.latest
             return events
         if self.waiting is not None:

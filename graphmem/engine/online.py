@@ -174,8 +174,12 @@ class StreamPredictor:
             beside = () if candidates is None else (np.asarray(candidates) == src[:, None],)
             return np.concatenate((own, *beside), 1)
 
-        scores = self._score(self.names.find(src), asked, t, same)
-        self._take_in(src, dst, t, msg, weight)
+        source = self.names.find(src)
+        if len(self._buffer) or self.lateness or (source < 0).any() or (asked < 0).any():
+            scores = self._score(source, asked, t, same)
+            self._take_in(src, dst, t, msg, weight)
+        else:  # what is scored enters now and needs no new rows: models may read their nodes once for both
+            scores = self._pass_on(source, asked, t, msg, weight)
         return scores[:, 0] if candidates is None else scores
 
     @torch.no_grad()
@@ -210,11 +214,19 @@ class StreamPredictor:
         events = Events(self._tensor(nodes[0]), self._tensor(nodes[1]), self._tensor(t), msg, weight)
         self._enter(self._buffer.push(events))
 
+    def _pass_on(self, src: Names, asked: Names, t: Times, msg: Tensor | None, weight: Tensor | None) -> Tensor:
+        """Score events between known nodes, beside their candidates, and let them enter."""
+        dst = self._tensor(asked)
+        events = Events(self._tensor(src), dst[:, 0].contiguous(), self._tensor(t), msg, weight)
+        return self.model.step(self._stream(self._buffer.push(events)), dst)
+
     def _enter(self, events: Events) -> None:
         if len(events):
-            first = int(self.model.position)
-            columns: dict[str, Any] = {"msg": events.msg, "weight": events.weight}
-            self.model.update(EventStream.trusted(*events[:3], self._rows, **columns, first=first))
+            self.model.update(self._stream(events))
+
+    def _stream(self, events: Events) -> EventStream:
+        columns: dict[str, Any] = {"msg": events.msg, "weight": events.weight}
+        return EventStream.trusted(*events[:3], self._rows, **columns, first=int(self.model.position))
 
     def _reserve(self) -> None:
         """Keep at least two rows empty behind those of the nodes."""

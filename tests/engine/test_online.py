@@ -188,6 +188,33 @@ def test_lateness_buffer_against_one_event_after_the_other(
         buffer.check(np.array([max(times)], dtype=t.numpy().dtype))
 
 
+def test_events_that_wait_enter_before_others_where_lateness_ends() -> None:
+    """As after `load(path, lateness=0)` of a predictor with waiting events."""
+    buffer = LatenessBuffer(4)
+    index, t = torch.arange(3), torch.tensor([10, 12, 9])
+    assert len(buffer.push(Events(index, index, t, None))) == 0
+    buffer.restore({**buffer.to_plain(), "lateness": 0}, torch.device("cpu"))
+    buffer.check(np.array([12]))
+    assert buffer.push(Events(index[:1], index[:1], t[1:2], None)).t.tolist() == [9, 10, 12, 12]
+    assert len(buffer) == 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_step_is_a_prediction_and_an_update(name: str) -> None:
+    """Of known nodes, where the model does both at once, and of new ones."""
+    events, known = stream(name, count=120), NODES - 3
+    together, apart = (StreamPredictor(make_model(name, MESSAGES[name], known)) for _ in range(2))
+    g = torch.Generator().manual_seed(3)
+    for low in range(0, 120, 8):
+        batch = events[low : low + 8]
+        others = torch.randint(NODES, (8, 3), generator=g).numpy()
+        scores = together.step(batch, others)
+        asked = np.concatenate((batch.dst.view(-1, 1).numpy(), others), 1)
+        assert torch.equal(scores, apart.predict(batch.src.numpy(), asked, batch.t.numpy()))
+        apart.update(batch)
+    assert_same(bits(together), bits(apart))
+
+
 def test_late_events_enter_in_order() -> None:
     """A shuffled stream gives the state and the scores of the one that was in order, once everything is in."""
     events = stream("tgn", count=120)
