@@ -23,6 +23,7 @@ DENSE: dict[str, Callable[..., Any]] = {
     "pair_head": _reference_products.pair_head,
     "pair_relu_dot": _reference_temporal.pair_relu_dot,
     "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,
+    "pending_events": _reference_temporal.pending_events,
     "ring_graph": _reference_events.ring_graph,
     "temporal_attention": _reference_temporal.temporal_attention,
     "temporal_attention_backward": _reference_temporal.temporal_attention_backward,

@@ -71,6 +71,7 @@ SCHEMAS = (
     "pair_product_backward(Tensor grad, Tensor x, Tensor pairs, Tensor tptr, Tensor tslot) -> Tensor",
     "pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor",
     "pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)",
+    "pending_events(Tensor src, Tensor dst) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     "ring_graph(Tensor nbr, Tensor eid, Tensor count, Tensor ids) -> (Tensor, Tensor, Tensor, Tensor)",
     "ring_insert(Tensor(a!) nbr, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) count, Tensor(e!) next_event, "
     "Tensor(f!) latest, Tensor src, Tensor dst, Tensor? t, Tensor? event) -> ()",

@@ -22,6 +22,22 @@ def distinct(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return values, place, ids.new_full((1,), order.numel())
 
 
+def pending_events(src: Tensor, dst: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Mask of the events with an end that was met before, and what there is to know of the distinct ends.
+
+    Ids, number of events, and whether one of these is masked, with empty rows behind the last; each end's place among
+    them; how many they are.
+    """
+    nodes, place, size = distinct(torch.stack((src, dst), 1).view(-1))
+    ends, events = place.view(-1, 2), torch.arange(src.numel(), device=src.device)
+    never = torch.full_like(nodes, src.numel())
+    mask = never.scatter_reduce(0, place, events.repeat_interleave(2), "amin")[ends].amin(1) < events
+    once = torch.stack((torch.ones_like(src), (src != dst).long()), 1).view(-1)  # a self-loop is one event
+    count = torch.zeros_like(nodes).index_add_(0, place, once)
+    affected = torch.zeros_like(nodes).index_add_(0, place, mask.long().repeat_interleave(2)) > 0
+    return mask, nodes, count, affected, place, size
+
+
 def time_code(dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``cos(w dt + b)``, the phase in float64."""
     return _phase(dt, weight, bias).cos().to(weight.dtype)

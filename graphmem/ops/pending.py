@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.ops import _check
-from graphmem.ops.distinct import distinct
+from graphmem.ops._autograd import Operator
 
 
 class PendingEvents(NamedTuple):
@@ -44,20 +44,36 @@ def pending_events(src: Tensor, dst: Tensor) -> PendingEvents:
         dst: int64 [E].
 
     Raises:
-        ArgumentError: wrong shape, dtype or device.
+        ArgumentError: wrong shape, dtype, device or range.
     """
-    src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,))
-    dst = _check.tensor("dst", dst, shape=(src.numel(),), dtypes=(torch.int64,), device=src.device)
-    nodes, place = distinct(torch.stack((src, dst), 1).view(-1))
-    events = torch.arange(src.numel(), device=src.device)
-    first = torch.zeros_like(nodes).scatter_reduce_(0, place, events.repeat_interleave(2), "amin", include_self=False)
-    ends = place.view(-1, 2)
-    mask = first[ends].amin(1) < events
-    loops = ends[(ends[:, 0] == ends[:, 1]).nonzero().view(-1), 0]
-    count = torch.bincount(place, minlength=nodes.numel()) - torch.bincount(loops, minlength=nodes.numel())
-    affected = torch.zeros_like(nodes, dtype=torch.bool)
-    affected[ends[mask].view(-1)] = True
-    return PendingEvents(mask, nodes, count, affected, place)
+    out = _find(src, dst) if _check.by_operator(src, dst) else None
+    if out is None:  # the checks say why, or make what does not fit contiguous
+        src = _check.valued("src", _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,)))
+        dst = _check.tensor("dst", dst, shape=(src.numel(),), dtypes=(torch.int64,), device=src.device)
+        for name, ends in (("src", src), ("dst", dst)):
+            _check.in_range(name, ends, torch.iinfo(torch.int64).max)
+        out = _pending_events(src, dst)
+    mask, nodes, events, affected, place, count = out
+    size = int(count)
+    return PendingEvents(mask, nodes[:size], events[:size], affected[:size], place)
+
+
+def _find(src: Tensor, dst: Tensor) -> tuple[Tensor, ...] | None:
+    try:
+        return _pending_events(src, dst)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return None
+
+
+@torch.library.register_fake("graphmem::pending_events")
+def _pending_events_fake(src: Tensor, dst: Tensor) -> tuple[Tensor, ...]:
+    ends = 2 * src.size(0)
+    nodes, count, place = (src.new_empty(ends) for _ in range(3))
+    flags = [src.new_empty(rows, dtype=torch.bool) for rows in (src.size(0), ends)]
+    return flags[0], nodes, count, flags[1], place, src.new_empty(1)
+
+
+_pending_events = Operator("pending_events")
 
 
 def t_batches(src: Tensor, dst: Tensor) -> list[Tensor]:

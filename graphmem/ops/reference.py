@@ -43,6 +43,7 @@ from graphmem.ops._reference_temporal import memory_gru as memory_gru
 from graphmem.ops._reference_temporal import memory_gru_backward as memory_gru_backward
 from graphmem.ops._reference_temporal import pair_relu_dot as pair_relu_dot
 from graphmem.ops._reference_temporal import pair_relu_dot_backward as pair_relu_dot_backward
+from graphmem.ops._reference_temporal import pending_events as pending_events
 from graphmem.ops._reference_temporal import temporal_attention as temporal_attention
 from graphmem.ops._reference_temporal import temporal_attention_backward as temporal_attention_backward
 from graphmem.ops._reference_temporal import time_code as time_code

@@ -347,6 +347,10 @@ TARGETS: dict[str, Target] = {
     "sample_rows": Target(sample_arguments, ops.sample_rows),
     "segment_gather_sum": Target(segment_arguments, ops.segment_gather_sum),
     "csr_transpose": Target(_transpose, ops.csr_transpose),
+    "pending_events": Target(
+        lambda r: dict(zip(("src", "dst"), ids(r, 2 * r.randint(0, 20), 9).view(2, -1), strict=True)),
+        ops.pending_events,
+    ),
     "distinct": Target(lambda r: {"ids": ids(r, r.randint(0, 20), 9) - 1}, ops.distinct),
     "dropout": Target(lambda r: {"x": tensor(r, 3, 4), "p": 0.5, "seed": 3}, ops.dropout),
     "norm_dropout_relu": Target(norm_arguments, ops.norm_dropout_relu),

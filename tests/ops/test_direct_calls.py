@@ -83,6 +83,7 @@ NAMED = {
     "pair_product_backward pairs 1": "tptr",
     "pair_product_backward x 0": "tptr",
     "pair_product_backward x 1": "grad",
+    "pending_events src 0": "dst",
     "ring_graph nbr 1": "eid",
     "ring_graph count 0": "nbr",
     "ring_insert nbr 1": "eid",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphmem.errors import ArgumentError
-from graphmem.ops import pending_events
+from graphmem.ops import pending_events, reference
 
 Ends = list[tuple[int, int]]
 
@@ -35,6 +35,9 @@ def test_is_the_definition(ends: Ends) -> None:
     assert dict(zip(found.nodes.tolist(), found.events.tolist(), strict=True)) == count
     assert set(found.nodes[found.affected].tolist()) == affected
     assert found.nodes[found.place].tolist() == [v for pair in ends for v in pair]
+    columns = src.contiguous(), dst.contiguous()
+    both = zip(reference.pending_events(*columns), torch.ops.graphmem.pending_events(*columns), strict=True)
+    assert all(torch.equal(one, other) for one, other in both)
 
 
 def test_batches_of_one_and_of_none() -> None:
@@ -51,6 +54,8 @@ def test_bad_input_is_named() -> None:
         pending_events(torch.tensor([1.0]), torch.tensor([1]))
     with pytest.raises(ArgumentError, match="dst"):
         pending_events(torch.tensor([1, 2]), torch.tensor([1]))
+    with pytest.raises(ArgumentError, match="dst: .*found -1"):
+        pending_events(torch.tensor([1, 2]), torch.tensor([1, -1]))
 
 
 @pytest.mark.realdata

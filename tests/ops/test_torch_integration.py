@@ -129,6 +129,7 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "pair_relu_dot_backward": [
             (features(6, 2, 1), features(10, 10, 4), pairs[0], pairs.t().contiguous(), x[0]),
         ],
+        "pending_events": [(rows, rows.flip(0)), (pairs[0].contiguous(), pairs[1].contiguous())],
         "ring_graph": [(near.clamp(min=0), near, torch.arange(10), pairs[0])],
         "ring_insert": [(*ring, *plainly, None, None), (*timed, *happened)],
         "ring_query": [(*ring, pairs[0], None, 2), (*timed, pairs[0], torch.arange(6).double(), 3)],

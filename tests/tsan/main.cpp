@@ -143,11 +143,14 @@ void temporal() {
   using Two = std::tuple<Tensor, Tensor>;
   using Three = std::tuple<Tensor, Tensor, Tensor>;
   using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+  using Six = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
   const auto steps = [](std::vector<int64_t> sizes) {
     return tensor<double>(std::move(sizes), ScalarType::Double, [](int64_t) { return 1e6 * (1 + real()); });
   };
   const Tensor memory = matrix({nodes, d}), w = matrix({times}), b = matrix({times}), ids = nodes_of({rows}, nodes);
   check("distinct", "int64", [&] { return call<Three>("distinct", ids); });
+  const Tensor ends = nodes_of({rows}, nodes);
+  check("pending_events", "int64", [&] { return call<Six>("pending_events", ids, ends); });
 
   const Tensor dt = steps({rows}), code_grad = matrix({rows, times});
   check("time_code", "float", [&] { return call<Tensor>("time_code", dt, w, b); });
