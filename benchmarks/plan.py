@@ -6,12 +6,16 @@ with the prediction, which sees nodes, training links, widths, batch and the lar
 as `graphmem train` sets it; `--default-malloc` shows what it does by itself.
 
     python benchmarks/plan.py [--cases small,medium,large] [--default-malloc]
+
+`--speed` measures what that setting of the allocator costs in time instead: processes with and without it in turn, the
+seconds of each one's second epoch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,8 +51,8 @@ def status(key: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
-def measure(case: dict[str, Any], path: str, default_malloc: bool) -> dict[str, int]:
-    """Train and evaluate in this process; peaks above the level after import."""
+def measure(case: dict[str, Any], path: str, default_malloc: bool) -> dict[str, float]:
+    """Train and evaluate in this process; peaks above the level after import, and seconds of the last epoch."""
     import torch
 
     from graphmem.data.dataset import LinkSplit
@@ -82,11 +86,11 @@ def measure(case: dict[str, Any], path: str, default_malloc: bool) -> dict[str, 
             checkpoint_dir=folder,
             progress=False,
         )
-        trainer.fit()
+        seconds = trainer.fit().history[-1]["train_seconds"]
     training = status("VmHWM") - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present level
     trainer.evaluate()
-    return {"training": training, "evaluation": status("VmHWM") - before}
+    return {"training": training, "evaluation": status("VmHWM") - before, "epoch_seconds": seconds}
 
 
 def prepare(case: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -108,6 +112,33 @@ def prepare(case: dict[str, Any], path: Path) -> dict[str, Any]:
     return {"told": told, "common_neighbors": float(common)}
 
 
+def run_process(name: str, path: Path, default_malloc: bool) -> dict[str, float]:
+    """:func:`measure` in a process of its own."""
+    words = [sys.executable, __file__, "--measure", name, str(path), *(["--default-malloc"] * default_malloc)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name}: {done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare_speed(name: str, pairs: int) -> dict[str, Any]:
+    """Processes with the setting and without it, in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "split.pt"
+        prepare(CASES[name], path)
+        both = [[run_process(name, path, default) for default in (False, True)] for _ in range(pairs)]
+    seconds = [[side["epoch_seconds"] for side in pair] for pair in both]
+    return {
+        "case": name,
+        "epoch_seconds_set": [pair[0] for pair in seconds],
+        "epoch_seconds_default": [pair[1] for pair in seconds],
+        "median_paired_ratio": statistics.median(ours / default for ours, default in seconds),
+        "median_training_bytes_set": statistics.median(pair[0]["training"] for pair in both),
+        "median_training_bytes_default": statistics.median(pair[1]["training"] for pair in both),
+    }
+
+
 def compare(name: str, default_malloc: bool) -> dict[str, Any]:
     """A case: prediction and measurement."""
     from graphmem.engine.memory import Estimates, plan_memory
@@ -116,11 +147,7 @@ def compare(name: str, default_malloc: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "split.pt"
         facts = prepare(CASES[name], path)
-        words = [sys.executable, __file__, "--measure", name, str(path), *(["--default-malloc"] * default_malloc)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{name}: {done.stderr}")
-    measured = json.loads(done.stdout.splitlines()[-1])
+        measured = run_process(name, path, default_malloc)
     workload = Workload(**facts["told"])
     plan = plan_memory(workload)
     counted = plan_memory(replace(workload, common_neighbors=facts["common_neighbors"]))
@@ -145,7 +172,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES), help="names or their beginnings, separated by commas")
     parser.add_argument("--default-malloc", action="store_true", help="leave the allocator as the C library has it")
-    parser.add_argument("--name", default="plan", help="of the result file")
+    parser.add_argument("--speed", type=int, default=0, metavar="PAIRS", help="of processes to measure the setting by")
+    parser.add_argument("--name", default=None, help="of the result file")
     parser.add_argument("--measure", nargs=2, metavar=("CASE", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -154,11 +182,18 @@ def main() -> None:
     from common import provenance, write_json
 
     rows: list[dict[str, Any]] = []
-    for name in (case for case in CASES if case.startswith(tuple(options.cases.split(",")))):
+    chosen = [case for case in CASES if case.startswith(tuple(options.cases.split(",")))]
+    if options.speed:
+        for name in chosen:
+            rows.append(compare_speed(name, options.speed))
+            print(rows[-1])
+            write_json(options.name or "speed_heap", {**provenance(), "rows": rows})
+        return
+    for name in chosen:
         rows.append(compare(name, options.default_malloc))
         shown = {phase: f"{100 * rows[-1][phase]['error']:+.1f}%" for phase in ("training", "evaluation")}
         print(name, *(f"{p} {rows[-1][p]['measured_bytes'] / 2**20:.0f} MiB, error {e}" for p, e in shown.items()))
-        write_json(options.name, {**provenance(), "default_malloc": options.default_malloc, "rows": rows})
+        write_json(options.name or "plan", {**provenance(), "default_malloc": options.default_malloc, "rows": rows})
 
 
 if __name__ == "__main__":
