@@ -20,6 +20,7 @@ DYGLIB_METRICS = (
 )
 ABLATION_METRICS = ("ap_batch", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
 SIGNED_METRICS = ("auc", "ap_neg", "f1_neg", "macro_f1", "transductive.auc", "new.auc")
+SIGNED_DATA = {"bitcoin-otc": "Bitcoin OTC", "wiki-rfa-year": "wiki-RfA, blocks of whole years"}
 WHO = ("ours", "peer")
 STREAM_METRICS = ("ap", "historical.ap", "inductive.ap", "new.ap", "mrr")
 
@@ -59,13 +60,13 @@ def ablation() -> list[str]:
 
 
 def signed() -> list[str]:
-    """Signs on Bitcoin OTC, by block size."""
-    rows = []
+    """Signs, by stream and block size."""
+    rows: dict[str, list[tuple[int, int, list[str]]]] = {}
     for run in runs("signed.json"):
         found = [seed["selected"] for seed in run["seeds"]]
         name = signs.row_of(run["command"])
         cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in SIGNED_METRICS]
-        rows.append(
+        rows.setdefault(run["data"], []).append(
             (
                 run["protocol"]["batch_size"],
                 signs.EVERY_ROW.index(name.partition(",")[0]),
@@ -76,8 +77,11 @@ def signed() -> list[str]:
         "`benchmarks/signed.py`, protocol and rows in its head; test period, at the epoch of the best validation AUC."
     )
     head = "block, row, seeds, AUC, AP negative, F1 negative, macro-F1, AUC both ends seen, AUC new end".split(", ")
-    cells = [[str(batch), *row] for batch, _, row in sorted(rows)]
-    return ["## Signs on Bitcoin OTC", words, table(head, cells)] if rows else []
+    parts = []
+    for data, found_rows in rows.items():
+        title = SIGNED_DATA[data]
+        parts += [f"{title}:", table(head, [[str(batch), *row] for batch, _, row in sorted(found_rows)])]
+    return ["## Signs", words, *parts] if rows else []
 
 
 def _spread(values: list[float]) -> str:
