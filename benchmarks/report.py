@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import report_signs
 from pres import cases as batch_cases
 from pres import plot as plot_batch_sizes
 from report_streams import (
@@ -18,7 +19,6 @@ from report_streams import (
     dyglib,
     nat_parity,
     nat_speeds,
-    signed,
     stream_speeds,
     streams,
 )
@@ -245,7 +245,8 @@ def accuracy() -> list[str]:
         *dyglib(),
         *ablation(),
         *batch_sizes(),
-        *signed(),
+        *report_signs.signs(),
+        *report_signs.other_tasks(),
         *beside_pyg(),
     ]
 
@@ -269,6 +270,7 @@ def speeds() -> list[str]:
         *scale(),
         *stream_speeds(),
         *nat_speeds(),
+        *report_signs.speeds(),
         "## Memory that `graphmem plan` predicts",
         "`benchmarks/plan.py`, fresh processes:",
         plan(),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import statistics
 
-import signed as signs
 from dyglib import PUBLISHED
 from pres import TESTS, cases, curves, figure_name, rows_for
-from tables import load, ratio_cells, rows_of, runs, spread, table
+from tables import load, ratio_cells, rows_of, runs, spread, spread_of, table
 
 DYGLIB_METRICS = (
     "ap_batch",
@@ -19,8 +18,6 @@ DYGLIB_METRICS = (
     "inductive.ap_batch",
 )
 ABLATION_METRICS = ("ap_batch", "new.ap_batch", "historical.ap_batch", "inductive.ap_batch")
-SIGNED_METRICS = ("auc", "ap_neg", "f1_neg", "macro_f1", "transductive.auc", "new.auc")
-SIGNED_DATA = {"bitcoin-otc": "Bitcoin OTC", "wiki-rfa-year": "wiki-RfA, blocks of whole years"}
 WHO = ("ours", "peer")
 STREAM_METRICS = ("ap", "historical.ap", "inductive.ap", "new.ap", "mrr")
 
@@ -52,41 +49,11 @@ def ablation() -> list[str]:
     for run in runs("ablation_nat.json"):
         options = re.findall(r"--options\.(\S+) ('[^']*'|\S+)", run["command"])
         found = [seed["selected"] for seed in run["seeds"]]
-        cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in ABLATION_METRICS]
+        cells = [spread_of([one[f"test/{metric}"] for one in found]) for metric in ABLATION_METRICS]
         rows.append([", ".join(f"{name} = {value}" for name, value in options) or "default", str(len(found)), *cells])
     words = "`benchmarks/ablation_nat.py`, CollegeMsg, DyGLib's split; a row differs from the default as it says."
     head = "options, seeds, AP, AP new nodes, AP historical, AP inductive".split(", ")
     return ["## What each choice of NAT is worth", words, table(head, sorted(rows))] if rows else []
-
-
-def signed() -> list[str]:
-    """Signs, by stream and block size."""
-    rows: dict[str, list[tuple[int, int, list[str]]]] = {}
-    for run in runs("signed.json"):
-        found = [seed["selected"] for seed in run["seeds"]]
-        name = signs.row_of(run["command"])
-        cells = [_spread([one[f"test/{metric}"] for one in found]) for metric in SIGNED_METRICS]
-        rows.setdefault(run["data"], []).append(
-            (
-                run["protocol"]["batch_size"],
-                signs.EVERY_ROW.index(name.partition(",")[0]),
-                [name, str(len(found)), *cells],
-            )
-        )
-    words = (
-        "`benchmarks/signed.py`, protocol and rows in its head; test period, at the epoch of the best validation AUC."
-    )
-    head = "block, row, seeds, AUC, AP negative, F1 negative, macro-F1, AUC both ends seen, AUC new end".split(", ")
-    parts = []
-    for data, found_rows in rows.items():
-        title = SIGNED_DATA[data]
-        parts += [f"{title}:", table(head, [[str(batch), *row] for batch, _, row in sorted(found_rows)])]
-    return ["## Signs", words, *parts] if rows else []
-
-
-def _spread(values: list[float]) -> str:
-    deviation = {"std": statistics.pstdev(values)} if len(values) > 1 else {}
-    return spread({"mean": statistics.fmean(values), **deviation})
 
 
 def nat_parity() -> list[str]:

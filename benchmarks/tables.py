@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from typing import Any
 
 from common import RESULTS
@@ -29,6 +30,12 @@ def spread(value: dict[str, Any] | None, digits: int = 2) -> str:
     deviation = value.get("std")
     text = f"{100 * value['mean']:.{digits}f}"
     return text if deviation is None else f"{text} ± {100 * deviation:.{digits}f}"
+
+
+def spread_of(values: list[float]) -> str:
+    """:func:`spread` of single values; one has no deviation."""
+    deviation = {"std": statistics.pstdev(values)} if len(values) > 1 else {}
+    return spread({"mean": statistics.fmean(values), **deviation})
 
 
 def name_of(model: str) -> str:
