@@ -12,7 +12,8 @@ not defined.
 
 "latest", "all": RecentNeighbors and TemporalNeighbors on a stream of --events events between a million nodes, made as
 it goes (batches of the last of --batches): nanoseconds an event, ten events of its source asked for and the event taken
-in, and bytes of the state beside the largest that the documentation allows, in each tenth.
+in, and bytes of the state beside the largest that the documentation allows, in each tenth. "nat": the same of NAT with
+its default options, whose operators score and take in the events (`NAT.step`).
 
 "tgl" (--tgl: a folder with TGL's `sampler_core`, built by its setup.py): ten events before each event's time of its
 source, its destination and a random one, batches of 600 as in its sampler.py, over all of Wikipedia. Theirs is the time
@@ -37,11 +38,15 @@ from timing import clock, paired
 from torch import Tensor
 from torch_geometric.nn.models.tgn import LastNeighborLoader
 
+from graphmem.data import EventStream
+from graphmem.models import NAT
 from graphmem.nn import RecentNeighbors, TemporalNeighbors
 
 SIZE, TENTHS = 10, 10
+GENERATED = ("latest", "all", "nat")
 GENERATED_NODES = 1_000_000
 Events = tuple[Tensor, Tensor, Tensor]
+State = RecentNeighbors | TemporalNeighbors | NAT
 
 
 class Replay:
@@ -139,8 +144,9 @@ def state_bytes(module: torch.nn.Module) -> int:
 def generated(kind: str, size: int, events: int, nodes: int) -> dict[str, Any]:
     """Nanoseconds an event and bytes in each tenth of a stream with hubs, of which one chunk is there at a time."""
     torch.manual_seed(0)
-    state: RecentNeighbors | TemporalNeighbors
-    state = RecentNeighbors(nodes, SIZE) if kind == "latest" else TemporalNeighbors(nodes)
+    state: State = {"latest": lambda: RecentNeighbors(nodes, SIZE), "all": lambda: TemporalNeighbors(nodes)}.get(
+        kind, lambda: NAT(nodes).eval()
+    )()
     seconds, bytes_held, most = [], [], []
     reset_peak()
     for tenth in range(TENTHS):
@@ -152,10 +158,7 @@ def generated(kind: str, size: int, events: int, nodes: int) -> dict[str, Any]:
             spent += clock(lambda r=replay, s=state: ask_and_insert(s, r))
         seconds.append(spent / (events / TENTHS) * 1e9)
         bytes_held.append(state_bytes(state))
-        if isinstance(state, TemporalNeighbors):
-            most.append(16 * nodes + int(24 * 1.5 * 1.5 * state.length.clamp(min=4).sum()))
-        else:
-            most.append(nodes * (24 * SIZE + 9) + 16)
+        most.append(bytes_predicted(state, nodes))
     return {
         "ours_ns_an_event": seconds,
         "ours_last_over_first": seconds[-1] / seconds[0],
@@ -165,8 +168,21 @@ def generated(kind: str, size: int, events: int, nodes: int) -> dict[str, Any]:
     }
 
 
-def ask_and_insert(state: RecentNeighbors | TemporalNeighbors, batches: Sequence[Events]) -> None:
+def bytes_predicted(state: State, nodes: int) -> int:
+    """As the documentation has it; of TemporalNeighbors the bound."""
+    if isinstance(state, TemporalNeighbors):
+        return 16 * nodes + int(24 * 1.5 * 1.5 * state.length.clamp(min=4).sum())
+    if isinstance(state, NAT):
+        return nodes * (1960 + 304) + 8  # the latter: the number of events so far
+    return nodes * (24 * SIZE + 9) + 16
+
+
+def ask_and_insert(state: State, batches: Sequence[Events]) -> None:
     for src, dst, t in batches:
+        if isinstance(state, NAT):
+            events = EventStream.trusted(src, dst, t, state.num_nodes, first=int(state.position))
+            state.step(events, dst.unsqueeze(1))
+            continue
         if isinstance(state, RecentNeighbors):
             state.query(src)
         else:
@@ -250,7 +266,7 @@ def measure(key: str, args: argparse.Namespace) -> Rows:
     pairs, smoke = args.pairs, args.smoke
     torch.set_num_threads(int(threads))
     facts = {"case": name, "batch": int(size), "threads": int(threads)}
-    if name in ("latest", "all"):
+    if name in GENERATED:
         count, nodes = (10_000, 100) if smoke else (args.events, GENERATED_NODES)
         return [{**facts, "events": count, "nodes": nodes, **generated(name, int(size), count, nodes)}]
     events, nodes = tiny() if smoke else {"wikipedia": wikipedia, "growth": sfhh, "tgl": wikipedia}[name]()
@@ -277,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_arguments(parser, "speed_sampler")
     args = parser.parse_args(arguments)
     keys = [f"wikipedia {size} {n}" for size in args.batches for n in args.threads]
-    keys += [f"growth {args.batches[0]} 1", *(f"{kind} {args.batches[-1]} 1" for kind in ("latest", "all"))]
+    keys += [f"growth {args.batches[0]} 1", *(f"{kind} {args.batches[-1]} 1" for kind in GENERATED)]
     if args.tgl is not None:
         keys += [f"tgl 600 {n}" for n in args.threads]
     run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))

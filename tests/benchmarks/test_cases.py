@@ -148,10 +148,11 @@ def test_tgn(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
 
 def test_sampler(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     script("speed_sampler").main("--smoke --name tiny --batches 100 --pairs 1 --threads 1".split())
-    *stages, growth, latest, everything = rows_of(tmp_path)
+    *stages, growth, latest, everything, nat = rows_of(tmp_path)
     assert [row["stage"] for row in stages] == ["insert", "query", "both"]
     for row in (latest, everything):
         assert all(held <= most for held, most in zip(row["bytes"], row["bytes_predicted"], strict=True))
     assert latest["bytes"] == latest["bytes_predicted"]
+    assert nat["bytes"] == nat["bytes_predicted"]
     assert all(row["median_ours"] > 0 for row in stages)
     assert len(growth["ours_ns_an_event"]) == len(growth["peer_ns_an_event"]) == 10
