@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ sys.path.append(str(Path(__file__).parents[1]))
 from common import provenance  # noqa: E402
 
 from graphmem import ops  # noqa: E402
-from graphmem.data import CSRGraph, load_dataset  # noqa: E402
-from graphmem.models import NCN  # noqa: E402
+from graphmem.data import CSRGraph, EventStream, load_dataset, split_stream  # noqa: E402
+from graphmem.engine.event_task import TemporalLinkTask  # noqa: E402
+from graphmem.models import NAT, NCN, SEMBA, TGN  # noqa: E402
 
 POWER_LAW = "generated:power-law?triadic_closure=0.7"
 
@@ -172,6 +174,59 @@ def training_step(repeats: int) -> dict[str, Any]:
     return {"links": links.size(1), "seconds": seconds(step, repeats), "peak_bytes": peak(step)}
 
 
+def synthetic_stream(events: int, nodes: int, device: str) -> EventStream:
+    """With hubs, times in steps of a minute, signed weights."""
+    generator = torch.Generator().manual_seed(0)
+    src, dst = (nodes * torch.rand(2, events, generator=generator, dtype=torch.float64) ** 3).long()
+    weight = torch.where(torch.rand(events, generator=generator) < 0.1, -1.0, 1.0)
+    return EventStream(src, dst, 60 * torch.arange(events), nodes, weight=weight).to(device)
+
+
+def temporal_models(device: str, events: int = 20_000, nodes: int = 10_000) -> dict[str, Any]:
+    """Events a second in training, and scores of pairs a second in evaluation; NAT in batches of 100, else of 200."""
+    split = split_stream(synthetic_stream(events, nodes, device))
+    rates = {}
+    for name, size in (("nat", 100), ("tgn", 200), ("semba", 200)):
+        model = {"nat": NAT, "tgn": TGN, "semba": SEMBA}[name](nodes).to(device)
+        task = TemporalLinkTask(split, batch_size=size).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+        def epoch(model: Any = model, task: TemporalLinkTask = task, optimizer: Any = optimizer) -> None:
+            model.train()
+            task.reset(model)
+            for batch in task.batches("train", 1):
+                optimizer.zero_grad()
+                task.loss(model, batch).backward()
+                optimizer.step()
+                with torch.no_grad():
+                    task.update(model, batch)
+
+        asked = split.valid[:size]
+        candidates = torch.randint(nodes, (len(asked), 1000), device=device)
+
+        @torch.no_grad()
+        def score(model: Any = model, asked: EventStream = asked, candidates: Tensor = candidates) -> None:
+            model.eval()
+            model.score(asked.src, candidates, asked.t)
+
+        took = [min(wall(work, device) for _ in range(3)) for work in (epoch, score)]
+        rates[name] = {
+            "batch": size,
+            "training_events_per_second": len(split.train) / took[0],
+            "evaluation_pairs_per_second": candidates.numel() / took[1],
+        }
+    return rates
+
+
+def wall(work: Callable[[], Any], device: str) -> float:
+    """Seconds of the host, the device's work included."""
+    start = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ceilings", type=Path, required=True)
@@ -186,6 +241,7 @@ def main() -> None:
         "pairs": {name: pair_operators(name, ceilings, options.repeats) for name in CASES},
         "element_wise": element_wise(ceilings, options.repeats),
         "training_step": training_step(options.repeats),
+        "temporal_models": temporal_models("cuda"),
     }
     text = json.dumps(content, indent=1) + "\n"
     if options.out is None:

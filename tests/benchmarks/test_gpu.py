@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,15 @@ def test_every_operator_is_called() -> None:
         [sys.executable, str(GPU / "every_operator.py"), "--device", "cpu"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_temporal_models_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(GPU))
+    found = importlib.import_module("measure").temporal_models("cpu", events=600, nodes=50)
+    assert found.keys() == {"nat", "tgn", "semba"}
+    for rates in found.values():
+        assert rates["training_events_per_second"] > 0
+        assert rates["evaluation_pairs_per_second"] > 0
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")

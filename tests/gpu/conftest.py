@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / name) for name in ("ops", "models", "cli")]
+sys.path += [str(TESTS / name) for name in ("ops", "models", "engine", "cli")]
 
 
 @pytest.fixture(scope="session")
