@@ -35,6 +35,7 @@ class ReplayOptions:
         format: csv, tsv, space or parquet; by the file's ending by default, csv for standard input.
         columns: of source, destination and time, by place or by name.
         msg_from: place of the first of the features, which are all columns behind it.
+        weight_column: of signed weights, by place or by name, for models of signs.
         header: whether text begins with a line of names; found out by default.
         batch_size: events that are predicted from the same state and enter it together.
         candidates: score so many random destinations beside each event, too, and report AP (against the first of them)
@@ -54,6 +55,7 @@ class ReplayOptions:
     format: str | None = None
     columns: tuple[str, ...] | None = None
     msg_from: int | None = None
+    weight_column: str | None = None
     header: bool | None = None
     batch_size: int = 200
     candidates: int | None = None
@@ -187,16 +189,24 @@ def _reader(predictor: StreamPredictor, options: ReplayOptions) -> EventReader:
     width = predictor.model.msg_dim
     if width and options.msg_from is None:
         raise ArgumentError(f"msg_from: expected the first of {width} columns, which the model reads as messages")
-    columns = (0, 1, 2) if options.columns is None else tuple(int(c) if c.isdigit() else c for c in options.columns)
+    if predictor.model.reads_signs and options.weight_column is None:
+        raise ArgumentError("weight_column: expected that of signed weights, which the model reads")
+    columns = (0, 1, 2) if options.columns is None else tuple(map(_column, options.columns))
     return EventReader(
         options.events,
         format=options.format,
         columns=columns,
         msg_from=options.msg_from if width else None,
+        weight_column=_column(options.weight_column or "") if predictor.model.reads_signs else None,
         numbers=predictor.names.are_numbers is True,
         whole_times=predictor.model.time_dtype == torch.int64,
         header=options.header,
     )
+
+
+def _column(given: str) -> int | str:
+    """A place where it is a number."""
+    return int(given) if given.isdigit() else given
 
 
 class _Scorer:
@@ -224,8 +234,9 @@ class _Scorer:
     def rows(self, chunk: EventChunk, origin: str) -> Iterator[tuple[Any, ...]]:
         """Lines of the result."""
         candidates = None if self.options.candidates is None else self._candidates(len(chunk.places))
+        events = chunk.src, chunk.dst, chunk.t, chunk.msg, chunk.weight
         try:
-            scores = self.predictor.step((chunk.src, chunk.dst, chunk.t, chunk.msg), candidates=candidates).cpu()
+            scores = self.predictor.step(events, candidates=candidates).cpu()
         except LateEventError as error:
             raise LateEventError(f"{origin}, {chunk.places[error.event]}: {error}", error.event) from None
         columns: list[list[Any]] = [column.tolist() for column in (chunk.src, chunk.dst, chunk.t)]

@@ -89,6 +89,25 @@ def test_scores_are_those_of_the_library(command: Command, model: str) -> None:
                              "--out", "s.csv", "--quiet")  # fmt: skip
 
 
+def test_signs(command: Command) -> None:
+    """A model of signs is shown the weights of the file."""
+    weights = [(-3, 1, 2)[k % 3] for k in range(400)]
+    signed = [f"{line},{weight}" for line, weight in zip(lines(), weights, strict=True)]
+    Path("events.csv").write_text("\n".join(["u,v,t,weight", *signed]))
+    Path("rest.csv").write_text("\n".join(["u,v,t,weight", *signed[SEEN:]]))
+    small = [word for name in ("memory_dim", "time_dim", "embedding_dim") for word in (f"--options.{name}", 8)]
+    command("train", "semba", "--data", "events.csv", "--task", "sign", "--epochs", 1, "--batch_size", 20, *small,
+            "--out", "run", "--quiet")  # fmt: skip
+    asked = ("replay", "run/seed_0", "--after", "train", "--events", "rest.csv", "--batch-size", 20, "--out", "s.csv")
+    message = command.error(*asked, "--quiet")
+    assert "weight_column: expected that of signed weights" in message
+    command(*asked, "--weight_column", "weight", "--quiet")
+    predictor = StreamPredictor.load("run/seed_0", after="train")
+    events = torch.tensor([[int(x) for x in line.split(",")] for line in signed[SEEN:]])
+    scores = torch.cat([predictor.step((*batch.T[:3], None, batch.T[3].float())) for batch in events.split(20)])
+    assert torch.equal(torch.tensor([float(row["logit"]) for row in rows("s.csv")]), scores)
+
+
 def test_metrics_are_those_of_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where destinations are named apart: the same random destinations, so the same ranks."""
     path = tmp_path / "events.csv"

@@ -62,6 +62,29 @@ def test_chunks(tmp_path: Path, size: int, skip: int, format: str, monkeypatch: 
     assert all(chunk.t.dtype == np.int64 and chunk.msg.dtype == np.float32 for chunk in chunks)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_weights(tmp_path: Path, format: str) -> None:
+    text = "who,to,when,w,a\n3,10,0,-2.5,7\n3,11,2,1,8\n1,10,2,0,9\n"
+    path = tmp_path / f"events.{format}"
+    if format == "parquet":
+        pandas = pytest.importorskip("pandas")
+        pytest.importorskip("pyarrow")
+        pandas.read_csv(io.StringIO(text)).to_parquet(path)
+    else:
+        path.write_text(text, encoding="utf-8")
+    chunks = EventReader(path, weight_column="w", msg_from=4).chunks(2)
+    first = next(chunks)
+    assert first.weight is not None
+    assert (first.weight.tolist(), first.weight.dtype) == ([-2.5, 1], np.float32)
+    assert first.msg is not None
+    assert first.msg.tolist() == [[7], [8]]
+    wanted = r"two whole numbers, a whole time and a weight other than 0 .*'w'.* found 1, 10, 2(\.0)?, 0"
+    with pytest.raises(DatasetIntegrityError, match=wanted):
+        next(chunks)
+    assert next(EventReader(path, weight_column=3).chunks(1)).weight == [-2.5]
+    assert next(EventReader(path).chunks(1)).weight is None
+
+
 @given(
     st.lists(st.tuples(st.integers(-9, 99), st.integers(0, 99), st.integers(0, 5)), min_size=1, max_size=20), st.data()
 )

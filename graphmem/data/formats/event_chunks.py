@@ -23,7 +23,7 @@ FORMATS = ("csv", "tsv", "space", "parquet")
 
 _DELIMITERS = {"csv": ",", "tsv": "\t", "space": None}
 _FORMAT_OF = {".csv": "csv", ".tsv": "tsv", ".txt": "space", ".parquet": "parquet"}
-_ROLES = ("src", "dst", "t")
+_ROLES = ("src", "dst", "t", "weight")
 # Characters of a malformed line that its error shows.
 _SHOWN = 80
 
@@ -39,6 +39,8 @@ class EventChunk(NamedTuple):
     """int64 or float64 [E]."""
     msg: Array | None
     """float32 [E, D]."""
+    weight: Array | None
+    """float32 [E], none of them 0."""
     places: Sequence[str]
     """Where each event stands, e.g. "line 3"."""
 
@@ -55,6 +57,7 @@ class EventReader:
             "csv" for standard input.
         columns: of source, destination and time, by place or by name.
         msg_from: place of the first of the features, which are all columns behind it.
+        weight_column: of signed weights, none of which is 0; ``None``: events have none.
         numbers: whether ids are whole numbers; else they are text.
         whole_times: whether times are whole numbers.
         header: whether text begins with a line of names; by default, if that line has no number where the time belongs.
@@ -71,6 +74,7 @@ class EventReader:
         format: str | None = None,
         columns: Sequence[Column] = (0, 1, 2),
         msg_from: int | None = None,
+        weight_column: Column | None = None,
         numbers: bool = True,
         whole_times: bool = True,
         header: bool | None = None,
@@ -87,7 +91,8 @@ class EventReader:
         if format not in FORMATS or (format == "parquet" and self.path is None):
             raise ArgumentError(f"format: expected one of {', '.join(FORMATS)} for {self.origin}, got {format!r}")
         self.format, self.delimiter = format, _DELIMITERS.get(format)
-        self.columns, self.msg_from, self.header = tuple(columns), msg_from, header
+        self.columns = (*columns, *(() if weight_column is None else (weight_column,)))
+        self.weighted, self.msg_from, self.header = weight_column is not None, msg_from, header
         self.numbers, self.whole_times = numbers, whole_times
 
     def chunks(self, size: int, skip: int = 0) -> Iterator[EventChunk]:
@@ -149,8 +154,10 @@ class EventReader:
     def _parsed(self, part: Sequence[tuple[int, str]], usecols: Sequence[int]) -> Array:
         ids = "i8" if self.numbers else "O"
         fields: list[Any] = [("src", ids), ("dst", ids), ("t", "f8")]
+        if self.weighted:
+            fields.append(("weight", "f4"))
         if self.msg_from is not None:
-            fields.append(("msg", "f4", (len(usecols) - 3,)))
+            fields.append(("msg", "f4", (len(usecols) - len(self.columns),)))
 
         def load(lines: Sequence[str]) -> Array:
             # A comment sign inside a name is no comment.
@@ -170,7 +177,12 @@ class EventReader:
         kinds = "whole numbers" if self.numbers else "names"
         time = "whole" if self.whole_times else "finite"
         features = "" if self.msg_from is None else ", and finite features"
-        wanted = f"two {kinds} and a {time} time in columns {list(self.columns)}{features}"
+        what = (
+            f"two {kinds}, a {time} time and a weight other than 0"
+            if self.weighted
+            else f"two {kinds} and a {time} time"
+        )
+        wanted = f"{what} in columns {list(self.columns)}{features}"
         return DatasetIntegrityError(f"{self.origin}, {place}: expected {wanted}, found {found}")
 
     def _tables(self, size: int, skip: int) -> Iterator[tuple[Mapping[str, Array], list[str]]]:
@@ -182,7 +194,7 @@ class EventReader:
             file = pyarrow.parquet.ParquetFile(self.path)
         with file:
             names = list(file.schema_arrow.names)
-            at = {role: names[place_of(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=True)}
+            at = {role: names[place_of(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=False)}
             features = [] if self.msg_from is None else names[self.msg_from :]
             batches = self._decoded(file.iter_batches(batch_size=size, columns=[*at.values(), *features]))
             row = skip
@@ -231,11 +243,16 @@ class EventReader:
         if self.msg_from is not None:
             msg = np.ascontiguousarray(cells["msg"])
             good &= np.isfinite(msg).all(1)
+        weight = None
+        if self.weighted:
+            weight = np.ascontiguousarray(cells["weight"], dtype=np.float32)
+            good &= np.isfinite(weight) & (weight != 0)
         if not good.all():
             bad = int(good.argmin())
-            raise self._error(places[bad], f"{ends[0][bad]!s}, {ends[1][bad]!s}, {t[bad]!s}")
+            found = [*(end[bad] for end in ends), t[bad], *(() if weight is None else (weight[bad],))]
+            raise self._error(places[bad], ", ".join(map(str, found)))
         src, dst = ends
-        return EventChunk(src, dst, t.astype(np.int64 if self.whole_times else np.float64), msg, places)
+        return EventChunk(src, dst, t.astype(np.int64 if self.whole_times else np.float64), msg, weight, places)
 
 
 def _shifted(batches: Iterator[Any], offset: int) -> Iterator[Any]:
