@@ -20,15 +20,36 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_rows_are_found_by_their_commands(script: ModuleType) -> None:
     runs = [row for row in (*script.ROWS, *script.PRES_ROWS) if row != "logistic"]
-    for batch in (1, 200):
+    for batch, data in ((1, "wiki-rfa-year"), (1, "bitcoin-otc"), (200, "bitcoin-otc")):
         for seeds in (1, 5):
-            commands = {row: script.config(row, batch, seeds).command() for row in runs}
+            commands = {row: script.config(row, batch, seeds, data=data).command() for row in runs}
             assert len(set(commands.values())) == len(commands)
             assert {row: script.row_of(command) for row, command in commands.items()} == {row: row for row in commands}
     for row in ("logistic", *script.GRAPH_ROWS):
         assert script.row_of(f"python benchmarks/signed.py --rows {row} --batches 200") == row
     elsewhere = "python benchmarks/signed.py --rows both --batches 200 --elsewhere 1"
     assert script.row_of(elsewhere) == "both, trained at 200"
+
+
+def test_tasks_are_found_by_their_commands(script: ModuleType) -> None:
+    tasks = importlib.import_module("signed_tasks")
+    rows = [(task, row) for task in tasks.METRICS for row in tasks.rows_of(task)]
+    commands = [tasks.config(*row, 5, None).command() for row in rows]
+    assert len(set(commands)) == len(rows) == 9 + 4 + 5
+    assert [tasks.row_of(command) for command in commands] == rows
+
+
+def test_our_side_of_the_speed(script: ModuleType) -> None:
+    speed = importlib.import_module("speed_semba")
+    g = torch.Generator().manual_seed(0)
+    src, dst = torch.randint(30, (2, 300), generator=g)
+    weight = 1.0 - 2 * (torch.rand(300, generator=g) < 0.4)
+    stream = EventStream(src, dst, torch.arange(300), 30, weight=weight)
+    side = speed.Ours(stream, speed.ALIKE)
+    side.start()
+    losses = [side.train_step(stream[at : at + 50]) for at in range(0, 200, 50)]
+    assert all(0 < loss < 5 for loss in losses)
+    assert int(side.model.position) == 200
 
 
 def test_logistic_regression_is_that_of_scikit_learn(script: ModuleType) -> None:
