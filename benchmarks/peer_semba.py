@@ -55,7 +55,7 @@ class Authors:
             return column[positive], column[~positive]
 
         (src_pos, src_neg), (dst_pos, dst_neg), times, weights = map(
-            split, (batch.src, batch.dst, batch.t, batch.weight.abs().unsqueeze(1))
+            split, (batch.src, batch.dst, batch.t.long(), batch.weight.abs().unsqueeze(1))
         )
         ends = torch.stack((src_pos, dst_pos)), torch.stack((src_neg, dst_neg))
         self.optimizer.zero_grad()

@@ -27,12 +27,13 @@ from timing import paired
 from graphmem.data import EventStream, load_stream, split_stream
 from graphmem.engine.signed_task import SignedBatch, SignedTask
 from graphmem.models import SEMBA
+from graphmem.presets import load_preset
 
 BATCH = 1000
 ALIKE = {"features": "memory", "decoder": "linear", "sign_in_edge": False, "compat": "released"}
 CASES = {
     "otc": ("bitcoin-otc", ALIKE),
-    "otc-default": ("bitcoin-otc", {}),
+    "otc-default": ("bitcoin-otc", load_preset("semba", "bitcoin-otc").options),
     "wiki-rfa": ("wiki-rfa-year", ALIKE),
 }
 
@@ -41,7 +42,7 @@ class Ours:
     """The same with graphmem's SEMBA."""
 
     def __init__(self, stream: EventStream, options: dict[str, Any]) -> None:
-        self.model = SEMBA(stream.num_nodes, 0, **options)
+        self.model = SEMBA(stream.num_nodes, 0, time_dtype=stream.t.dtype, **options)
         self.task = SignedTask(split_stream(stream), kind="sign", batch_size=BATCH, reduction="class_mean")
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, fused=True)
 
