@@ -33,7 +33,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "groups": ("new",),
     },
     "signed-existence": {"metrics": ("macro_f1",)},
-    "weight": {"metrics": ("spearman", "rmse", "r2")},
+    "weight": {"metrics": ("spearman", "r2")},
 }
 SEMBA_ROWS: dict[str, dict[str, Any]] = {
     "memory": {"features": "memory"},
