@@ -142,12 +142,13 @@ class Pair {
     }
   }
 
-  // From the gradient of `out`: `dlanes` [width, 2 columns] of this pair, all of it written; the others grow.
-  void differentiate(const T* scores, const T* grad, T* dlanes, T* dposition, T* dquery, T* dconstant) {
+  // From the gradient of the rows, with `step` between mixes: `dlanes` [width, 2 columns] of this pair, all of it written;
+  // the others grow.
+  void differentiate(const T* scores, const T* grad, int64_t step, T* dlanes, T* dposition, T* dquery, T* dconstant) {
     std::fill_n(dlanes, p_.width * room_, T(0));
     for (int64_t h = 0; h < p_.mixes(); ++h) {
       weigh_keys(h, scores);
-      const T* of_out = grad + (h * p_.pairs + pair_) * p_.features();
+      const T* of_out = grad + h * step;
       for (int64_t f = 0; f < p_.width; ++f) axpy(dlanes + f * room_, of_out[f], alpha_.data(), room_);
       sum_by_mask(alpha_.data());
       for (size_t k = 0; k < masks_.size(); ++k)
