@@ -23,17 +23,17 @@ namespace {
 
 // Rows of states by a matrix [d, hidden], only those that `asked` names; others' are not written.
 template <class T>
-Room<T> project(const Room<T>& state, int64_t count, const NatWeights<T>& w, const T* weight,
-                const Room<int64_t>& asked) {
+Blank<T> project(const Blank<T>& state, int64_t count, const NatWeights<T>& w, const T* weight,
+                 const Room<int64_t>& asked) {
   Room<int64_t> rows;
   std::vector<bool> seen(count);
   for (const int64_t row : asked) {
     if (!seen[row]) rows.push_back(row);
     seen[row] = true;
   }
-  Room<T> out(count * w.hidden);
+  Blank<T> out(count * w.hidden);
   parallel_chunks(static_cast<int64_t>(rows.size()), kNatPairs, [&](int64_t first, int64_t last) {
-    Room<T> x(kNatPairs * w.d), y(kNatPairs * w.hidden);
+    Blank<T> x(kNatPairs * w.d), y(kNatPairs * w.hidden);
     for (int64_t begin = first; begin < last; begin += kNatPairs) {
       const int64_t size = std::min(kNatPairs, last - begin);
       for (int64_t n = 0; n < size; ++n) std::copy_n(state.data() + rows[begin + n] * w.d, w.d, x.data() + n * w.d);
@@ -49,8 +49,8 @@ Room<T> project(const Room<T>& state, int64_t count, const NatWeights<T>& w, con
 template <class Key, class Time, class Value, class T>
 void score_pairs(const NatPairs<Key, Time, Value>& pairs, const NatRead<T>& read, T* out) {
   const NatWeights<T>& w = pairs.state.w;
-  const Room<T> source = project(read.state, pairs.count, w, w.source, pairs.first);
-  const Room<T> target = project(read.state, pairs.count, w, w.target, pairs.second);
+  const Blank<T> source = project(read.state, pairs.count, w, w.source, pairs.first);
+  const Blank<T> target = project(read.state, pairs.count, w, w.target, pairs.second);
   const auto pool = make_pool(pairs.joint(read.value.data()), pairs.count);
   const auto scores = position_scores(pool);
   const Room<T> since = pairs.since_last_events();
@@ -58,7 +58,7 @@ void score_pairs(const NatPairs<Key, Time, Value>& pairs, const NatRead<T>& read
   parallel_chunks(pairs.pairs, kNatPairs, [&](int64_t from, int64_t to) {
     Pair work(pool);
     const int64_t most = std::min(kNatPairs, to - from);
-    Room<T> mixed(most * row), h(most * hidden);
+    Blank<T> mixed(most * row), h(most * hidden);
     for (int64_t begin = from; begin < to; begin += kNatPairs) {
       const int64_t size = std::min(kNatPairs, to - begin);
       for (int64_t n = 0; n < size; ++n) {

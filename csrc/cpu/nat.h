@@ -145,7 +145,7 @@ struct NatArguments {
 // What nodes are worth with their last events applied.
 template <class T>
 struct NatRead {
-  Room<T> state, value;  // [n, d], [n, columns, f]
+  Blank<T> state, value;  // [n, d], [n, columns, f]
 };
 
 // Rows of nodes whose last event is known: those of others are what is stored.
@@ -183,8 +183,8 @@ int64_t read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, i
   const Room<T> silence(w.raw);
   parallel_chunks(static_cast<int64_t>(met.size()), kCellRows, [&](int64_t first, int64_t last) {
     const int64_t most = std::min(kCellRows, last - first);
-    Room<T> own_x(trace.inputs == nullptr ? most * width : 0), g(most * wide), h(most * wide);
-    Room<T> own_gates(trace.gates == nullptr ? 4 * d : 0);
+    Blank<T> own_x(trace.inputs == nullptr ? most * width : 0), g(most * wide), h(most * wide);
+    Blank<T> own_gates(trace.gates == nullptr ? 4 * d : 0);
     for (int64_t begin = first; begin < last; begin += kCellRows) {
       const int64_t rows = std::min(kCellRows, last - begin);
       T* x = trace.inputs == nullptr ? own_x.data() : trace.inputs + begin * width;
@@ -241,7 +241,7 @@ void expect_others(const char* op, const State& s, const int64_t* nodes, int64_t
 template <class Key, class Time, class Value>
 auto read_nodes(const char* op, const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count) {
   using T = typename NatState<Key, Time, Value>::T;
-  NatRead<T> read{Room<T>(count * s.w.d), Room<T>(count * s.cells.columns * s.w.f)};
+  NatRead<T> read{Blank<T>(count * s.w.d), Blank<T>(count * s.cells.columns * s.w.f)};
   expect_others(op, s, nodes, count);
   values_of(op, s, nodes, count).run(read.value.data());  // looks at what is stored before states read it
   read_states(s, nodes, count, read.state.data());

@@ -34,7 +34,7 @@ class NatGradient {
   // Backward through the decoder and the projection of what is pooled, 48 pairs at a time.
   void decode(const T* grad, const DropRate& rate, uint64_t seed) {
     const int64_t n = pairs_.pairs, hidden = w_.hidden, width = l_.read(), pooled = l_.pooled();
-    const Room<T> back = packed(rows_of(l_.layer[kHidden], width), hidden, width);
+    const Blank<T> back = packed(rows_of(l_.layer[kHidden], width), hidden, width);
     const int64_t of_bias = hidden, of_offset = 2 * hidden, of_out_bias = of_offset + pooled;
     BlockSums<T> sums((n + kNatPairs - 1) / kNatPairs, of_out_bias + 1);
     parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
@@ -71,7 +71,7 @@ class NatGradient {
   void pool() {
     const int64_t n = pairs_.pairs, features = w_.features(), mixes = w_.mixes(), width = l_.width;
     dprojection_.resize(mixes * width * features);
-    Room<T> dmix(mixes * n * features);  // by mix
+    Blank<T> dmix(mixes * n * features);  // by mix
     Products<T> back;
     for (int64_t h = 0; h < mixes; ++h) {
       const Matrix<T> dpooled = rows_of<T>(dread_.data(), l_.read()).from(0, h * width);
@@ -101,7 +101,7 @@ class NatGradient {
       axpy(dstate.data() + pairs_.second[i] * d, T(1), from + d, d);
     }
     const Matrix<T> to_code = rows_of<T>(w_.cell_ih, padded(3 * d)).from(d + w_.raw, 0).t();
-    const Room<T> code = packed(to_code, 3 * d, w_.times);
+    const Blank<T> code = packed(to_code, 3 * d, w_.times);
     slopes_.resize(rows * 4 * d);
     const CellRows<T> of_cells{rows,         d,          width, w_.times, saved_.inputs, saved_.gates, w_.time_weight,
                                w_.time_bias, code.data()};
@@ -168,7 +168,7 @@ class NatGradient {
   const Pairs& pairs_;
   const NatSaved<T>& saved_;
   T* out_[kAttn + 1] = {};
-  Room<T> dhidden_, dread_, doffset_, dprojection_, dnow_, dquery_, dconstant_, slopes_, dfolded_;
+  Blank<T> dhidden_, dread_, doffset_, dprojection_, dnow_, dquery_, dconstant_, slopes_, dfolded_;
   Products<T> products_;  // of the layers, once all that they read is there
 };
 

@@ -21,7 +21,8 @@ namespace {
 
 // Pooled neighbourhoods of `size` pairs from their mixes [size, mixes, features], into rows of what the hidden layer reads.
 template <class T>
-void put_pooled(const NatLayers<T>& layers, const Room<T>& projection, const T* mixed, int64_t size, T* read, T* room) {
+void put_pooled(const NatLayers<T>& layers, const Blank<T>& projection, const T* mixed, int64_t size, T* read,
+                T* room) {
   const int64_t features = layers.w.features(), mixes = layers.w.mixes(), width = layers.width;
   for (int64_t h = 0; h < mixes; ++h) {
     const T* panels = projection.data() + h * packed_size<T>(features, width);
@@ -39,13 +40,13 @@ void score(const NatLayers<T>& layers, const Pairs& pairs, const DropRate& rate,
   const auto scores = position_scores(pool);
   const Room<T> since = pairs.since_last_events();
   const int64_t features = w.features(), row = w.mixes() * features, width = layers.read(), pooled = layers.pooled();
-  Room<T> projection;
+  Blank<T> projection;
   for (int64_t h = 0; h < w.mixes(); ++h) {
-    const Room<T> part =
+    const Blank<T> part =
         packed(rows_of(layers.projection.data() + h * layers.width * features, features).t(), features, layers.width);
     projection.insert(projection.end(), part.begin(), part.end());
   }
-  const Room<T> hidden = packed(rows_of(layers.layer[kHidden], width).t(), width, w.hidden);
+  const Blank<T> hidden = packed(rows_of(layers.layer[kHidden], width).t(), width, w.hidden);
   parallel_chunks(pairs.pairs, kNatPairs, [&](int64_t from, int64_t to) {
     Pair work(pool);
     Room<T> room(kNatPairs * layers.width);

@@ -29,8 +29,8 @@ Matrix<T> rows_of(const T* data, int64_t n) {
 
 // The right-hand matrix [k, n], packed.
 template <class T>
-Room<T> packed(const Matrix<T>& b, int64_t k, int64_t n) {
-  Room<T> out(packed_size<T>(k, n));
+Blank<T> packed(const Matrix<T>& b, int64_t k, int64_t n) {
+  Blank<T> out(packed_size<T>(k, n));
   pack_panels(b.data, b.row, b.col, k, n, 0, num_panels<T>(n), out.data());
   return out;
 }
@@ -60,7 +60,7 @@ class Products {
   static constexpr int64_t kRows = 24;  // a multiple of every tile's height
   struct Job {
     Matrix<T> a;
-    Room<T> b;
+    Blank<T> b;
     int64_t m, k, n;
     T* c;
   };

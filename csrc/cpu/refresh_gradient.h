@@ -8,7 +8,7 @@ namespace graphmem {
 
 // rows[place] += dx, in the order of the cells; then the gradient of the weights' columns.
 template <class T>
-void differentiate_part(Part<T>& part, const Room<T>& dx, int64_t width, int64_t row, T* dweight) {
+void differentiate_part(Part<T>& part, const Blank<T>& dx, int64_t width, int64_t row, T* dweight) {
   const int64_t depth = part.depth;
   part.rows.assign(part.count * width, T(0));
   for (size_t n = 0; n < part.place.size(); ++n) {
@@ -33,7 +33,7 @@ void differentiate(Refresh<Value, T>& r, const T* slopes, int64_t row, T* dweigh
   const Gates<T>& p = r.gates;
   const int64_t width = p.width;
   BlockSums<T> sums(r.blocks(), p.sums());
-  Room<T> dx(r.cells() * width);
+  Blank<T> dx(r.cells() * width);
   parallel_chunks(r.blocks(), 4, [&](int64_t first, int64_t last) {
     Lanes<T> a(width, p.times, true);
     for (int64_t block = first; block < last; ++block) {

@@ -302,7 +302,6 @@ class NAT(NATAtOnce):
                 self._enter_at_once(given, events, None)
         self._advance(events)
 
-    @torch.no_grad()
     def step(self, events: EventStream, dst: Tensor) -> Tensor:
         """Score candidates dst int64 [E, C] of the events' sources, then take in the events; reads nodes once for both.
 

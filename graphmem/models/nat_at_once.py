@@ -45,7 +45,7 @@ class NATAtOnce(ReadsMessages):
 
     def _stored(self) -> tuple[Tensor | None, ...]:
         """What operators of the whole model are given first."""
-        own, cells = self._buffers, self.cache._buffers
+        own, cells = self._buffers, self._modules["cache"]._buffers  # type: ignore[union-attr]
         told: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.msg_dim and int(self.position):
             told = self._told()
@@ -85,10 +85,11 @@ class NATAtOnce(ReadsMessages):
 
     def _enter_at_once(self, given: tuple[Any, ...], events: EventStream, asked: Tensor | None) -> Tensor:
         """Write all state but messages by one operator, behind scores of candidates."""
-        self._last_read = None
+        if self._last_read is not None:
+            self._last_read = None
         if self.messages is not None:
             self._keep_messages(events)
-        cache = self.cache
+        cache: Any = self._modules["cache"]
         how = events.first, cache.replace_prob, cache.semantics == "sequential"
         columns = events.src.contiguous(), events.dst.contiguous(), events.t.contiguous()
         return nat_update_unchecked(*given, *columns, asked, *how)

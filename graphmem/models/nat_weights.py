@@ -51,13 +51,13 @@ class LayersOfNAT:
         self._dicts = [d for module in modules for d in (module._parameters, module._modules) if d]
         self._found = self._identities()
         self.parameters: list[Tensor] = [x for module in modules for x in module._parameters.values() if x is not None]
-        self._kind, layers = _kind_of(model), model._modules
+        self._kind, layers = model.state.dtype, model._modules
         self.usable = all(type(layers.get(name)) is kind for name, kind in _KINDS.items()) and self._fits(model)
         self.listed = _layers(model).listed() if self.usable else []
 
     def are_of(self, model: Any) -> bool:
         """Whether they are still the model's; the numbers in them may have changed."""
-        return self._kind == _kind_of(model) and self._found == self._identities()
+        return self._kind is model._buffers["state"].dtype and self._found == self._identities()
 
     def traces(self) -> list[int]:
         """What changes with the numbers that they hold."""
@@ -67,7 +67,7 @@ class LayersOfNAT:
         return [*map(id, chain.from_iterable(map(dict.values, self._dicts)))]  # type: ignore[arg-type]
 
     def _fits(self, model: Any) -> bool:
-        kind, device = self._kind
+        kind, device = self._kind, model.state.device
         if model.compat == "reference" or model.features is not None:
             return False
         fits = kind in (torch.float32, torch.float64) and _check.accumulate_dtype(model.cache.value.dtype) == kind
@@ -127,11 +127,6 @@ class ReadNAT:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _nothing, ()
-
-
-def _kind_of(model: Any) -> tuple[torch.dtype, torch.device]:
-    state = model._buffers["state"]
-    return state.dtype, state.device
 
 
 def _state_of(model: Any) -> tuple[Tensor, ...]:
