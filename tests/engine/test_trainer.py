@@ -14,9 +14,7 @@ from graphmem.errors import ArgumentError
 
 
 def test_predict_then_update():
-    """No loss sees its own batch: the state advances after the loss, by the weights of the loss, and restarts with every
-    epoch.
-    """
+    """No loss sees its own batch: the state advances after the loss, before the step, and restarts every epoch."""
     model, task = Counter(), Recorder()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     result = Trainer(model, task, optimizer, epochs=2, monitor=("valid", "score"), progress=False).fit()
