@@ -197,15 +197,15 @@ class NAT(NATAtOnce):
         needs of the weights for as long as none changes (what is written to ``weight.data`` is not noticed), and with
         gradient by :func:`graphmem.ops.nat_train`, whose nodes an :meth:`update` that follows need not read again.
         """
-        if not torch.is_grad_enabled() and not (self.training and self.dropout):
+        scores = None
+        if torch.is_grad_enabled():
+            scores = self._train_at_once(src, dst, t)
+        elif not (self.training and self.dropout):
             scores = self._score_at_once(src, dst, t)
-            if scores is not None:
-                return scores
+        if scores is not None:
+            return scores
         src, dst, t = self._checked(src, dst, t)
         nodes, place = distinct(torch.cat((src, dst.view(-1))))
-        layers = self._usable_layers() if torch.is_grad_enabled() else None
-        if layers is not None and not torch.is_autocast_enabled("cpu"):
-            return self._train_at_once(layers, nodes, place, t).view(dst.shape)
         read = self._with_features(self._read(nodes))
         first, second = place[: src.numel()].repeat_interleave(dst.size(1)), place[src.numel() :]
         when = t.repeat_interleave(dst.size(1))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphmem.data.stream import EventStream
+from graphmem.errors import ArgumentError
 from graphmem.models.messages import ReadsMessages
 from graphmem.models.nat_weights import LayersOfNAT, PreparedNAT, ReadNAT
 from graphmem.nn.functional import draw_seed
@@ -64,14 +65,31 @@ class NATAtOnce(ReadsMessages):
             self._prepared = prepared = PreparedNAT(self, layers)
         return *self._stored(), prepared.weights, *prepared.options
 
-    def _train_at_once(self, layers: LayersOfNAT, nodes: Tensor, place: Tensor, t: Tensor) -> Tensor:
-        """Logits of the pairs of places, whose gradient is one operator."""
-        drops = self.training and self.dropout > 0
-        how = self.heads, self.dropout if drops else 0.0, draw_seed() if drops else 0
+    def _train_at_once(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor | None:
+        """What :meth:`score` returns, by an operator with a gradient; ``None`` where it does not apply."""
+        layers = self._usable_layers()
+        if layers is None or torch.is_autocast_enabled("cpu"):
+            return None
+        seed = draw_seed() if self.training and self.dropout > 0 else None
+        try:
+            return self._learn_at_once(layers, seed, src, dst, t)
+        except (
+            ArgumentError,
+            RuntimeError,
+            TypeError,
+            AttributeError,
+        ):  # the checks say why, or make what does not fit contiguous
+            return self._learn_at_once(layers, seed, *self._checked(src, dst, t))
+
+    def _learn_at_once(self, layers: LayersOfNAT, seed: int | None, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+        if dst.dim() != 2 or not src.shape == t.shape == dst.shape[:1]:  # the operator sees places alone
+            src, dst, t = self._checked(src, dst, t)
+        nodes, place = distinct(torch.cat((src, dst.view(-1))))
+        how = self.heads, 0.0 if seed is None else self.dropout, seed or 0
         layout, delta = self.cache.layout.options, self.time == "delta"
         scores, own, now = nat_train_unchecked(self._stored(), layers.listed, layout, delta, nodes, place, t, *how)
         self._last_read = ReadNAT(self, layers, nodes, own, now)
-        return scores
+        return scores.view(dst.shape)
 
     def _score_at_once(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor | None:
         """What :meth:`score` returns, by one operator; ``None`` where it does not apply."""

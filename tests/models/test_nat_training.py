@@ -14,6 +14,7 @@ from test_nat import MSG, NODES, make, make_float
 from torch import Tensor
 
 from graphmem import ops
+from graphmem.errors import ArgumentError
 from graphmem.models import NAT
 from graphmem.nn.state import reset_state, restore_state, snapshot_state
 
@@ -194,3 +195,23 @@ def test_what_was_read_is_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model.eval()
     model.step(second, second.dst[:, None])  # type: ignore[arg-type]
     assert model._last_read is None
+
+
+def test_bad_questions_with_gradient() -> None:
+    model = make_float()
+    stream = stream_of(model)
+    src, dst, t = stream.src[:4], stream.dst[:4, None], stream.t[:4]
+    for bad, message in (
+        ((src + NODES, dst, t), "^src and dst: expected ids"),
+        ((src - NODES, dst, t), "^src and dst: expected ids"),
+        ((src, dst.view(-1), t), "^dst: expected int64 of shape"),
+        ((src, dst.view(2, 2), t), "^dst: expected int64 of shape"),
+        ((src, dst, t[:2]), "^t: expected int64 of shape"),
+        ((src, dst, t.double()), "^t: expected int64"),
+        ((src.double(), dst, t), "^src: expected int64"),
+        ((src, dst[:2], t[:2]), "^dst: expected int64 of shape"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            model.score(*bad)
+    columns = stream.dst[:8].view(2, 4).t()
+    assert same_bits(model.score(src, columns, t).detach(), model.score(src, columns.contiguous(), t).detach())
