@@ -156,9 +156,9 @@ def overhead(key: str, args: argparse.Namespace) -> Rows:
             start = time.process_time()
             optimizer.zero_grad()
             task.loss(model, batch).backward()
-            optimizer.step()
             with torch.no_grad():
                 task.update(model, batch)
+            optimizer.step()
             mine.append(time.process_time() - start)
     plain, *others = seconds
     ratios = [statistics.median(o / p for o, p in zip(other, plain, strict=True)) for other in others]

@@ -84,8 +84,8 @@ class Ours:
         pos, neg_out = self.score(batch, neg)
         loss = F.softplus(-pos).mean() + F.softplus(neg_out).mean()
         loss.backward()
-        self.optimizer.step()
         self.model.update(batch)
+        self.optimizer.step()
 
 
 class Work:

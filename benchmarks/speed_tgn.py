@@ -131,9 +131,9 @@ class Ours:
         pos, neg_out = self.score(batch, neg)
         loss = F.softplus(-pos).mean() + F.softplus(neg_out).mean()
         loss.backward()
-        self.optimizer.step()
         self.update(batch)
         detach_state(self.model)
+        self.optimizer.step()
 
     def eval_mode(self) -> None:
         self.model.eval()

@@ -31,9 +31,23 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "Tensor "
       "weight_ih) -> (Tensor, Tensor, Tensor)");
   m.def(
+      "nat_enter(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor(e!) state, Tensor(f!) "
+      "other, Tensor(g!) gap, Tensor src, Tensor dst, Tensor t, Tensor event, Tensor nodes, Tensor at, Tensor own, "
+      "Tensor now, int[] sizes, bool reference_hash, int seed, float replace_prob, bool sequential) -> ()");
+  m.def(
       "nat_score(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap, "
       "Tensor? messages, Tensor? known, Tensor weights, int[] widths, int[] sizes, bool reference_hash, int "
       "seed, bool delta, Tensor src, Tensor dst, Tensor t) -> Tensor");
+  m.def(
+      "nat_train(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap, Tensor? "
+      "messages, Tensor? known, int[] sizes, bool reference_hash, int seed, bool delta, Tensor nodes, Tensor place, "
+      "Tensor t, Tensor[] layers, int heads, float p, int dropout_seed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+      "Tensor, Tensor, Tensor)");
+  m.def(
+      "nat_train_backward(Tensor grad, Tensor now, Tensor inputs, Tensor gates, Tensor mixed, Tensor read, Tensor "
+      "hidden, Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap, Tensor? "
+      "messages, Tensor? known, int[] sizes, bool reference_hash, int seed, bool delta, Tensor nodes, Tensor place, "
+      "Tensor t, Tensor[] layers, int heads, float p, int dropout_seed) -> Tensor[]");
   m.def(
       "nat_update(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor(e!) state, "
       "Tensor(f!) other, Tensor(g!) gap, Tensor? messages, Tensor? known, Tensor weights, int[] widths, int[] "

@@ -46,6 +46,17 @@ struct Dictionaries {
     const int64_t rest = static_cast<int64_t>(hash) % static_cast<int64_t>(size);
     return first[hop] + (rest < 0 ? rest + static_cast<int64_t>(size) : rest);
   }
+
+  // Those of some keys: what the size decides is asked once.
+  void places(const uint64_t* hash, int64_t count, int64_t hop, int32_t* column) const {
+    const uint64_t size = static_cast<uint64_t>(first[hop + 1] - first[hop]);
+    const int32_t low = static_cast<int32_t>(first[hop]), mask = static_cast<int32_t>(size - 1);
+    if ((size & (size - 1)) == 0) {
+      for (int64_t n = 0; n < count; ++n) column[n] = low + (static_cast<int32_t>(hash[n]) & mask);
+    } else {
+      for (int64_t n = 0; n < count; ++n) column[n] = static_cast<int32_t>(place(hash[n], hop));
+    }
+  }
 };
 
 inline Dictionaries make_dictionaries(const char* op, const std::vector<int64_t>& sizes, bool reference, int64_t seed) {

@@ -1,7 +1,7 @@
 // dropout: inverted dropout with a counter-based mask, optionally followed by ReLU, in one pass. Nothing but the seed is
 // stored: the mask is drawn again in the backward pass, and with ReLU it can be read off the output.
 // Why not the framework's: its generator is sequential and cost as much as the matrix product beside it.
-#include "common/dropout.h"
+#include "cpu/dropout.h"
 
 #include <torch/csrc/stable/library.h>
 
@@ -14,12 +14,13 @@
 namespace graphmem {
 namespace {
 
-// Elements [begin, end) of one block; begin and end count from the start of the block.
+// Elements [first, first + n) of one block; `first` counts from the start of the block.
 template <class T, class Acc>
-inline void dropout_rows(T* y, const T* x, int64_t n, uint32_t threshold, Acc scale, BlockKey key, Acc floor) {
+inline void dropout_rows(T* y, const T* x, int64_t first, int64_t n, uint32_t threshold, Acc scale, BlockKey key,
+                         Acc floor) {
   for (int64_t e = 0; e < n; ++e) {
     const Acc value = static_cast<Acc>(x[e]) * scale;
-    const bool kept = element_draw(key, static_cast<uint32_t>(e)) >= threshold;
+    const bool kept = element_draw(key, static_cast<uint32_t>(first + e)) >= threshold;
     y[e] = static_cast<T>(kept && !(value <= floor) ? value : Acc(0));
   }
 }
@@ -33,17 +34,18 @@ inline void backward_rows(T* out, const T* grad, const T* y, int64_t n, Acc scal
 }
 
 // Function multiversioning does not reach into templates, so the two hot dtypes get clones of their own.
-GRAPHMEM_CLONES void dropout_block(float* y, const float* x, int64_t n, uint32_t threshold, float scale, BlockKey key,
-                                   float floor) {
-  dropout_rows<float, float>(y, x, n, threshold, scale, key, floor);
+GRAPHMEM_CLONES void dropout_block(float* y, const float* x, int64_t first, int64_t n, uint32_t threshold, float scale,
+                                   BlockKey key, float floor) {
+  dropout_rows<float, float>(y, x, first, n, threshold, scale, key, floor);
 }
-GRAPHMEM_CLONES void dropout_block(double* y, const double* x, int64_t n, uint32_t threshold, double scale,
-                                   BlockKey key, double floor) {
-  dropout_rows<double, double>(y, x, n, threshold, scale, key, floor);
+GRAPHMEM_CLONES void dropout_block(double* y, const double* x, int64_t first, int64_t n, uint32_t threshold,
+                                   double scale, BlockKey key, double floor) {
+  dropout_rows<double, double>(y, x, first, n, threshold, scale, key, floor);
 }
 template <class T>
-void dropout_block(T* y, const T* x, int64_t n, uint32_t threshold, float scale, BlockKey key, float floor) {
-  dropout_rows<T, float>(y, x, n, threshold, scale, key, floor);
+void dropout_block(T* y, const T* x, int64_t first, int64_t n, uint32_t threshold, float scale, BlockKey key,
+                   float floor) {
+  dropout_rows<T, float>(y, x, first, n, threshold, scale, key, floor);
 }
 
 GRAPHMEM_CLONES void backward_block(float* out, const float* grad, const float* y, int64_t n, float scale) {
@@ -55,6 +57,17 @@ GRAPHMEM_CLONES void backward_block(double* out, const double* grad, const doubl
 template <class T>
 void backward_block(T* out, const T* grad, const T* y, int64_t n, float scale) {
   backward_rows<T, float>(out, grad, y, n, scale);
+}
+
+template <class T>
+void drop_part(T* y, const T* x, int64_t first, int64_t n, const DropRate& rate, uint64_t seed) {
+  for (int64_t done = 0; done < n;) {
+    const int64_t block = (first + done) / kDropoutBlock, from = (first + done) % kDropoutBlock;
+    const int64_t count = std::min(kDropoutBlock - from, n - done);
+    dropout_block(y + done, x + done, from, count, rate.threshold, static_cast<T>(rate.scale),
+                  block_key(seed, static_cast<uint64_t>(block)), std::numeric_limits<T>::quiet_NaN());
+    done += count;
+  }
 }
 
 Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
@@ -72,7 +85,7 @@ Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
     parallel_chunks((n + kDropoutBlock - 1) / kDropoutBlock, 1, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         const int64_t at = block * kDropoutBlock;
-        dropout_block(y + at, in + at, std::min(kDropoutBlock, n - at), rate.threshold, scale,
+        dropout_block(y + at, in + at, 0, std::min(kDropoutBlock, n - at), rate.threshold, scale,
                       block_key(static_cast<uint64_t>(seed), static_cast<uint64_t>(block)), floor);
       }
     });
@@ -98,6 +111,14 @@ Tensor dropout_relu_backward_cpu(Tensor grad, Tensor y, double p) {
 }
 
 }  // namespace
+
+void drop(float* y, const float* x, int64_t first, int64_t n, const DropRate& rate, uint64_t seed) {
+  drop_part(y, x, first, n, rate, seed);
+}
+void drop(double* y, const double* x, int64_t first, int64_t n, const DropRate& rate, uint64_t seed) {
+  drop_part(y, x, first, n, rate, seed);
+}
+
 }  // namespace graphmem
 
 STABLE_TORCH_LIBRARY_IMPL(graphmem, CPU, m) {

@@ -12,11 +12,11 @@ namespace graphmem {
 // values [rows, width, columns], a column a lane; times, and 1 where a cell has an event, else 0.
 template <class Time, class T>
 struct Known {
-  Room<int64_t> key;
-  Room<int32_t> column;
-  Room<T> value;
-  Room<Time> time;
-  Room<double> met;
+  Blank<int64_t> key;
+  Blank<int32_t> column;
+  Blank<T> value;
+  Blank<Time> time;
+  Blank<double> met;
 };
 
 // mask[c], bit b: dictionary b of the pair (the first node's, by hop, then the second's) holds the key of cell c of a row.
@@ -50,20 +50,24 @@ Pool<Time, T> make_pool(const JointCells<Key, Time, T>& joint, int64_t rows) {
   known.value.resize(p.rows * width * columns);
   known.time.resize(p.aged ? p.rows * columns : 0);
   known.met.resize(p.aged ? p.rows * columns : 0);
-  parallel_chunks(p.rows, 128, [&](int64_t begin, int64_t end) {
+  parallel_chunks(p.rows, 64, [&](int64_t begin, int64_t end) {
+    Room<uint64_t> hash(columns);
     for (int64_t i = begin; i < end; ++i) {
       int64_t* key = known.key.data() + i * columns;
+      for (int64_t c = 0; c < columns; ++c) key[c] = cells.key_at(p.nodes[i], c);
+      for (int64_t c = 0; c < columns; ++c) hash[c] = p.layout.hash(key[c]);
+      for (int64_t hop = 1; hop <= hops; ++hop)
+        p.layout.places(hash.data(), columns, hop, known.column.data() + (i * hops + hop - 1) * columns);
+      const T* now = joint.now + i * columns * width;
+      for (int64_t f = 0; f < width; ++f) {
+        T* value = known.value.data() + (i * width + f) * columns;
+        for (int64_t c = 0; c < columns; ++c) value[c] = key[c] < 0 ? T(0) : now[c * width + f];
+      }
+      if (!p.aged) continue;
+      const int64_t own = p.nodes[i] * columns;
       for (int64_t c = 0; c < columns; ++c) {
-        key[c] = cells.key_at(p.nodes[i], c);
-        const uint64_t hash = p.layout.hash(key[c]);
-        for (int64_t hop = 1; hop <= hops; ++hop)
-          known.column[(i * hops + hop - 1) * columns + c] = static_cast<int32_t>(p.layout.place(hash, hop));
-        for (int64_t f = 0; f < width; ++f)
-          known.value[(i * width + f) * columns + c] = key[c] < 0 ? T(0) : joint.now[(i * columns + c) * width + f];
-        if (!p.aged) continue;
-        const int64_t cell = p.nodes[i] * columns + c;
-        known.met[i * columns + c] = cells.eid[cell] >= 0 ? 1 : 0;
-        known.time[i * columns + c] = cells.eid[cell] >= 0 ? joint.time[cell] : p.t[0];
+        known.met[i * columns + c] = cells.eid[own + c] >= 0 ? 1 : 0;
+        known.time[i * columns + c] = cells.eid[own + c] >= 0 ? joint.time[own + c] : p.t[0];
       }
     }
   });
@@ -95,8 +99,14 @@ class Pair {
     }
   }
 
-  // Finds the keys, and numbers their masks.
+  // Both of these.
   void join(int64_t pair) {
+    find(pair);
+    gather();
+  }
+
+  // Finds the keys, and numbers their masks.
+  void find(int64_t pair) {
     pair_ = pair;
     row_[0] = p_.first[pair];
     row_[1] = p_.second[pair];
@@ -124,7 +134,34 @@ class Pair {
       keys_.push_back({static_cast<int32_t>(cell), of_mask_[mask]});
       if (mask != bit_[cell]) shared_.push_back(cell);
     }
-    gather();
+  }
+
+  // Values and ages of the keys.
+  void gather() {
+    const int64_t width = p_.width, columns = p_.columns();
+    for (int64_t side = 0; side < 2; ++side) {
+      const T* value = p_.known.value.data() + row_[side] * width * columns;
+      for (int64_t f = 0; f < width; ++f) std::copy_n(value + f * columns, columns, lane(f) + side * columns);
+      if (!p_.aged) continue;
+      const Time* time = p_.known.time.data() + row_[side] * columns;
+      const double* met = p_.known.met.data() + row_[side] * columns;
+      for (int64_t c = 0; c < columns; ++c) {
+        const double since = static_cast<double>(p_.t[pair_] - time[c]) * met[c];
+        dt_[c] = since > 0 ? since : 0;
+      }
+      ages_of(dt_.data(), columns, own_age_.data() + side * columns);
+      std::copy_n(own_age_.data() + side * columns, columns, lane(width + side) + side * columns);
+      std::fill_n(lane(width + 1 - side) + side * columns, columns, T(0));
+    }
+    for (const int64_t cell : shared_) {
+      int64_t aged = cell >= columns;
+      visit_others(cell, [&](int64_t other, int64_t side) {
+        const T* value = p_.known.value.data() + row_[side] * width * columns + (other - side * columns);
+        for (int64_t f = 0; f < width; ++f) lane(f)[cell] += value[f * columns];
+        if (p_.aged && side != aged) lane(width + side)[cell] = own_age_[other];
+        aged = side;  // the cell of the smallest hop came first
+      });
+    }
   }
 
   // The rows of the pair, [mixes, features] with `step` between mixes.
@@ -142,17 +179,24 @@ class Pair {
     }
   }
 
-  // From the gradient of `out`: `dlanes` [width, 2 columns] of this pair, all of it written; the others grow.
-  void differentiate(const T* scores, const T* grad, T* dlanes, T* dposition, T* dquery, T* dconstant) {
+  // From the gradient of the row of sums, but for that of the cells: `dposition` grows.
+  void differentiate_sum(const T* grad, T* dposition) {
+    sum_by_mask(counts_.data());
+    for (size_t k = 0; k < masks_.size(); ++k)
+      axpy(dposition + masks_[k] * p_.depth, bins_[k], grad + p_.width, p_.depth);
+  }
+
+  // With attention. From the gradient of the rows, with `step` between mixes: `dlanes` [width, 2 columns] of this pair,
+  // all of it written; the others grow.
+  void differentiate(const T* scores, const T* grad, int64_t step, T* dlanes, T* dposition, T* dquery, T* dconstant) {
     std::fill_n(dlanes, p_.width * room_, T(0));
-    for (int64_t h = 0; h < p_.mixes(); ++h) {
+    for (int64_t h = 0; h < p_.heads; ++h) {
       weigh_keys(h, scores);
-      const T* of_out = grad + (h * p_.pairs + pair_) * p_.features();
+      const T* of_out = grad + h * step;
       for (int64_t f = 0; f < p_.width; ++f) axpy(dlanes + f * room_, of_out[f], alpha_.data(), room_);
       sum_by_mask(alpha_.data());
       for (size_t k = 0; k < masks_.size(); ++k)
         axpy(dposition + masks_[k] * p_.depth, bins_[k], of_out + p_.width, p_.depth);
-      if (p_.heads == 0) continue;
       differentiate_scores(of_out);
       const T* query = p_.query + h * p_.features();
       T* of_query = dquery + h * p_.features();
@@ -190,34 +234,6 @@ class Pair {
     for (uint32_t left = mask_[cell] ^ bit_[cell]; left != 0; left &= left - 1) {
       const int64_t bit = __builtin_ctz(left), of = bit >= p_.layout.kinds(), hop = bit - of * p_.layout.kinds();
       f(of * p_.columns() + (hop == 0 ? 0 : column_[side][(hop - 1) * p_.columns() + c]), of);
-    }
-  }
-
-  // Values and ages of the keys.
-  void gather() {
-    const int64_t width = p_.width, columns = p_.columns();
-    for (int64_t side = 0; side < 2; ++side) {
-      const T* value = p_.known.value.data() + row_[side] * width * columns;
-      for (int64_t f = 0; f < width; ++f) std::copy_n(value + f * columns, columns, lane(f) + side * columns);
-      if (!p_.aged) continue;
-      const Time* time = p_.known.time.data() + row_[side] * columns;
-      const double* met = p_.known.met.data() + row_[side] * columns;
-      for (int64_t c = 0; c < columns; ++c) {
-        const double since = static_cast<double>(p_.t[pair_] - time[c]) * met[c];
-        dt_[c] = since > 0 ? since : 0;
-      }
-      ages_of(dt_.data(), columns, own_age_.data() + side * columns);
-      std::copy_n(own_age_.data() + side * columns, columns, lane(width + side) + side * columns);
-      std::fill_n(lane(width + 1 - side) + side * columns, columns, T(0));
-    }
-    for (const int64_t cell : shared_) {
-      int64_t aged = cell >= columns;
-      visit_others(cell, [&](int64_t other, int64_t side) {
-        const T* value = p_.known.value.data() + row_[side] * width * columns + (other - side * columns);
-        for (int64_t f = 0; f < width; ++f) lane(f)[cell] += value[f * columns];
-        if (p_.aged && side != aged) lane(width + side)[cell] = own_age_[other];
-        aged = side;  // the cell of the smallest hop came first
-      });
     }
   }
 

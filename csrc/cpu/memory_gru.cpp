@@ -16,8 +16,7 @@
 #include <tuple>
 
 #include "common/dispatch.h"
-#include "cpu/block_sums.h"
-#include "cpu/cell_rows.h"
+#include "cpu/cell_gradient.h"
 #include "cpu/fresh.h"
 #include "cpu/gemm.h"
 #include "cpu/parallel.h"
@@ -115,21 +114,10 @@ std::tuple<Tensor, Tensor, Tensor> memory_gru_backward_cpu(Tensor grad, Tensor i
     T* packed = static_cast<T*>(buffer.mutable_data_ptr());
     pack_panels(w_ih + columns - times, columns, 1, 3 * d, times, 0, num_panels<T>(times), packed);
     T* result = static_cast<T*>(out.mutable_data_ptr());
-    BlockSums<T> sums((rows + kRows - 1) / kRows, 2 * times);
-    parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
-      std::vector<T> code(kRows * times);
-      for (int64_t block = first; block < last; ++block) {
-        const int64_t begin = block * kRows, end = std::min(rows, begin + kRows);
-        for (int64_t i = begin; i < end; ++i)
-          gate_gradient(slopes + i * d, saved + i * 4 * d, in + i * width, d, result + i * 4 * d);
-        multiply_packed<T>(result + begin * 4 * d, 4 * d, 1, packed, nullptr, end - begin, 3 * d, times, code.data());
-        T* sum = sums.of(block);
-        for (int64_t i = begin; i < end; ++i)
-          add_time_slopes(steps[i], w, b, code.data() + (i - begin) * times, times, sum, sum + times);
-      }
-    });
-    sums.total(0, times, static_cast<T*>(dweight.mutable_data_ptr()));
-    sums.total(times, times, static_cast<T*>(dbias.mutable_data_ptr()));
+    const CellRows<T> cells{rows, d, width, times, in, saved, w, b, packed};
+    differentiate(
+        cells, [&](int64_t i) { return slopes + i * d; }, [&](int64_t i) { return steps[i]; }, result,
+        static_cast<T*>(dweight.mutable_data_ptr()), static_cast<T*>(dbias.mutable_data_ptr()));
   });
   return {out, dweight, dbias};
 }

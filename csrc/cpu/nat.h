@@ -71,17 +71,18 @@ struct NatState {
   }
 };
 
-struct NatArguments {
+// The state, but for the weights that go with it.
+struct NatStored {
   Tensor key, eid, time, value, state, other, gap;
   std::optional<Tensor> messages, known;
-  Tensor weights;
-  std::vector<int64_t> widths, sizes;  // widths: of messages, time codes and positions; heads; of the hidden layer
+  std::vector<int64_t> sizes;
   bool reference_hash;
   int64_t seed;
   bool delta;
 
+  // `raw`: width of messages.
   template <class Key, class Time, class Value>
-  NatState<Key, Time, Value> checked(const char* op) const {
+  NatState<Key, Time, Value> checked(const char* op, int64_t raw) const {
     using T = typename Accumulate<Value>::type;
     NatState<Key, Time, Value> s{};
     s.layout = make_dictionaries(op, sizes, reference_hash, seed);
@@ -92,27 +93,23 @@ struct NatArguments {
     s.state = of<T>(op, "state", state, {nodes, kAny});
     s.other = of<int64_t>(op, "other", other, {nodes});
     s.gap = of<Time>(op, "gap", gap, {nodes});
-    expect_number(op, "numbers in widths", static_cast<int64_t>(widths.size()), 5, 5);
-    for (const int64_t width : widths) expect_number(op, "widths", width, 0, int64_t{1} << 20);
-    s.messages = data<T>(op, "messages", messages, {kAny, widths[0]});
+    s.messages = data<T>(op, "messages", messages, {kAny, raw});
     s.letters = messages.has_value() ? messages->size(0) : 0;
     s.known = data<int64_t>(op, "known", known, {s.letters});
     s.delta = delta;
-    s.w.d = state.size(1), s.w.f = value.size(2), s.w.ages = delta ? 2 : 0;
-    s.w.raw = widths[0], s.w.times = widths[1], s.w.depth = widths[2], s.w.heads = widths[3], s.w.hidden = widths[4];
+    s.w.d = state.size(1), s.w.f = value.size(2), s.w.raw = raw, s.w.ages = delta ? 2 : 0;
     s.w.masks = int64_t{1} << (2 * s.layout.kinds());
-    data<T>(op, "weights", weights, {s.w.lay(static_cast<const T*>(weights.const_data_ptr()))});
     return s;
   }
 
   // Calls f(state) with the types of keys, times and values.
   template <class F>
-  auto dispatch(const char* op, F&& f) const {
+  auto dispatch(const char* op, int64_t raw, F&& f) const {
     return dispatch_index(op, "key", key, [&](auto key_type) {
       return dispatch_time(op, "time", time, [&](auto time_type) {
         return dispatch_feature(op, "value", value, [&](auto value_type) {
           return f(checked<typename decltype(key_type)::type, typename decltype(time_type)::type,
-                           typename decltype(value_type)::type>(op));
+                           typename decltype(value_type)::type>(op, raw));
         });
       });
     });
@@ -126,45 +123,91 @@ struct NatArguments {
   }
 };
 
+// With weights as one row of numbers.
+struct NatArguments {
+  NatStored stored;
+  Tensor weights;
+  std::vector<int64_t> widths;  // of messages, time codes and positions; heads; of the hidden layer
+
+  template <class F>
+  auto dispatch(const char* op, F&& f) const {
+    expect_number(op, "numbers in widths", static_cast<int64_t>(widths.size()), 5, 5);
+    for (const int64_t width : widths) expect_number(op, "widths", width, 0, int64_t{1} << 20);
+    return stored.dispatch(op, widths[0], [&]<class Key, class Time, class Value>(NatState<Key, Time, Value> s) {
+      using T = typename NatState<Key, Time, Value>::T;
+      s.w.times = widths[1], s.w.depth = widths[2], s.w.heads = widths[3], s.w.hidden = widths[4];
+      data<T>(op, "weights", weights, {s.w.lay(static_cast<const T*>(weights.const_data_ptr()))});
+      return f(s);
+    });
+  }
+};
+
 // What nodes are worth with their last events applied.
 template <class T>
 struct NatRead {
-  Room<T> state, value;  // [n, d], [n, columns, f]
+  Blank<T> state, value;  // [n, d], [n, columns, f]
 };
 
-template <class Key, class Time, class Value, class T>
-void read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count, T* out) {
-  const NatWeights<T>& w = s.w;
-  const int64_t d = w.d, wide = padded(3 * d);
-  const CellInputs<T> inputs{s.state, d, w.raw, w.times, w.time_weight, w.time_bias};
-  const int64_t width = inputs.width();
-  const Room<T> silence(w.raw);
-  parallel_chunks(count, kCellRows, [&](int64_t first, int64_t last) {
-    const int64_t most = std::min(kCellRows, last - first);
-    Room<T> buffer(most * (width + 2 * wide) + 4 * d);
-    T *x = buffer.data(), *g = x + most * width, *h = g + most * wide, *gates = h + most * wide;
-    for (int64_t begin = first; begin < last; begin += kCellRows) {
-      const int64_t rows = std::min(kCellRows, last - begin);
-      const auto other_of = [&](int64_t i) {
-        const int64_t node = nodes[begin + i];
-        return s.cells.eid[node * s.cells.columns] < 0 ? int64_t{-1} : s.other[node];
-      };
-      for (int64_t i = 0; i < rows; ++i) {
-        const int64_t node = nodes[begin + i], own = node * s.cells.columns, event = s.cells.eid[own];
-        const bool told = w.raw > 0 && event >= 0;
-        const double dt = static_cast<double>(s.delta ? s.gap[node] : s.time[own]);
-        inputs.put(node, other_of(i), told ? s.messages + s.letter(event) * w.raw : silence.data(), dt, x + i * width);
-      }
-      multiply_panels(x + d, width, 1, padded_panels(w.cell_ih, 3 * d), w.bias_ih, rows, width - d, wide, g);
-      multiply_panels(x, width, 1, padded_panels(w.cell_hh, 3 * d), w.bias_hh, rows, d, wide, h);
-      for (int64_t i = 0; i < rows; ++i)
-        inputs.finish(g + i * wide, h + i * wide, x + i * width, other_of(i), gates, out + (begin + i) * d);
-    }
-  });
+// Rows of nodes whose last event is known: those of others are what is stored.
+template <class State>
+Room<int64_t> met_rows(const State& s, const int64_t* nodes, int64_t count) {
+  Room<int64_t> met;
+  for (int64_t i = 0; i < count; ++i) {
+    if (s.cells.eid[nodes[i] * s.cells.columns] >= 0 && s.other[nodes[i]] >= 0) met.push_back(i);
+  }
+  return met;
 }
 
+// The time that the last event of a node is read with.
+template <class State>
+double last_step(const State& s, int64_t node) {
+  return static_cast<double>(s.delta ? s.gap[node] : s.time[node * s.cells.columns]);
+}
+
+// Where the inputs [met, width] and gates [met, 4 d] of the cell go, if a gradient will read them.
+template <class T>
+struct CellTrace {
+  T *inputs = nullptr, *gates = nullptr;
+};
+
+// Returns how many nodes have met another.
 template <class Key, class Time, class Value, class T>
-void read_values(const char* op, const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count, T* out) {
+int64_t read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count, T* out,
+                    const CellTrace<T>& trace = {}) {
+  const NatWeights<T>& w = s.w;
+  const int64_t d = w.d, wide = 3 * d;
+  const CellInputs<T> inputs{s.state, d, w.raw, w.times, w.time_weight, w.time_bias};
+  const int64_t width = inputs.width();
+  const Room<int64_t> met = met_rows(s, nodes, count);
+  for (int64_t i = 0; i < count; ++i) std::copy_n(s.state + nodes[i] * d, d, out + i * d);
+  const Room<T> silence(w.raw);
+  parallel_chunks(static_cast<int64_t>(met.size()), kCellRows, [&](int64_t first, int64_t last) {
+    const int64_t most = std::min(kCellRows, last - first);
+    Blank<T> own_x(trace.inputs == nullptr ? most * width : 0), g(most * wide), h(most * wide);
+    Blank<T> own_gates(trace.gates == nullptr ? 4 * d : 0);
+    for (int64_t begin = first; begin < last; begin += kCellRows) {
+      const int64_t rows = std::min(kCellRows, last - begin);
+      T* x = trace.inputs == nullptr ? own_x.data() : trace.inputs + begin * width;
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t node = nodes[met[begin + i]], event = s.cells.eid[node * s.cells.columns];
+        const T* message = w.raw > 0 ? s.messages + s.letter(event) * w.raw : silence.data();
+        inputs.put(node, s.other[node], message, last_step(s, node), x + i * width);
+      }
+      multiply_panels<T>(x + d, width, 1, padded_panels(w.cell_ih, wide), w.bias_ih, rows, width - d, wide, g.data());
+      multiply_panels<T>(x, width, 1, padded_panels(w.cell_hh, wide), w.bias_hh, rows, d, wide, h.data());
+      for (int64_t i = 0; i < rows; ++i) {
+        T* gates = trace.gates == nullptr ? own_gates.data() : trace.gates + (begin + i) * 4 * d;
+        gate(g.data() + i * wide, h.data() + i * wide, x + i * width, d, gates, out + met[begin + i] * d);
+      }
+    }
+  });
+  return static_cast<int64_t>(met.size());
+}
+
+// What the values of nodes are computed from, looked at.
+template <class Key, class Time, class Value>
+auto values_of(const char* op, const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count) {
+  using T = typename NatState<Key, Time, Value>::T;
   const NatWeights<T>& w = s.w;
   Refresh<Value, T> r;
   r.gates = {w.f,          w.times,    w.times,    w.time_weight,   w.time_bias,
@@ -181,21 +224,26 @@ void read_values(const char* op, const NatState<Key, Time, Value>& s, const int6
   r.state.number(r.keys);
   r.state.multiply(padded_panels(w.value_state, w.f), w.f);
   if (w.raw > 0) {
-    r.message.table = s.messages, r.message.depth = w.raw;
+    r.message.table = s.messages, r.message.depth = w.raw, r.message.column = w.d;
     r.message.number(r.letters);
     r.message.multiply(padded_panels(w.value_message, w.f), w.f);
   }
-  r.run(out);
+  return r;
+}
+
+template <class State>
+void expect_others(const char* op, const State& s, const int64_t* nodes, int64_t count) {
+  bool inside = true;
+  for (int64_t n = 0; n < count; ++n) inside &= s.other[nodes[n]] < s.cells.nodes;
+  STD_TORCH_CHECK(inside, op, ": expected other with ids below ", s.cells.nodes);
 }
 
 template <class Key, class Time, class Value>
 auto read_nodes(const char* op, const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count) {
   using T = typename NatState<Key, Time, Value>::T;
-  NatRead<T> read{Room<T>(count * s.w.d), Room<T>(count * s.cells.columns * s.w.f)};
-  bool inside = true;
-  for (int64_t n = 0; n < count; ++n) inside &= s.other[nodes[n]] < s.cells.nodes;
-  STD_TORCH_CHECK(inside, op, ": expected other with ids below ", s.cells.nodes);
-  read_values(op, s, nodes, count, read.value.data());  // looks at what is stored before states read it
+  NatRead<T> read{Blank<T>(count * s.w.d), Blank<T>(count * s.cells.columns * s.w.f)};
+  expect_others(op, s, nodes, count);
+  values_of(op, s, nodes, count).run(read.value.data());  // looks at what is stored before states read it
   read_states(s, nodes, count, read.state.data());
   return read;
 }

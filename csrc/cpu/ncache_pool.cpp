@@ -13,15 +13,11 @@
 
 #include <tuple>
 
-#include "cpu/block_sums.h"
 #include "cpu/fresh.h"
-#include "cpu/joint.h"
-#include "cpu/parallel.h"
+#include "cpu/joint_gradient.h"
 
 namespace graphmem {
 namespace {
-
-constexpr int64_t kPairs = 16;  // of a task
 
 Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, std::vector<int64_t> sizes,
                        bool reference_hash, int64_t seed, Tensor first, Tensor second, std::optional<Tensor> t,
@@ -33,7 +29,7 @@ Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor
     Tensor out = fresh(now, {p.mixes(), p.pairs, p.features()});
     T* rows = static_cast<T*>(out.mutable_data_ptr());
     const auto scores = position_scores(p);
-    parallel_chunks(p.pairs, kPairs, [&](int64_t begin, int64_t end) {
+    parallel_chunks(p.pairs, kJointPairs, [&](int64_t begin, int64_t end) {
       Pair work(p);
       for (int64_t n = begin; n < end; ++n) {
         work.join(n);
@@ -46,31 +42,6 @@ Tensor ncache_pool_cpu(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-// Adds the gradients of pairs' cells, [pairs, width, 2 columns], into their rows: each row those of its pairs, in order.
-template <class P, class T>
-void add_cells(const P& p, const std::vector<T>& dlanes, T* dnow) {
-  std::vector<int64_t> begin(p.rows + 1), list(2 * p.pairs);
-  const auto row_of = [&](int64_t n) { return n % 2 == 0 ? p.first[n / 2] : p.second[n / 2]; };
-  for (int64_t n = 0; n < 2 * p.pairs; ++n) ++begin[row_of(n) + 1];
-  for (int64_t i = 0; i < p.rows; ++i) begin[i + 1] += begin[i];
-  std::vector<int64_t> next(begin.begin(), begin.end() - 1);
-  for (int64_t n = 0; n < 2 * p.pairs; ++n) list[next[row_of(n)]++] = n;
-  parallel_chunks(p.rows, 128, [&](int64_t from, int64_t to) {
-    std::vector<T> sum(p.width * p.columns());
-    for (int64_t i = from; i < to; ++i) {
-      std::fill(sum.begin(), sum.end(), T(0));
-      for (int64_t n = begin[i]; n < begin[i + 1]; ++n) {
-        const T* lanes = dlanes.data() + list[n] / 2 * p.width * p.room() + list[n] % 2 * p.columns();
-        for (int64_t f = 0; f < p.width; ++f)
-          axpy(sum.data() + f * p.columns(), T(1), lanes + f * p.room(), p.columns());
-      }
-      for (int64_t c = 0; c < p.columns(); ++c) {
-        for (int64_t f = 0; f < p.width; ++f) dnow[(i * p.columns() + c) * p.width + f] = sum[f * p.columns() + c];
-      }
-    }
-  });
-}
-
 Gradients ncache_pool_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now,
                                    std::vector<int64_t> sizes, bool reference_hash, int64_t seed, Tensor first,
                                    Tensor second, std::optional<Tensor> t, Tensor position, std::optional<Tensor> query,
@@ -81,26 +52,12 @@ Gradients ncache_pool_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tensor t
   return arguments.dispatch(kOp, [&]<class Key, class Time, class T>(const JointCells<Key, Time, T>& joint) {
     const auto p = make_pool(joint, nodes.size(0));
     const T* slopes = data<T>(kOp, "grad", grad, {p.mixes(), p.pairs, p.features()});
-    const int64_t of_query = p.masks() * p.depth, of_constant = of_query + p.heads * p.features();
-    BlockSums<T> sums((p.pairs + kPairs - 1) / kPairs, of_constant + p.heads);
-    std::vector<T> dlanes(p.pairs * p.room() * p.width);
-    const auto scores = position_scores(p);
-    parallel_chunks(sums.blocks(), 1, [&](int64_t from, int64_t to) {
-      Pair work(p);
-      for (int64_t n = from * kPairs; n < std::min(p.pairs, to * kPairs); ++n) {
-        T* sum = sums.of(n / kPairs);
-        work.join(n);
-        work.differentiate(scores.data(), slopes, dlanes.data() + n * p.room() * p.width, sum, sum + of_query,
-                           sum + of_constant);
-      }
-    });
     Tensor dnow = fresh_like(now), dposition = torch::stable::empty_like(position);
     Tensor dquery = torch::stable::new_empty(now, {p.heads, p.features()});
     Tensor dconstant = torch::stable::new_empty(now, {p.heads});
-    add_cells(p, dlanes, static_cast<T*>(dnow.mutable_data_ptr()));
-    sums.total(0, of_query, static_cast<T*>(dposition.mutable_data_ptr()));
-    sums.total(of_query, p.heads * p.features(), static_cast<T*>(dquery.mutable_data_ptr()));
-    sums.total(of_constant, p.heads, static_cast<T*>(dconstant.mutable_data_ptr()));
+    const auto at = [](const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); };
+    differentiate(p, slopes, p.features(), p.pairs * p.features(),
+                  PoolGradients<T>{at(dnow), at(dposition), at(dquery), at(dconstant)});
     return Gradients(dnow, dposition, dquery, dconstant);
   });
 }

@@ -10,9 +10,8 @@
 
 #include <tuple>
 
-#include "cpu/block_sums.h"
 #include "cpu/fresh.h"
-#include "cpu/refresh.h"
+#include "cpu/refresh_gradient.h"
 
 namespace graphmem {
 namespace {
@@ -23,26 +22,6 @@ void multiply(Part<T>& part, const GruCells<T>& c) {
   std::vector<T> packed(packed_size<T>(part.depth, c.width));
   pack_panels(c.weight + part.column, 1, c.inputs(), part.depth, c.width, 0, num_panels<T>(c.width), packed.data());
   part.multiply(packed_panels<T>(packed.data(), part.depth), c.width);
-}
-
-// rows[place] += dx, in the order of the cells; then the gradient of the weights' columns.
-template <class T>
-void differentiate(Part<T>& part, const std::vector<T>& dx, int64_t width, int64_t row, T* dweight) {
-  const int64_t depth = part.depth;
-  part.rows.assign(part.count * width, T(0));
-  for (size_t n = 0; n < part.place.size(); ++n) {
-    for (int64_t f = 0; f < width; ++f) part.rows[part.place[n] * width + f] += dx[n * width + f];
-  }
-  constexpr int64_t kIds = 256;
-  BlockSums<T> sums((part.count + kIds - 1) / kIds, width * depth);
-  parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
-    for (int64_t n = first * kIds; n < std::min(part.count, last * kIds); ++n) {
-      T* sum = sums.of(n / kIds);
-      const T* from = part.table + part.found[n] * depth;
-      for (int64_t f = 0; f < width; ++f) axpy(sum + f * depth, part.rows[n * width + f], from, depth);
-    }
-  });
-  for (int64_t f = 0; f < width; ++f) sums.total(f * depth, depth, dweight + f * row + part.column);
 }
 
 template <class Key, class Time, class Value, class T>
@@ -92,32 +71,9 @@ Gradients ncache_refresh_backward_cpu(Tensor grad, Tensor key, Tensor eid, Tenso
     const Gates<T>& p = r.gates;
     const int64_t width = p.width;
     const T* slopes = data<T>(kOp, "grad", grad, {r.rows, r.columns, width});
-    BlockSums<T> sums(r.blocks(), p.sums());
-    std::vector<T> dx(r.cells() * width);
-    parallel_chunks(r.blocks(), 4, [&](int64_t first, int64_t last) {
-      Lanes<T> a(width, p.times, true);
-      for (int64_t block = first; block < last; ++block) {
-        r.load(block, a);
-        forward_block(p, a);
-        const int64_t begin = block * kCells, end = std::min(r.cells(), begin + kCells);
-        if (end - begin < kCells) std::fill(a.out.begin(), a.out.end(), T(0));
-        for (int64_t n = begin; n < end; ++n) {
-          for (int64_t f = 0; f < width; ++f) a.out[f * kCells + n - begin] = slopes[r.place[n] * width + f];
-        }
-        backward_block(p, a, sums.of(block));
-        for (int64_t n = begin; n < end; ++n) {
-          for (int64_t f = 0; f < width; ++f) dx[n * width + f] = a.dx[f * kCells + n - begin];
-        }
-      }
-    });
-    std::vector<T> total(p.sums());
-    sums.total(0, p.sums(), total.data());
     Tensor dweight = torch::stable::new_empty(weight, {width, p.row});
-    T* of_weight = static_cast<T*>(dweight.mutable_data_ptr());
-    differentiate(r.state, dx, width, p.row, of_weight);
-    if (r.message.table != nullptr) differentiate(r.message, dx, width, p.row, of_weight);
-    for (int64_t f = 0; f < width; ++f)
-      std::copy_n(total.data() + f * p.times, p.times, of_weight + (f + 1) * p.row - p.times);
+    std::vector<T> total(p.sums());
+    differentiate(r, slopes, p.row, static_cast<T*>(dweight.mutable_data_ptr()), total.data());
     const auto part = [&](const Tensor& like, int64_t from) {
       Tensor out = torch::stable::empty_like(like);
       std::copy_n(total.data() + from, out.numel(), static_cast<T*>(out.mutable_data_ptr()));

@@ -17,11 +17,11 @@ template <class T>
 struct Part {
   const T* table = nullptr;
   int64_t depth = 0, column = 0;  // columns of the table; the first of the weights'
-  Room<int64_t> found, place;     // distinct ids; each cell's place among them
+  Blank<int64_t> found, place;    // distinct ids; each cell's place among them
   int64_t count = 0;
-  Room<T> rows;  // [count, F]: products, or their gradients
+  Blank<T> rows;  // [count, F]: products, or their gradients
 
-  void number(const Room<int64_t>& ids) {
+  void number(const Blank<int64_t>& ids) {
     found.resize(ids.size());
     place.resize(ids.size());
     count = number_distinct(ids.data(), static_cast<int64_t>(ids.size()), found.data(), place.data());
@@ -32,7 +32,7 @@ struct Part {
     constexpr int64_t kIds = 48;
     rows.resize(count * width);
     parallel_chunks(count, 5 * kIds, [&](int64_t first, int64_t last) {
-      Room<T> gathered(kIds * depth);
+      Blank<T> gathered(kIds * depth);
       for (int64_t begin = first; begin < last; begin += kIds) {
         const int64_t size = std::min(kIds, last - begin);
         for (int64_t n = 0; n < size; ++n)
@@ -50,8 +50,8 @@ struct Refresh {
   const Value* value = nullptr;
   Gates<T> gates{};
   // Cells with an event: their places in [rows, columns], in the cache, and times.
-  Room<int64_t> place, cell, keys, letters;  // and their keys and rows of messages
-  Room<double> dt;
+  Blank<int64_t> place, cell, keys, letters;  // and their keys and rows of messages
+  Blank<double> dt;
   Part<T> state, message;
 
   int64_t cells() const { return static_cast<int64_t>(place.size()); }
@@ -62,19 +62,24 @@ struct Refresh {
   void collect(const StoredCells<Key, Time, Value>& stored, bool lettered, const Letter& letter) {
     const Cells<Key>& in = stored.cells;
     rows = stored.rows, columns = in.columns, nodes = stored.nodes, value = stored.value;
+    const size_t most = static_cast<size_t>(rows * columns);
+    place.resize(most), cell.resize(most), keys.resize(most), dt.resize(most), letters.resize(lettered ? most : 0);
+    size_t n = 0;
     // Not by StoredCells' functions of one cell: their divisions would take longer than the rest.
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t base = nodes[i] * columns;
       for (int64_t column = 0; column < columns; ++column) {
         const int64_t at = base + column;
         if (in.eid[at] < 0) continue;
-        place.push_back(i * columns + column);
-        cell.push_back(at);
-        keys.push_back(in.key_at(nodes[i], column));
-        dt.push_back(static_cast<double>(stored.delta ? stored.time[base] - stored.time[at] : stored.time[at]));
-        if (lettered) letters.push_back(letter(place.back(), at));
+        place[n] = i * columns + column;
+        cell[n] = at;
+        keys[n] = in.key_at(nodes[i], column);
+        dt[n] = static_cast<double>(stored.delta ? stored.time[base] - stored.time[at] : stored.time[at]);
+        if (lettered) letters[n] = letter(place[n], at);
+        ++n;
       }
     }
+    place.resize(n), cell.resize(n), keys.resize(n), dt.resize(n), letters.resize(lettered ? n : 0);
   }
 
   // out [rows, columns, F]; the parts were multiplied before.

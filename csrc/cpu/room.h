@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace graphmem {
@@ -40,9 +41,9 @@ class Recycler {
   }
 
  private:
-  // Blocks of 64 bytes to 64 KiB: at most 1 MiB a thread.
+  // Blocks of 64 bytes to 1 MiB: at most 16 MiB a thread, which only calls of that size come near to.
   static constexpr size_t kLeast = 64;
-  static constexpr int kShelves = 11, kBlocks = 8;
+  static constexpr int kShelves = 15, kBlocks = 8;
   struct Shelf {
     void* blocks[kBlocks];
     int count = 0;
@@ -77,5 +78,25 @@ struct Recycled {
 
 template <class T>
 using Room = std::vector<T, Recycled<T>>;
+
+// Numbers that are written before they are read, and begin as nothing in particular.
+template <class T>
+struct Unwritten : Recycled<T> {
+  template <class U>
+  struct rebind {
+    using other = Unwritten<U>;
+  };
+  template <class U>
+  void construct(U* at) {
+    ::new (static_cast<void*>(at)) U;
+  }
+  template <class U, class... Args>
+  void construct(U* at, Args&&... args) {
+    ::new (static_cast<void*>(at)) U(std::forward<Args>(args)...);
+  }
+};
+
+template <class T>
+using Blank = std::vector<T, Unwritten<T>>;
 
 }  // namespace graphmem

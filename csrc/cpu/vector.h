@@ -27,6 +27,14 @@ void axpy(double* y, double w, const double* x, int64_t n);
 float dot(const float* a, const float* b, int64_t n);
 double dot(const double* a, const double* b, int64_t n);
 
+// x = max(x, 0).
+void rectify(float* x, int64_t n);
+void rectify(double* x, int64_t n);
+
+// out = scale * w where x > 0, else 0: the gradient of scale <w, max(x, 0)>.
+void rectify_gradient(const float* x, const float* w, float scale, int64_t n, float* out);
+void rectify_gradient(const double* x, const double* w, double scale, int64_t n, double* out);
+
 // Rounds a row of sums to the dtype of the output; a no-op where both are the same memory.
 template <class Out, class Acc>
 inline void store(Out* out, const Acc* acc, int64_t n) {

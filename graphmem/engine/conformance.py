@@ -100,7 +100,7 @@ def _check_loss(task: Task, model: nn.Module, epoch: int) -> None:
         _require(
             _same(before, snapshot_state(model)),
             task,
-            f"loss must read the state and not advance it (batch {index}); that is for update, after the step",
+            f"loss must read the state and not advance it (batch {index}); that is for update",
         )
         with torch.no_grad():
             task.update(model, batch)

@@ -11,8 +11,8 @@ process, and so is its result, to rounding, where nothing is dropped:
 * Gradients are added up by one ``all_reduce`` of one vector, which carries the loss too.
 * Dropout draws from a generator that is seeded by (seed, epoch, batch, rank), so a resumed run draws the same.
 * Evaluation scores every N-th pair, gathers the scores, and every rank computes the same metrics from all of them.
-* Memories of a stream: every rank shows its model all events of the global batch, behind the step that all took
-  together, so all have the same state without sending it.
+* Memories of a stream: every rank shows its model all events of the global batch, and all have the same
+  weights, so all have the same state without sending it.
 
 Every rank encodes the whole graph: what is divided is the work on pairs. Only rank 0 reads checkpoints, writes files
 and speaks. ``DistributedDataParallel`` is not used: it averages over ranks, which is wrong for shares of different
@@ -193,6 +193,7 @@ class DistributedTrainer(Trainer):
                 f"the loss must be finite, got {value} in epoch {self.epoch}, batch {self.batch_index} (from 0)"
             )
         self._clip()
+        self.advance(batch)
         self.optimizer.step()
         return value
 

@@ -20,11 +20,13 @@ class Task(ABC):
         task.reset(model)                               # start of the epoch: state as before the first event
         for batch in task.batches("train", epoch):
             loss = task.loss(model, batch)              # predict: the state holds what came before the batch
-            loss.backward(); optimizer.step()
+            loss.backward()
             task.update(model, batch)                   # only now may the state see the batch
+            optimizer.step()
 
-    *Predict, then update*: ``update`` comes after the loss and the step, so a model cannot see the event it predicts. A
-    Task keeps its side of this by not writing state in :meth:`loss` from the batch's own events.
+    *Predict, then update*: ``update`` comes after the loss, so a model cannot see the event it predicts, and before the
+    step, so that state is written with the weights that predicted. A Task keeps its side of this by not writing state
+    in :meth:`loss` from the batch's own events.
 
     Splits are named by strings, usually ``"train"``, ``"valid"`` and ``"test"``. Epochs count from 1.
 

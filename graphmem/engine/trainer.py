@@ -41,11 +41,11 @@ class _StopRequested(Exception):
 class Trainer:
     """Trains a model on a :class:`~graphmem.engine.task.Task`.
 
-    Every step is ``loss -> backward -> clip -> optimizer step -> task.update -> detach``: the model predicts a batch
-    before its state may see it. Training evaluates without leaving a trace (state, modes and random generators are
-    restored), selects epochs on validation metrics only, and can be continued from any step with the same bits on the
-    CPU (with the same number of threads), provided the task keeps its contract
-    (:func:`~graphmem.engine.conformance.check_task` tests it).
+    Every step is ``loss -> backward -> clip -> task.update -> detach -> optimizer step``: the model predicts a batch
+    before its state may see it, and its state is written with the weights that predicted. Training evaluates without
+    leaving a trace (state, modes and random generators are restored), selects epochs on validation metrics only, and
+    can be continued from any step with the same bits on the CPU (with the same number of threads), provided the task
+    keeps its contract (:func:`~graphmem.engine.conformance.check_task` tests it).
 
     Args:
         model: The module; put it on its device first.
@@ -201,9 +201,10 @@ class Trainer:
         return evaluate(self.model, self.task, self.eval_splits if splits is None else splits)
 
     def train_step(self, batch: Any) -> float:
-        """Learn from a batch and return its loss; the state is advanced afterwards, by the loop.
+        """Learn from a batch and return its loss.
 
-        Methods that learn otherwise (layer by layer, with a projected gradient) override this.
+        Methods that learn otherwise (layer by layer, with a projected gradient) override this, and call
+        :meth:`advance` once, behind the last loss and before the weights change.
 
         Raises:
             NonFiniteLossError: If the loss is NaN or infinite; nothing was changed then.
@@ -217,8 +218,15 @@ class Trainer:
             )
         loss.backward()  # type: ignore[no-untyped-call]
         self._clip()
+        self.advance(batch)
         self.optimizer.step()
         return value
+
+    def advance(self, batch: Any) -> None:
+        """Show the model's state a batch."""
+        with torch.no_grad():
+            self.task.update(self.model, batch)
+        detach_state(self.model)
 
     def _clip(self) -> None:
         groups = self.optimizer.param_groups
@@ -239,9 +247,6 @@ class Trainer:
         for batch in self.task.batches("train", self.epoch, start=self.batch_index):
             value = self.train_step(batch)
             self._average.update()
-            with torch.no_grad():
-                self.task.update(self.model, batch)
-            detach_state(self.model)
             items = self.task.num_items(batch)
             self._loss_sum += value * items
             self._loss_items += items

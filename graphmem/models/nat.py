@@ -14,19 +14,16 @@ from torch import Tensor, nn
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
-from graphmem.models.messages import ReadsMessages
+from graphmem.models.nat_at_once import NATAtOnce
 from graphmem.models.nat_reference import DEFAULTS, pooled_key_by_key, unmet
-from graphmem.models.nat_weights import PreparedNAT
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear, dropout, gather_rows, linear
 from graphmem.nn.link_predictor import PairMLP
-from graphmem.nn.neighbor_cache import NeighborCache, halves
+from graphmem.nn.neighbor_cache import NeighborCache
 from graphmem.nn.node_features import NodeFeatures
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import NATIVE, CellWeights, _check, distinct, matmul
-from graphmem.ops._joint import last_of
+from graphmem.ops import CellWeights, _check, distinct, matmul
 from graphmem.ops.memory_gru import memory_gru_unchecked
-from graphmem.ops.nat import nat_score_unchecked, nat_update_unchecked
 from graphmem.ops.ncache import ncache_pool_unchecked
 
 PAIRS_AT_ONCE = 4096
@@ -42,7 +39,7 @@ class _Read(NamedTuple):
     """[n, L, F], values of their slots with the events of these applied."""
 
 
-class NAT(ReadsMessages):
+class NAT(NATAtOnce):
     r"""Scores of pairs from what their ends' caches have in common; see :class:`~graphmem.nn.NeighborCache`.
 
     What is stored lags one event behind, so that a gradient reaches the cells through one step. With
@@ -101,10 +98,6 @@ class NAT(ReadsMessages):
             features of another shape.
     """
 
-    state: Tensor
-    gap: Tensor
-    other: Tensor
-
     def __init__(
         self,
         num_nodes: int,
@@ -151,7 +144,6 @@ class NAT(ReadsMessages):
         self.register_state("gap", (num_nodes,), dtype=time_dtype)
         self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
         self._make_layers(memory_dim, position_dim, chosen["time_dim"], chosen["pool_dim"])
-        self._prepared: PreparedNAT | None = None
         self.reset_parameters()
 
     def _make_layers(self, memory_dim: int, position_dim: int, time_dim: int, pool_dim: int) -> None:
@@ -201,13 +193,17 @@ class NAT(ReadsMessages):
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """Logits [B, C] of candidates dst int64 [B, C] of sources int64 [B], at times [B].
 
-        Without gradient and dropout on the CPU by one operator (:func:`graphmem.ops.nat_score`), which keeps what it
-        needs of the weights for as long as none changes; what is written to ``weight.data`` is not noticed.
+        On the CPU by one operator: without gradient and dropout by :func:`graphmem.ops.nat_score`, which keeps what it
+        needs of the weights for as long as none changes (what is written to ``weight.data`` is not noticed), and with
+        gradient by :func:`graphmem.ops.nat_train`, whose nodes an :meth:`update` that follows need not read again.
         """
-        if not torch.is_grad_enabled() and not (self.training and self.dropout):
+        scores = None
+        if torch.is_grad_enabled():
+            scores = self._train_at_once(src, dst, t)
+        elif not (self.training and self.dropout):
             scores = self._score_at_once(src, dst, t)
-            if scores is not None:
-                return scores
+        if scores is not None:
+            return scores
         src, dst, t = self._checked(src, dst, t)
         nodes, place = distinct(torch.cat((src, dst.view(-1))))
         read = self._with_features(self._read(nodes))
@@ -217,33 +213,6 @@ class NAT(ReadsMessages):
             return self._decode(read, first, second, when).view(dst.shape)
         parts = zip(*(x.split(PAIRS_AT_ONCE) for x in (first, second, when)), strict=True)
         return torch.cat([self._decode(read, *part) for part in parts]).view(dst.shape)
-
-    def _at_once(self) -> tuple[Any, ...] | None:
-        """What operators of the whole model are given first: state, weights, options; ``None`` where none applies."""
-        prepared = self._prepared
-        if prepared is None or not prepared.holds():
-            if self.training:  # weights change before they would be read a second time
-                return None
-            self._prepared = prepared = PreparedNAT(self)
-        own, cells = self._buffers, self.cache._buffers
-        state = own["state"]
-        if not (NATIVE and prepared.usable and state is not None and state.is_cpu) or torch.compiler.is_compiling():
-            return None
-        told: tuple[Tensor | None, Tensor | None] = (None, None)
-        if self.msg_dim and int(self.position):
-            told = self._told()
-        stored = cells["key"], cells["eid"], cells["time"], cells["value"], state, own["other"], own["gap"]
-        return *stored, *told, prepared.weights, *prepared.options
-
-    def _score_at_once(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor | None:
-        """What :meth:`score` returns, by one operator; ``None`` where it does not apply."""
-        given = self._at_once()
-        if given is None:
-            return None
-        try:
-            return nat_score_unchecked(*given, src, dst, t)
-        except (RuntimeError, TypeError):  # the checks say why, or make what does not fit contiguous
-            return nat_score_unchecked(*given, *self._checked(src, dst, t))
 
     def _read(self, nodes: Tensor) -> _Read:
         """Apply the events that were stored unapplied, for distinct nodes."""
@@ -324,14 +293,15 @@ class NAT(ReadsMessages):
         self._take_links_only(events)
         if len(events) == 0:
             return
-        given = self._at_once()
-        if given is None:
-            self._enter(events)
-        else:
-            self._enter_at_once(given, events, None)
+        read, self._last_read = self._last_read, None
+        if read is None or not self._enter_again(read, events):
+            given = self._at_once()
+            if given is None:
+                self._enter(events)
+            else:
+                self._enter_at_once(given, events, None)
         self._advance(events)
 
-    @torch.no_grad()
     def step(self, events: EventStream, dst: Tensor) -> Tensor:
         """Score candidates dst int64 [E, C] of the events' sources, then take in the events; reads nodes once for both.
 
@@ -350,25 +320,12 @@ class NAT(ReadsMessages):
         self._advance(events)
         return scores
 
-    def _enter_at_once(self, given: tuple[Any, ...], events: EventStream, asked: Tensor | None) -> Tensor:
-        """Write all state but messages by one operator, behind scores of candidates."""
-        if self.messages is not None:
-            self._keep_messages(events)
-        cache = self.cache
-        how = events.first, cache.replace_prob, cache.semantics == "sequential"
-        columns = events.src.contiguous(), events.dst.contiguous(), events.t.contiguous()
-        return nat_update_unchecked(*given, *columns, asked, *how)
-
     def _enter(self, events: EventStream) -> None:
         """Write states, other ends and times between events, then caches."""
         nodes, at = distinct(torch.cat((events.src, events.dst)))
         read = self._read(nodes)
         self._keep_messages(events)
-        last = last_of(halves(*at.chunk(2)), nodes.numel())
-        met, before = self.cache.eid[nodes, 0] >= 0, self.cache.time[nodes, 0]
-        self.gap[nodes] = torch.where(met, halves(events.t, events.t)[last] - before, 0)
-        self.other[nodes], self.state[nodes] = halves(events.dst, events.src)[last], read.state
-        self.cache.commit(events.src, events.dst, events.t, events.eid, nodes, at, read.value)
+        self._write(events, nodes, at, read.state, read.value)
 
     def grow(self, num_nodes: int) -> None:
         """Make room for nodes ``0 .. num_nodes - 1`` in the model's own state.

@@ -1,10 +1,10 @@
-"""Weights of a NAT as its operators without gradient read them."""
+"""Weights of a NAT as its operators read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear
 from graphmem.nn.link_predictor import PairMLP
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import NATWidths, _check, matmul, nat_weights
+from graphmem.ops import NATLayers, NATWidths, _check, matmul, nat_weights
 
 _steps = [0]
 """Of all optimizers of torch so far: the fused ones write weights without giving them another version."""
@@ -39,55 +39,119 @@ _KINDS: dict[str, type] = {
 }
 
 
-class PreparedNAT:
-    """Weights of a NAT, stacked and multiplied with each other, and what tells whether they are still the model's.
-
-    A weight that was written in place has another version or saw a step of an optimizer, one that was replaced another
-    identity or address. What is written to ``weight.data`` leaves no trace.
+class LayersOfNAT:
+    """Layers of a NAT as its operators take them, and what tells whether the model still has the same ones.
 
     Args:
-        model: a NAT.
+        model: the NAT.
     """
 
     def __init__(self, model: Any) -> None:
         modules = list(model.modules())
         self._dicts = [d for module in modules for d in (module._parameters, module._modules) if d]
-        self._found, self._steps = self._identities(), _steps[0]
-        self._parameters: list[Tensor] = [x for module in modules for x in module._parameters.values() if x is not None]
-        self._seen = self._traces()
-        layers = model._modules
-        self._cache, self._layout = model.cache, model.cache.layout
+        self._found = self._identities()
+        self.parameters: list[Tensor] = [x for module in modules for x in module._parameters.values() if x is not None]
+        self._kind, layers = model.state.dtype, model._modules
         self.usable = all(type(layers.get(name)) is kind for name, kind in _KINDS.items()) and self._fits(model)
-        if self.usable:
-            with torch.no_grad():
-                self.widths = _widths(model)
-                self.options = self.widths.options, *self._layout.options, self.widths.aged
-                self.weights = nat_weights(self.widths, {**_parts_of_cells(model), **_parts_of_decoder(model)})
+        self.listed = _layers(model).listed() if self.usable else []
 
-    def holds(self) -> bool:
-        """Whether the model still has the weights, and its cache the hash, that they had."""
-        same = self._steps == _steps[0] and self._found == self._identities() and self._cache.layout is self._layout
-        return same and self._seen == self._traces()
+    def are_of(self, model: Any) -> bool:
+        """Whether they are still the model's; the numbers in them may have changed."""
+        return self._kind is model._buffers["state"].dtype and self._found == self._identities()
+
+    def traces(self) -> list[int]:
+        """What changes with the numbers that they hold."""
+        return [_steps[0], *map(_version, self.parameters), *map(Tensor.data_ptr, self.parameters)]
 
     def _identities(self) -> list[int]:
         return [*map(id, chain.from_iterable(map(dict.values, self._dicts)))]  # type: ignore[arg-type]
 
-    def _traces(self) -> list[int]:
-        return [*map(_version, self._parameters), *map(Tensor.data_ptr, self._parameters)]
-
     def _fits(self, model: Any) -> bool:
-        kind, device = model.state.dtype, model.state.device
+        kind, device = self._kind, model.state.device
         if model.compat == "reference" or model.features is not None:
             return False
         fits = kind in (torch.float32, torch.float64) and _check.accumulate_dtype(model.cache.value.dtype) == kind
-        return fits and all(x.dtype == kind and x.device == device for x in self._parameters)
+        return fits and all(x.dtype == kind and x.device == device for x in self.parameters)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nothing, ()  # a copy of a model has layers of its own
+
+
+class PreparedNAT:
+    """Weights of a NAT, stacked and multiplied with each other, and what tells whether they are still the model's.
+
+    A weight that was written in place has another version or saw a step of an optimizer, one that was replaced another
+    identity or place in memory. Only what is written to ``weight.data`` in place is not seen.
+
+    Args:
+        model: the NAT.
+        layers: its layers.
+    """
+
+    def __init__(self, model: Any, layers: LayersOfNAT) -> None:
+        self._layers, self._seen = layers, layers.traces()
+        self._cache, self._layout = model.cache, model.cache.layout
+        with torch.no_grad():
+            self.widths = _widths(model)
+            self.options = self.widths.options, *self._layout.options, self.widths.aged
+            self.weights = nat_weights(self.widths, {**_parts_of_cells(model), **_parts_of_decoder(model)})
+
+    def holds(self, layers: LayersOfNAT) -> bool:
+        """Whether the model, which has these layers, still has the weights, and its cache the hash, that they had."""
+        return layers is self._layers and self._cache.layout is self._layout and self._seen == layers.traces()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _nothing, ()  # a copy of a model prepares its own
 
 
+class ReadNAT:
+    """What the last scores with gradient have read of nodes, for the events that follow; see :meth:`NAT.update`.
+
+    Args:
+        model: the NAT.
+        layers: its layers.
+        nodes: int64 [n], distinct.
+        own: [n, D], their states.
+        now: [n, L, F], values of their slots.
+    """
+
+    def __init__(self, model: Any, layers: LayersOfNAT, nodes: Tensor, own: Tensor, now: Tensor) -> None:
+        self._layers, self._weights, self._state = layers, layers.traces(), _state_of(model)
+        self._versions = [*map(_version, self._state)]
+        self.nodes, self.own, self.now = nodes, own, now
+
+    def holds(self, model: Any, layers: LayersOfNAT) -> bool:
+        """Whether state and layers of the model are as they were."""
+        same = layers is self._layers and self._versions == [*map(_version, self._state)]
+        return same and all(map(is_, self._state, _state_of(model))) and self._weights == layers.traces()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nothing, ()
+
+
+def _state_of(model: Any) -> tuple[Tensor, ...]:
+    cells, own = model.cache._buffers, model._buffers
+    return cells["key"], cells["eid"], cells["time"], cells["value"], own["state"], own["other"], own["gap"]
+
+
 def _nothing() -> None:
     return None
+
+
+def _layers(model: Any) -> NATLayers:
+    state, value, hidden, last = (
+        model.state_cell,
+        model.value_cell,
+        model.predictor.lin_hidden,
+        model.predictor.lin_final,
+    )
+    return NATLayers(
+        *(model.time_enc.lin.weight, model.time_enc.lin.bias, model.lin_state.weight, model.lin_value.weight),
+        *(state.weight_ih, state.weight_hh, state.bias_ih, state.bias_hh),
+        *(value.weight_ih, value.weight_hh, value.bias_ih, value.bias_hh),
+        *(model.position_emb.weight, model.lin_pool.weight, model.lin_pool.bias),
+        *(hidden.weight, hidden.bias, last.weight, last.bias, model.attn),
+    )
 
 
 def _widths(model: Any) -> NATWidths:

@@ -155,7 +155,8 @@ class TemporalLinkModel(StateModule):
 
     def _advance(self, events: EventStream) -> None:
         # Past torch's look at every attribute that is set, which takes longer than the rest.
-        self._buffers["position"] = torch.full_like(self.position, events.first + len(events))
+        own = self._buffers
+        own["position"] = torch.full_like(own["position"], events.first + len(events))  # type: ignore[arg-type]
 
 
 class EmbeddingLinkModel(TemporalLinkModel):

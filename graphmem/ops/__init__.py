@@ -25,6 +25,7 @@ from graphmem.ops.dropout import dropout
 from graphmem.ops.matmul import linear, matmul
 from graphmem.ops.memory_gru import memory_gru
 from graphmem.ops.nat import NATState, NATWidths, nat_score, nat_update, nat_weights
+from graphmem.ops.nat_train import NATLayers, nat_train
 from graphmem.ops.ncache import CellWeights, Layout, ncache_commit, ncache_pool, ncache_refresh
 from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
@@ -45,6 +46,7 @@ __all__ = [
     "CPU_LIBRARY",
     "CUDA_LIBRARY",
     "NATIVE",
+    "NATLayers",
     "NATState",
     "NATWidths",
     "CNPart",
@@ -70,6 +72,7 @@ __all__ = [
     "matmul",
     "memory_gru",
     "nat_score",
+    "nat_train",
     "nat_update",
     "nat_weights",
     "ncache_commit",

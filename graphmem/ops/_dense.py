@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-from graphmem.ops import _reference_events, _reference_nat, _reference_products, _reference_temporal
+from graphmem.ops import (
+    _reference_events,
+    _reference_nat,
+    _reference_nat_train,
+    _reference_products,
+    _reference_temporal,
+)
 
 _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
@@ -18,7 +24,10 @@ DENSE: dict[str, Callable[..., Any]] = {
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,
+    "nat_enter": _reference_nat.nat_enter,
     "nat_score": _reference_nat.nat_score,
+    "nat_train": _reference_nat_train.nat_train,
+    "nat_train_backward": _reference_nat_train.nat_train_backward,
     "nat_update": _reference_nat.nat_update,
     "pair_head": _reference_products.pair_head,
     "pair_relu_dot": _reference_temporal.pair_relu_dot,

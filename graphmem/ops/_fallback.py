@@ -39,9 +39,20 @@ SCHEMAS = (
     "Tensor)",
     "memory_gru_backward(Tensor grad, Tensor inputs, Tensor gates, Tensor dt, Tensor time_weight, Tensor time_bias, "
     "Tensor weight_ih) -> (Tensor, Tensor, Tensor)",
+    "nat_enter(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor(e!) state, Tensor(f!) "
+    "other, Tensor(g!) gap, Tensor src, Tensor dst, Tensor t, Tensor event, Tensor nodes, Tensor at, Tensor own, "
+    "Tensor now, int[] sizes, bool reference_hash, int seed, float replace_prob, bool sequential) -> ()",
     "nat_score(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap, Tensor? "
     "messages, Tensor? known, Tensor weights, int[] widths, int[] sizes, bool reference_hash, int seed, bool "
     "delta, Tensor src, Tensor dst, Tensor t) -> Tensor",
+    "nat_train(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap, Tensor? "
+    "messages, Tensor? known, int[] sizes, bool reference_hash, int seed, bool delta, Tensor nodes, Tensor place, "
+    "Tensor t, Tensor[] layers, int heads, float p, int dropout_seed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+    "Tensor, Tensor, Tensor)",
+    "nat_train_backward(Tensor grad, Tensor now, Tensor inputs, Tensor gates, Tensor mixed, Tensor read, Tensor "
+    "hidden, Tensor key, Tensor eid, Tensor time, Tensor value, Tensor state, Tensor other, Tensor gap, Tensor? "
+    "messages, Tensor? known, int[] sizes, bool reference_hash, int seed, bool delta, Tensor nodes, Tensor place, "
+    "Tensor t, Tensor[] layers, int heads, float p, int dropout_seed) -> Tensor[]",
     "nat_update(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor(e!) state, Tensor(f!) "
     "other, Tensor(g!) gap, Tensor? messages, Tensor? known, Tensor weights, int[] widths, int[] sizes, bool "
     "reference_hash, int seed, bool delta, Tensor src, Tensor dst, Tensor t, Tensor? asked, int first, float "

@@ -27,9 +27,9 @@ def offer_draws(seed: int, event: Tensor, number: Tensor) -> Tensor:
 
 
 def last_of(group: Tensor, count: int) -> Tensor:
-    """The last place of each of ``count`` groups in a list of groups int64 [m]; every group is there."""
+    """The last place of each of ``count`` groups in a list of groups int64 [m]; -1 for one that is not there."""
     order = torch.arange(group.numel(), device=group.device)
-    return torch.zeros(count, dtype=torch.int64, device=group.device).scatter_reduce(0, group, order, "amax")
+    return torch.full((count,), -1, dtype=torch.int64, device=group.device).scatter_reduce(0, group, order, "amax")
 
 
 def _mix32(x: Tensor) -> Tensor:

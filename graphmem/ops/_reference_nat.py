@@ -38,7 +38,7 @@ def nat_score(
     stored = key, eid, time, value, state, other, gap
     parts = _parts(weights, widths, sizes, delta, state, value)
     nodes, place = _distinct(torch.cat((src, dst.reshape(-1))))
-    own, now = _read(stored, messages, known, parts, nodes, delta)
+    own, now = read_nodes(stored, messages, known, parts, nodes, delta)
     first, second = place[: src.numel()].repeat_interleave(dst.size(1)), place[src.numel() :]
     when, heads = t.repeat_interleave(dst.size(1)), widths[3]
     attends = (parts["query"].view(heads, -1), parts["constant"].view(-1)) if heads else (None, None)
@@ -53,6 +53,38 @@ def nat_score(
         since = (when.unsqueeze(1) - time[ends, 0]).clamp(min=0).double().log1p()
         hidden = hidden + torch.where(eid[ends, 0] >= 0, since, 0).to(hidden.dtype) @ parts["since"]
     return (hidden.relu() @ parts["out"].view(-1) + parts["out_bias"].view(())).view(dst.shape)
+
+
+def nat_enter(
+    key: Tensor,
+    eid: Tensor,
+    time: Tensor,
+    value: Tensor,
+    state: Tensor,
+    other: Tensor,
+    gap: Tensor,
+    src: Tensor,
+    dst: Tensor,
+    t: Tensor,
+    event: Tensor,
+    nodes: Tensor,
+    at: Tensor,
+    own: Tensor,
+    now: Tensor,
+    sizes: list[int],
+    reference_hash: bool,
+    seed: int,
+    replace_prob: float,
+    sequential: bool,
+) -> None:
+    """The events enter; writes the first seven."""
+    last = last_of(at.view(2, -1).t().reshape(-1), nodes.numel())
+    entered = last >= 0
+    rows, last = nodes[entered], last[entered]
+    gap[rows] = torch.where(eid[rows, 0] >= 0, t[last // 2] - time[rows, 0], 0)
+    other[rows], state[rows] = torch.stack((dst, src), 1).view(-1)[last], own[entered]
+    entering = src, dst, t, event, nodes, at, now
+    ncache_commit(key, eid, time, value, *entering, sizes, reference_hash, seed, replace_prob, sequential)
 
 
 def nat_update(
@@ -88,13 +120,9 @@ def nat_update(
         scores = nat_score(key, eid, time, value, state, other, gap, messages, known, *how, src, asked, t)
     stored = key, eid, time, value, state, other, gap
     nodes, at = _distinct(torch.cat((src, dst)))
-    own, now = _read(stored, messages, known, _parts(weights, widths, sizes, delta, state, value), nodes, delta)
-    last = last_of(at.view(2, -1).t().reshape(-1), nodes.numel())
-    gap[nodes] = torch.where(eid[nodes, 0] >= 0, t[last // 2] - time[nodes, 0], 0)
-    other[nodes], state[nodes] = torch.stack((dst, src), 1).view(-1)[last], own
+    own, now = read_nodes(stored, messages, known, _parts(weights, widths, sizes, delta, state, value), nodes, delta)
     event = first + torch.arange(src.numel(), device=src.device)
-    entering = src, dst, t, event, nodes, at, now
-    ncache_commit(key, eid, time, value, *entering, sizes, reference_hash, seed, replace_prob, sequential)
+    nat_enter(*stored, src, dst, t, event, nodes, at, own, now, sizes, reference_hash, seed, replace_prob, sequential)
     return scores
 
 
@@ -109,7 +137,7 @@ def _parts(weights: Tensor, widths: list[int], sizes: list[int], delta: bool, st
     return NATWidths(*of_state, heads, hidden, len(sizes), delta).views(weights)
 
 
-def _read(
+def read_nodes(
     stored: State, messages: Tensor | None, known: Tensor | None, parts: Parts, nodes: Tensor, delta: bool
 ) -> tuple[Tensor, Tensor]:
     """States and values of nodes with their last events applied."""

@@ -158,6 +158,16 @@ def nat_update_unchecked(*arguments: Any) -> Tensor:
     return out
 
 
+def nat_enter(*arguments: Any) -> None:
+    """Enter events whose nodes were read before, as :func:`nat_update` does.
+
+    Arguments in the order of the schema (``docs/architecture.md``), which the kernel looks at: state, events and their
+    numbers, the nodes that were read (all of the events', maybe others) with the places of the events' sources and
+    destinations among them, what states and cells are worth, and the options of :func:`ncache_commit`.
+    """
+    _nat_enter(*arguments)
+
+
 def nat_weights(widths: NATWidths, parts: Mapping[str, Tensor]) -> Tensor:
     """Stack weights as the operators read them.
 
@@ -187,33 +197,40 @@ def _options(stored: NATState, weights: Tensor, widths: NATWidths, layout: Layou
 
 
 def _check_state(stored: NATState, weights: Tensor, widths: NATWidths, layout: Layout) -> None:
+    if widths.hops != len(layout.sizes):
+        raise ArgumentError(f"widths: expected {len(layout.sizes)} hops as in layout, got {widths.hops}")
+    check_state(stored, layout, widths.message, widths.state, widths.value)
+    _check.tensor("weights", weights, shape=(widths.size,), dtypes=(stored.state.dtype,), device=stored.key.device)
+    if not weights.is_contiguous():
+        raise ArgumentError(f"weights: expected a contiguous tensor, got strides {weights.stride()}")
+
+
+def check_state(stored: NATState, layout: Layout, raw: int, depth: int, width: int | None = None) -> None:
+    """Look at the state of a NAT whose messages have ``raw`` numbers, states ``depth`` and values ``width``."""
     columns, index = 1 + sum(layout.sizes), (torch.int64,)
     key = _check.tensor("key", stored.key, shape=(None, columns), dtypes=_check.INDEX_DTYPES)
     rows, device = key.size(0), key.device
     _check.tensor("eid", stored.eid, shape=(rows, columns), dtypes=index, device=device)
     time = _check.tensor("time", stored.time, shape=(rows, columns), dtypes=TIMES, device=device)
-    shape = (rows, columns, widths.value)
+    shape = (rows, columns, width)
     value = _check.tensor("value", stored.value, shape=shape, dtypes=_check.FLOAT_DTYPES, device=device)
     kind = (_check.accumulate_dtype(value.dtype),)
-    _check.tensor("state", stored.state, shape=(rows, widths.state), dtypes=kind, device=device)
+    _check.tensor("state", stored.state, shape=(rows, depth), dtypes=kind, device=device)
     _check.tensor("other", stored.other, shape=(rows,), dtypes=index, device=device)
     _check.in_range("other", stored.other, rows, stored.other >= 0)
     _check.tensor("gap", stored.gap, shape=(rows,), dtypes=(time.dtype,), device=device)
     _check.in_range("key", key, rows, (stored.eid >= 0) & (torch.arange(columns, device=device) > 0))
     found = stored.eid[stored.eid >= 0]
     if stored.messages is not None:
-        messages = _check.tensor("messages", stored.messages, shape=(None, widths.message), dtypes=kind, device=device)
+        messages = _check.tensor("messages", stored.messages, shape=(None, raw), dtypes=kind, device=device)
         count = messages.size(0)
         if stored.known is not None:
             known = _check.tensor("known", stored.known, shape=(count,), dtypes=index, device=device)
             found = torch.searchsorted(known, found)
         _check.in_range("messages", found, count)
-    elif stored.known is not None or (widths.message and found.numel() and not _check.unseen(found)):
+    elif stored.known is not None or (raw and found.numel() and not _check.unseen(found)):
         raise ArgumentError("messages: expected those of the events that cells hold, got None")
-    if widths.hops != len(layout.sizes):
-        raise ArgumentError(f"widths: expected {len(layout.sizes)} hops as in layout, got {widths.hops}")
-    _check.tensor("weights", weights, shape=(widths.size,), dtypes=kind, device=device)
-    for name, tensor in {**stored._asdict(), "weights": weights}.items():
+    for name, tensor in stored._asdict().items():
         if tensor is not None and not tensor.is_contiguous():
             raise ArgumentError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
 
@@ -230,4 +247,9 @@ def _nat_update_fake(*arguments: Any) -> Tensor:
     return state.new_empty(src.size(0), 0 if asked is None else asked.size(1))  # type: ignore[no-any-return]
 
 
-_nat_score, _nat_update = Operator("nat_score"), Operator("nat_update")
+@torch.library.register_fake("graphmem::nat_enter")
+def _nat_enter_fake(*_: Any) -> None:
+    return None
+
+
+_nat_score, _nat_update, _nat_enter = Operator("nat_score"), Operator("nat_update"), Operator("nat_enter")

@@ -29,8 +29,11 @@ from graphmem.ops._reference_events import ring_insert as ring_insert
 from graphmem.ops._reference_events import ring_query as ring_query
 from graphmem.ops._reference_events import temporal_append as temporal_append
 from graphmem.ops._reference_events import temporal_sample as temporal_sample
+from graphmem.ops._reference_nat import nat_enter as nat_enter
 from graphmem.ops._reference_nat import nat_score as nat_score
 from graphmem.ops._reference_nat import nat_update as nat_update
+from graphmem.ops._reference_nat_train import nat_train as nat_train
+from graphmem.ops._reference_nat_train import nat_train_backward as nat_train_backward
 from graphmem.ops._reference_ncache import ncache_commit as ncache_commit
 from graphmem.ops._reference_ncache import ncache_pool as ncache_pool
 from graphmem.ops._reference_ncache import ncache_pool_backward as ncache_pool_backward

@@ -14,16 +14,16 @@ from graphmem.errors import ArgumentError
 
 
 def test_predict_then_update():
-    """No loss sees its own batch: the state advances after the loss and after the step, and restarts every epoch."""
+    """No loss sees its own batch: the state advances after the loss, before the step, and restarts every epoch."""
     model, task = Counter(), Recorder()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     result = Trainer(model, task, optimizer, epochs=2, monitor=("valid", "score"), progress=False).fit()
     one = [
         ("reset", None, 0, 0, True),
         ("loss", 0, 0, 0, True),
-        ("update", 0, -1, 0, True),
+        ("update", 0, 0, 0, True),
         ("loss", 1, -1, 1, True),
-        ("update", 1, -2, 1, True),
+        ("update", 1, -1, 1, True),
         ("evaluate", "valid", -2, 2, False),
         ("evaluate", "test", -2, 12, False),  # the state runs on from validation to test
     ]

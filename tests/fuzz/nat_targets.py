@@ -1,4 +1,4 @@
-"""What is fuzzed of NAT's operators without gradient, on cells that events have filled."""
+"""What is fuzzed of NAT's operators, on cells that events have filled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ncache_targets import (
 )
 
 from graphmem import ops
-from graphmem.ops import Layout, NATState, NATWidths
+from graphmem.ops import Layout, NATLayers, NATState, NATWidths
 
 
 def score_arguments(rng: random.Random) -> Arguments:
@@ -90,4 +90,34 @@ def call_update(**given: Any) -> tuple[Any, ...]:
     )
 
 
-NAT_TARGETS = {"nat_score": (score_arguments, call_score), "nat_update": (update_arguments, call_update)}
+def train_arguments(rng: random.Random) -> Arguments:
+    given = score_arguments(rng)
+    widths, heads, pool_dim = given.pop("widths"), rng.randint(1, 2), rng.randint(1, 3)
+    given.pop("weights")
+    d, attends, dtype = widths.state, rng.random() < 0.5, given["state"].dtype
+    inputs = d + widths.message + widths.time
+    cells = [shape for n in (d, WIDTH) for shape in ((3 * n, n), (3 * n, n), (3 * n,), (3 * n,))]
+    shapes = [(widths.time, 1), (widths.time,), (d, inputs), (WIDTH, inputs), *cells]
+    shapes += [(4 ** (widths.hops + 1), widths.position), (heads * pool_dim, widths.features), (heads * pool_dim,)]
+    read = pool_dim * (heads if attends else 1) + 2 * d + 2 * widths.aged
+    shapes += [(widths.hidden, read), (widths.hidden,), (1, widths.hidden), (1,), (heads, pool_dim)]
+    layers = dict(zip(NATLayers._fields, (random_numbers(rng, *s, dtype=dtype) for s in shapes), strict=True))
+    src, dst = given.pop("src"), given.pop("dst")
+    nodes, place = ops.distinct(torch.cat((src, dst.view(-1))))
+    asked = {"nodes": nodes, "place": place, "heads": heads, "delta": widths.aged, "p": rng.choice((0.0, 0.5))}
+    return {**given, **layers, **({} if attends else {"attn": None}), **asked, "seed": rng.randint(0, 9)}
+
+
+def call_train(**given: Any) -> Any:
+    layout = Layout(given.pop("sizes"), given.pop("hash"), given.pop("hash_seed"))
+    state = NATState(*(given.pop(name) for name in NATState._fields))
+    layers, heads = NATLayers(*(given.pop(name) for name in NATLayers._fields)), given.pop("heads")
+    out = ops.nat_train(state, layers, heads, layout, **given)
+    return out if in_place(state.key, layout) else tuple(x.shape for x in out)
+
+
+NAT_TARGETS = {
+    "nat_score": (score_arguments, call_score),
+    "nat_update": (update_arguments, call_update),
+    "nat_train": (train_arguments, call_train),
+}

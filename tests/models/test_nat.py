@@ -355,7 +355,7 @@ def pair_of_models(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[NAT
 
     def composed(run: Any) -> Any:
         with monkeypatch.context() as patch, torch.no_grad():
-            patch.setattr("graphmem.models.nat.NATIVE", False)
+            patch.setattr("graphmem.models.nat_at_once.NATIVE", False)
             return run()
 
     return model, composed

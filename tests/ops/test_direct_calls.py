@@ -67,6 +67,22 @@ NAMED = {
             "messages 0": "known",
         }.items()
     },
+    **{
+        f"nat_train{way} {argument}": named
+        for way in ("", "_backward")
+        for argument, named in {
+            "key 0": "eid",
+            "value 2": "lin_value",
+            "state 1": "messages",
+            "messages 0": "known",
+            "t 0": "grad",
+        }.items()
+    },
+    "nat_enter key 0": "eid",
+    "nat_enter value 2": "now",
+    "nat_enter src 0": "dst",
+    "nat_enter nodes 0": "now",
+    "nat_enter own 1": "state",
     "nat_score src 0": "dst",
     "nat_update src 0": "dst",
     "norm_dropout_relu x 1": "weight",
@@ -127,6 +143,8 @@ FREE = {
     "dropout x 1",
     "memory_gru memory 0",
     "nat_score dst 1",
+    "nat_train nodes 0",
+    "nat_train_backward nodes 0",
     "nat_update asked 1",
     "ncache_refresh messages 0",
     "ncache_refresh_backward messages 0",

@@ -68,6 +68,14 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     sums = (*brief, *ends_of[:2], torch.arange(10).double(), *untold, [1, 1], True, 3, False)
     meeting = (rows, torch.tensor([[3, 7], [4, 1], [9, 9]]), torch.arange(3) + 9)
     past = (rows, rows.flip(0), torch.arange(3).double())
+    # Their layers: of the pooling with heads of 3, or sums of 2.
+    shapes = [(3, 1), (3,), (5, 10), (2, 10), (15, 5), (15, 5), (15,), (15,), (6, 2), (6, 2), (6,), (6,), (64, 3)]
+    shapes += [(6, 7), (6,), (4, 18), (4,), (1, 4), (1,), (2, 3)]
+    made = [features(1, torch.Size(shape).numel(), k).view(shape) for k, shape in enumerate(shapes)]
+    seen = (*nat[:9], [1, 1], False, 3, True, rows, torch.tensor([0, 1, 2, 1, 1, 0]), torch.arange(2) + 9)
+    taught = (made, 2, 0.3, 7)
+    kept = (now, features(3, 15, 1), features(3, 20, 2), features(8, 7, 3).view(4, 2, 7), features(4, 18, 4))
+    enters = (*cells, *ends_of, rows, rows.flip(0), torch.arange(3), torch.arange(3) + 50)
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -95,7 +103,12 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (features(6, 5, 9), features(6, 15, 1), features(6, 20, 2).sigmoid(), dt[0], *fixed, weight)
             for weight in (cell[7], features(15, 10, 3))
         ],
+        "nat_enter": [
+            (*enters, rows, torch.tensor([0, 1, 2, 2, 1, 0]), features(3, 5, 5), now, [1, 1], False, 3, 0.5, False),
+        ],
         "nat_score": [(*nat, *meeting), (*sums, *meeting[:2], past[2])],
+        "nat_train": [(*seen, *taught)],
+        "nat_train_backward": [(features(1, 4, 1)[0], *kept, features(4, 4, 5), *seen, *taught)],
         "nat_update": [
             (*nat, rows, rows.flip(0), meeting[2], meeting[1], 50, 0.5, False),
             (*sums, *past, None, 50, 0.5, True),

@@ -22,6 +22,7 @@ Outputs list(const std::tuple<Results...>& results) {
   return std::apply([](const auto&... each) { return Outputs{each...}; }, results);
 }
 inline Outputs list(const Tensor& result) { return {result}; }
+inline Outputs list(const Outputs& result) { return result; }
 
 template <class Result, class... Args>
 Outputs call(const char* name, Args... args) {

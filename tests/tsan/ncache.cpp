@@ -99,9 +99,20 @@ void model(const Outputs& s, bool lettered) {
     return out;
   };
   const Tensor gaps = numbers({kNodes}, [](int64_t n) { return n % 7; });
+  const Tensor worth = matrix({kNodes, kColumns, kWidth});
+  const Tensor event = numbers({count}, [](int64_t n) { return kEvents + 50 + n; });
+  const Tensor at = numbers({2 * count}, [&](int64_t n) { return longs(n < count ? src : dst)[n % count]; });
   check("nat_score", variant, [&] {
     return call<Tensor>("nat_score", s[0], s[1], s[2], s[3], states, ends, gaps, messages, Maybe(), weights, widths,
                         kSizes, false, kSeed, lettered, src, asked, t);
+  });
+  check("nat_enter", variant, [&] {
+    Outputs out{copy(s[0]), copy(s[1]), copy(s[2]), copy(s[3]), copy(states), copy(ends), copy(gaps)};
+    using Enter = void(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                       Tensor, Tensor, Tensor, std::vector<int64_t>, bool, int64_t, double, bool);
+    torch::stable::find<Enter>("nat_enter")(out[0], out[1], out[2], out[3], out[4], out[5], out[6], src, dst, t, event,
+                                            every_node(), at, states, worth, kSizes, false, kSeed, 0.7, false);
+    return out;
   });
   check("nat_update", variant, [&] {
     Outputs out{copy(s[0]), copy(s[1]), copy(s[2]), copy(s[3]), copy(states), copy(ends), copy(gaps)};
@@ -109,6 +120,40 @@ void model(const Outputs& s, bool lettered) {
                                weights, widths, kSizes, false, kSeed, lettered, src, dst, t, Maybe(asked), kEvents + 50,
                                0.7, false)[0]);
     return out;
+  });
+}
+
+// Layers, their gradients, and events whose nodes were read before.
+void training(const Outputs& s, bool lettered) {
+  const int64_t d = 9, raw = lettered ? 3 : 0, times = 5, depth = 7, heads = 2, width = 6, hidden = 40, count = 300;
+  const int64_t inputs = d + raw + times, clocks = lettered ? 2 : 0, features = kWidth + depth + clocks;
+  const int64_t read = width * (lettered ? heads : 1) + 2 * d + clocks, pairs = 2 * count;
+  std::vector<Tensor> layers{matrix({times, 1}), matrix({times}), matrix({d, inputs}), matrix({kWidth, inputs})};
+  for (const int64_t units : {d, kWidth}) {
+    for (int k = 0; k < 2; ++k) layers.push_back(matrix({3 * units, units}));
+    for (int k = 0; k < 2; ++k) layers.push_back(matrix({3 * units}));
+  }
+  for (const Tensor& layer : {matrix({64, depth}), matrix({heads * width, features}), matrix({heads * width}),
+                              matrix({hidden, read}), matrix({hidden}), matrix({1, hidden}), matrix({1})})
+    layers.push_back(layer);
+  if (lettered) layers.push_back(matrix({heads, width}));
+  const Tensor nodes = every_node(), place = nodes_of({3 * count}, kNodes), grad = matrix({pairs});
+  const Tensor t = numbers({count}, [](int64_t n) { return kEvents / 3 + n; });
+  const Tensor states = matrix({kNodes, d}), ends = nodes_of({kNodes}, kNodes);
+  const Tensor gaps = numbers({kNodes}, [](int64_t n) { return n % 7; });
+  const Maybe messages = lettered ? Maybe(matrix({kEvents + 50, raw})) : Maybe();
+  const std::string variant = lettered ? "attention" : "sum";
+  using Eight = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+  const auto run = [&] {
+    return call<Eight>("nat_train", s[0], s[1], s[2], s[3], states, ends, gaps, messages, Maybe(), kSizes, false, kSeed,
+                       lettered, nodes, place, t, layers, heads, 0.3, kSeed);
+  };
+  check("nat_train", variant, run);
+  const Outputs seen = run();
+  check("nat_train_backward", variant, [&] {
+    return call<std::vector<Tensor>>("nat_train_backward", grad, seen[2], seen[3], seen[4], seen[5], seen[6], seen[7],
+                                     s[0], s[1], s[2], s[3], states, ends, gaps, messages, Maybe(), kSizes, false,
+                                     kSeed, lettered, nodes, place, t, layers, heads, 0.3, kSeed);
   });
 }
 
@@ -121,6 +166,7 @@ void dictionaries() {
     refresh(state, optional);
     pool(state, worth, optional);
     model(state, optional);
+    training(state, optional);
   }
 }
 
