@@ -10,12 +10,27 @@
 
 namespace graphmem {
 
+inline thread_local bool works_alone = false;
+
+// While one lives that was told so, its thread works alone: for operators of many parts, which together take less time
+// than waking other threads for each of them.
+class Alone {
+ public:
+  explicit Alone(bool alone) : before_(works_alone) { works_alone = before_ || alone; }
+  ~Alone() { works_alone = before_; }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Calls f(begin, end) over [0, n) in chunks; threads fetch chunks as they become free, because the cost of a pair is
 // heavy-tailed and an even split by count would leave threads idle.
 template <class F>
 void parallel_chunks(int64_t n, int64_t chunk, const F& f) {
   const int64_t chunks = (n + chunk - 1) / chunk;
-  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), chunks);
+  const int64_t threads = works_alone ? 1 : std::min<int64_t>(torch::stable::get_num_threads(), chunks);
   if (threads <= 1) {
     if (n > 0) f(int64_t{0}, n);
     return;
