@@ -34,7 +34,7 @@ def load_peer(path: str) -> Any:
 class Authors:
     """What their train.py does with a batch on the sign task, with their defaults, metrics left out.
 
-    Sources and destinations are the same nodes, which their loader tells apart: half as many rows to read.
+    Whether sources and destinations are the same nodes, which their loader tells apart, is for the stream to say.
     """
 
     def __init__(self, stream: EventStream, path: str) -> None:

@@ -7,7 +7,8 @@ embeddings of 64 by 8 heads, a linear decoder, Adam, the training events in batc
 losses of classes apart, metrics outside the clock. Theirs attends to all events so far, for all nodes, and shows the
 batch to itself; ours to the 10 latest of the nodes that a batch asks for. So losses are not equal: `loss` is the mean
 of the last quarter of the epoch's batches in the last of the pairs (each trains on from the weights of the one before).
-"default" is our preset's model, which also reads counts of the past.
+"loader": nodes as their loader numbers them, every user once as a source and once as a destination, on both sides; else
+a user is one node. "default" is our preset's model, which also reads counts of the past.
 
 --batches N stops an epoch early: wiki-RfA has 129 batches, of which a late one takes theirs a second.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +35,7 @@ BATCH = 1000
 ALIKE = {"features": "memory", "decoder": "linear", "sign_in_edge": False, "compat": "released"}
 CASES = {
     "otc": ("bitcoin-otc", ALIKE),
+    "otc-loader": ("bitcoin-otc", ALIKE),
     "otc-default": ("bitcoin-otc", load_preset("semba", "bitcoin-otc").options),
     "wiki-rfa": ("wiki-rfa-year", ALIKE),
 }
@@ -66,6 +69,9 @@ def measure(key: str, args: argparse.Namespace) -> Rows:
     torch.manual_seed(0)
     data, options = CASES[case]
     stream = load_stream(data)
+    if case.endswith("loader"):
+        shift = int(stream.src.max()) + 1
+        stream = replace(stream, dst=stream.dst + shift, num_nodes=shift + stream.num_nodes, node_names=None)
     train = split_stream(stream).train
     batches = [train[at : at + BATCH] for at in range(0, len(train), BATCH)][: args.batches]
     sides = Ours(stream, options), Authors(stream, args.peer)
