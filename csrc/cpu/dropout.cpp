@@ -14,17 +14,6 @@
 namespace graphmem {
 namespace {
 
-// Elements [first, first + n) of one block; `first` counts from the start of the block.
-template <class T, class Acc>
-inline void dropout_rows(T* y, const T* x, int64_t first, int64_t n, uint32_t threshold, Acc scale, BlockKey key,
-                         Acc floor) {
-  for (int64_t e = 0; e < n; ++e) {
-    const Acc value = static_cast<Acc>(x[e]) * scale;
-    const bool kept = element_draw(key, static_cast<uint32_t>(first + e)) >= threshold;
-    y[e] = static_cast<T>(kept && !(value <= floor) ? value : Acc(0));
-  }
-}
-
 template <class T, class Acc>
 inline void backward_rows(T* out, const T* grad, const T* y, int64_t n, Acc scale) {
   for (int64_t e = 0; e < n; ++e) {
@@ -33,15 +22,7 @@ inline void backward_rows(T* out, const T* grad, const T* y, int64_t n, Acc scal
   }
 }
 
-// Function multiversioning does not reach into templates, so the two hot dtypes get clones of their own.
-GRAPHMEM_CLONES void dropout_block(float* y, const float* x, int64_t first, int64_t n, uint32_t threshold, float scale,
-                                   BlockKey key, float floor) {
-  dropout_rows<float, float>(y, x, first, n, threshold, scale, key, floor);
-}
-GRAPHMEM_CLONES void dropout_block(double* y, const double* x, int64_t first, int64_t n, uint32_t threshold,
-                                   double scale, BlockKey key, double floor) {
-  dropout_rows<double, double>(y, x, first, n, threshold, scale, key, floor);
-}
+// The other dtypes.
 template <class T>
 void dropout_block(T* y, const T* x, int64_t first, int64_t n, uint32_t threshold, float scale, BlockKey key,
                    float floor) {
@@ -57,17 +38,6 @@ GRAPHMEM_CLONES void backward_block(double* out, const double* grad, const doubl
 template <class T>
 void backward_block(T* out, const T* grad, const T* y, int64_t n, float scale) {
   backward_rows<T, float>(out, grad, y, n, scale);
-}
-
-template <class T>
-void drop_part(T* y, const T* x, int64_t first, int64_t n, const DropRate& rate, uint64_t seed) {
-  for (int64_t done = 0; done < n;) {
-    const int64_t block = (first + done) / kDropoutBlock, from = (first + done) % kDropoutBlock;
-    const int64_t count = std::min(kDropoutBlock - from, n - done);
-    dropout_block(y + done, x + done, from, count, rate.threshold, static_cast<T>(rate.scale),
-                  block_key(seed, static_cast<uint64_t>(block)), std::numeric_limits<T>::quiet_NaN());
-    done += count;
-  }
 }
 
 Tensor dropout_cpu(Tensor x, double p, int64_t seed, bool relu) {
@@ -111,13 +81,6 @@ Tensor dropout_relu_backward_cpu(Tensor grad, Tensor y, double p) {
 }
 
 }  // namespace
-
-void drop(float* y, const float* x, int64_t first, int64_t n, const DropRate& rate, uint64_t seed) {
-  drop_part(y, x, first, n, rate, seed);
-}
-void drop(double* y, const double* x, int64_t first, int64_t n, const DropRate& rate, uint64_t seed) {
-  drop_part(y, x, first, n, rate, seed);
-}
 
 }  // namespace graphmem
 

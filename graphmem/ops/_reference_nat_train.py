@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from graphmem.ops._reference_nat import Parts, read_nodes
 from graphmem.ops._reference_ncache import ncache_pool
@@ -93,13 +96,20 @@ def nat_train_backward(
 ) -> list[Tensor]:
     """Gradients of the layers, by torch's own differentiation, which an operator's kernel has to ask for."""
     functionality = torch._C.DispatchKey.AutogradFunctionality
-    with torch._C._SetExcludeDispatchKeyGuard(functionality, False), torch.enable_grad():  # type: ignore[attr-defined]
+    with torch.inference_mode(False):  # whose tensors no graph may hold
+        stored: Any = tree_map(_plain, (key, eid, time, value, state, other, gap, messages, known))
+        asked: Any
+        asked, layers, grad = tree_map(_plain, ((nodes, place, t), layers, grad))
+    with torch.inference_mode(False), torch._C._SetExcludeDispatchKeyGuard(functionality, False), torch.enable_grad():  # type: ignore[attr-defined]
         leaves = [layer.detach().requires_grad_() for layer in layers]
-        stored = key, eid, time, value, state, other, gap, messages, known
-        how = sizes, reference_hash, seed, delta
-        scores = nat_train(*stored, *how, nodes, place, t, leaves, heads, p, dropout_seed)[0]
+        arguments: Any = (*stored, sizes, reference_hash, seed, delta, *asked, leaves, heads, p, dropout_seed)
+        scores = nat_train(*arguments)[0]
         found = torch.autograd.grad(scores, leaves, grad, allow_unused=True)
     return [torch.zeros_like(x) if dx is None else dx for x, dx in zip(layers, found, strict=True)]
+
+
+def _plain(x: Tensor | None) -> Tensor | None:
+    return x.clone() if x is not None and x.is_inference() else x
 
 
 def _parts(layers: list[Tensor], heads: int) -> Parts:

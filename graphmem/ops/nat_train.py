@@ -110,6 +110,7 @@ def nat_train(
     _check.integer("heads", heads, 1, 1 << 20)
     _check.seed("seed", seed)
     p = _check.probability("p", p)
+    options = layout.checked()
     _check_layers(stored, layers, heads, layout, delta)
     device = stored.key.device
     nodes = _check.tensor("nodes", nodes, shape=(None,), dtypes=(torch.int64,), device=device)
@@ -119,7 +120,7 @@ def nat_train(
     _check.in_range("place", place, nodes.numel())
     if place.numel() % max(t.numel(), 1) or place.numel() < t.numel():
         raise ArgumentError(f"place: expected B (1 + C) places for {t.numel()} sources, got {place.numel()}")
-    return nat_train_unchecked(stored, layers.listed(), layout.checked(), delta, nodes, place, t, heads, p, seed)
+    return nat_train_unchecked(stored, layers.listed(), options, delta, nodes, place, t, heads, p, seed)
 
 
 def nat_train_unchecked(

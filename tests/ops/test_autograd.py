@@ -73,6 +73,9 @@ def first_of(out: Any) -> Tensor:
 
 
 def tensors(out: Any) -> tuple[Tensor, ...]:
+    """What a call returned; of one that returns nothing the arguments that it wrote."""
+    if out is None:
+        return tuple(LAST)
     return (out,) if isinstance(out, Tensor) else tuple(out)
 
 
