@@ -43,10 +43,14 @@ from graphmem.models import NAT
 from graphmem.nn import RecentNeighbors, TemporalNeighbors
 
 SIZE, TENTHS = 10, 10
-GENERATED = ("latest", "all", "nat")
 GENERATED_NODES = 1_000_000
 Events = tuple[Tensor, Tensor, Tensor]
 State = RecentNeighbors | TemporalNeighbors | NAT
+GENERATED: dict[str, Callable[[int], State]] = {
+    "latest": lambda nodes: RecentNeighbors(nodes, SIZE),
+    "all": TemporalNeighbors,
+    "nat": lambda nodes: NAT(nodes).eval(),
+}
 
 
 class Replay:
@@ -144,9 +148,7 @@ def state_bytes(module: torch.nn.Module) -> int:
 def generated(kind: str, size: int, events: int, nodes: int) -> dict[str, Any]:
     """Nanoseconds an event and bytes in each tenth of a stream with hubs, of which one chunk is there at a time."""
     torch.manual_seed(0)
-    state: State = {"latest": lambda: RecentNeighbors(nodes, SIZE), "all": lambda: TemporalNeighbors(nodes)}.get(
-        kind, lambda: NAT(nodes).eval()
-    )()
+    state = GENERATED[kind](nodes)
     seconds, bytes_held, most = [], [], []
     reset_peak()
     for tenth in range(TENTHS):
