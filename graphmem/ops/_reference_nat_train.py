@@ -50,7 +50,8 @@ def nat_train(
     projected = mixed @ parts["projection"].transpose(1, 2) + parts["offset"].unsqueeze(1)
     pooled = projected.transpose(0, 1).flatten(1)
     if p:
-        pooled = pooled * torch.ops.graphmem.dropout(torch.ones_like(pooled), p, dropout_seed, False)
+        kept = torch.ops.graphmem.dropout(torch.ones_like(pooled), p, dropout_seed, False)
+        pooled = torch.where(kept > 0, pooled * kept, 0)  # what is dropped is 0 even where it was NaN
     read = [pooled, own[first], own[second]]
     if delta:
         ends = nodes[torch.stack((first, second), 1)]
