@@ -73,12 +73,8 @@ class NATAtOnce(ReadsMessages):
         seed = draw_seed() if self.training and self.dropout > 0 else None
         try:
             return self._learn_at_once(layers, seed, src, dst, t)
-        except (
-            ArgumentError,
-            RuntimeError,
-            TypeError,
-            AttributeError,
-        ):  # the checks say why, or make what does not fit contiguous
+        except (ArgumentError, RuntimeError, TypeError, AttributeError):
+            # The checks say why, or make what does not fit contiguous.
             return self._learn_at_once(layers, seed, *self._checked(src, dst, t))
 
     def _learn_at_once(self, layers: LayersOfNAT, seed: int | None, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
@@ -103,7 +99,7 @@ class NATAtOnce(ReadsMessages):
 
     def _enter_at_once(self, given: tuple[Any, ...], events: EventStream, asked: Tensor | None) -> Tensor:
         """Write all state but messages by one operator, behind scores of candidates."""
-        if self._last_read is not None:
+        if self._last_read is not None:  # a module's attributes are slow to set, and online there is none
             self._last_read = None
         if self.messages is not None:
             self._keep_messages(events)

@@ -172,7 +172,7 @@ class NeighborCache(StateModule):
             replace_prob=self.replace_prob,
             sequential=self.semantics == "sequential",
         )
-        torch._C._increment_version((self.key, self.eid, self.time, self.value))
+        torch.autograd.graph.increment_version((self.key, self.eid, self.time, self.value))
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
         """Empty the rows of ``nodes`` and every slot that holds one of them, or that one of ``events`` has filled.

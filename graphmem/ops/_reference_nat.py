@@ -50,9 +50,14 @@ def nat_score(
     hidden = hidden + own[first] @ parts["source"] + own[second] @ parts["target"]
     if delta:
         ends = nodes[torch.stack((first, second), 1)]
-        since = (when.unsqueeze(1) - time[ends, 0]).clamp(min=0).double().log1p()
-        hidden = hidden + torch.where(eid[ends, 0] >= 0, since, 0).to(hidden.dtype) @ parts["since"]
+        hidden = hidden + since_last_events(eid, time, ends, when).to(hidden.dtype) @ parts["since"]
     return (hidden.relu() @ parts["out"].view(-1) + parts["out_bias"].view(())).view(dst.shape)
+
+
+def since_last_events(eid: Tensor, time: Tensor, ends: Tensor, when: Tensor) -> Tensor:
+    """ln(1 + time since the last event) [P, 2] of the ends of pairs at times [P]; 0 where there was none."""
+    since = (when.unsqueeze(1) - time[ends, 0]).clamp(min=0).double().log1p()
+    return torch.where(eid[ends, 0] >= 0, since, 0)
 
 
 def nat_enter(

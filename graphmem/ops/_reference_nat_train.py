@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from graphmem.ops._reference_nat import Parts, read_nodes
+from graphmem.ops._reference_nat import Parts, read_nodes, since_last_events
 from graphmem.ops._reference_ncache import ncache_pool
 
 Scored = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -55,8 +55,7 @@ def nat_train(
     read = [pooled, own[first], own[second]]
     if delta:
         ends = nodes[torch.stack((first, second), 1)]
-        since = (when.unsqueeze(1) - time[ends, 0]).clamp(min=0).double().log1p()
-        read.append(torch.where(eid[ends, 0] >= 0, since, 0).to(pooled.dtype))
+        read.append(since_last_events(eid, time, ends, when).to(pooled.dtype))
     hidden = torch.addmm(parts["hidden_bias"], torch.cat(read, 1), parts["hidden"].t()).relu()
     scores = (hidden @ parts["out"].t() + parts["out_bias"]).view(-1)
     d, rows, pairs = state.size(1), nodes.numel(), second.numel()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import SEEDS, features, same_bits
-from test_nat_ops import CELLS, HASHES, stored
+from test_nat_ops import CELLS, HASHES, WIDTHS, stored
 from test_ncache import FEW, NODES, SIZES, layout_of
 from test_temporal_ops import agree, integers
 from torch import Tensor
@@ -54,18 +54,6 @@ def slopes(layers: NATLayers, run: Any, grad: Tensor) -> list[Tensor]:
     return [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves if leaf is not None]
 
 
-WIDTHS = st.builds(
-    NATWidths,
-    state=st.sampled_from((1, 5, 17)),
-    value=st.sampled_from((1, 3, 4)),
-    message=st.sampled_from((0, 0, 2)),
-    time=st.sampled_from((1, 6)),
-    position=st.sampled_from((0, 3)),
-    heads=st.integers(0, 3),
-    hidden=st.sampled_from((1, 8, 33)),
-    hops=st.just(0),
-    aged=st.booleans(),
-)
 DROPPED = st.sampled_from((0.0, 0.4))
 
 
