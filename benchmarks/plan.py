@@ -53,17 +53,18 @@ def status(key: str) -> int:
 
 def measure(case: dict[str, Any], path: str, default_malloc: bool) -> dict[str, float]:
     """Train and evaluate in this process; peaks above the level after import, and seconds of the last epoch."""
+    from graphmem.allocator import prepare_allocator
+
+    if not default_malloc:
+        prepare_allocator()  # before torch makes its first tensor
     import torch
 
     from graphmem.data.dataset import LinkSplit
     from graphmem.engine.build import _adam
-    from graphmem.engine.heap import return_large_blocks
     from graphmem.engine.link_task import LinkPredictionTask
     from graphmem.engine.trainer import Trainer
     from graphmem.models import GAE, NCN
 
-    if not default_malloc:
-        return_large_blocks()
     before = status("VmRSS")
     sets = torch.load(path, weights_only=True)
     split = LinkSplit(**sets, num_nodes=case["nodes"], protocol="random")

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import graphmem
+from graphmem.allocator import prepare_allocator
 from graphmem.errors import GraphMemError, MissingExtraError
 
 __all__ = ["main"]
@@ -66,6 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
             f"`graphmem {command or ''}".rstrip() + '` needs jsonargparse; run: pip install "graphmem[cli]"'
             " (`graphmem doctor` works without it)"
         ) from error
+    prepare_allocator()  # before torch makes its first tensor
     from graphmem.cli import commands
 
     return commands.run(arguments)

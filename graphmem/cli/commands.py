@@ -40,9 +40,7 @@ def _train(options: Any) -> int:
     from graphmem.engine import experiment
     from graphmem.engine.distributed import is_first
     from graphmem.engine.families import config_class
-    from graphmem.engine.heap import return_large_blocks
 
-    return_large_blocks()
     kind = config_class(options.model)
     values = {field.name: options[field.name] for field in fields(kind)}
     values.update({name: dict(values[name] or {}) for name in ("options", "pres_options") if name in values})
@@ -70,9 +68,7 @@ def _train(options: Any) -> int:
 def _evaluate(options: Any) -> int:
     from graphmem.engine.evaluation import evaluate
     from graphmem.engine.families import load_any_run
-    from graphmem.engine.heap import return_large_blocks
 
-    return_large_blocks()
     experiment, content = load_any_run(options.checkpoint, options.device)
     record = evaluate(experiment.model, experiment.task)
     metrics = experiment.settings.train.metrics

@@ -13,23 +13,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphmem.engine.heap import THRESHOLD
+from graphmem.allocator import PAGE, THRESHOLD
 
 
 class Ledger:
     """Bytes held now, by purpose, and what was held when they were most.
 
-    Blocks below :data:`~graphmem.engine.heap.THRESHOLD` come from the heap, which does not shrink: what was its largest
-    extent stays resident, and counts as gaps once its blocks are free.
+    Blocks below :data:`~graphmem.allocator.THRESHOLD` come from the heap, which does not shrink: what was its largest
+    extent stays resident, and counts as gaps once its blocks are free. The others are of whole pages.
 
     Args:
         threshold: smallest block that does not come from the heap.
+        page: bytes of a page of the blocks that do not.
     """
 
-    def __init__(self, threshold: int = THRESHOLD) -> None:
-        self._threshold = threshold
+    def __init__(self, threshold: int = THRESHOLD, page: int = PAGE) -> None:
+        self._threshold, self._page = threshold, page
         self.held: Counter[str] = Counter()
-        self._mapped = self._heap = self._extent = 0
+        self._mapped = self._page_ends = self._heap = self._extent = 0
         self._peak: tuple[int, dict[str, int]] = (0, {})
         self._peak_in_use = 0
 
@@ -42,7 +43,9 @@ class Ledger:
         """Take (or, negative, give back) a block."""
         self.held[purpose] += size
         if abs(size) >= self._threshold:
-            self._mapped += size
+            ends = -abs(size) % self._page
+            self._page_ends += ends if size > 0 else -ends
+            self._mapped += size + (ends if size > 0 else -ends)
         else:
             self._heap += size
             self._extent = max(self._extent, self._heap)
@@ -51,7 +54,7 @@ class Ledger:
             self._note()
 
     def _note(self) -> None:
-        held = {**self.held, "heap gaps": self._extent - self._heap}
+        held = {**self.held, "heap gaps": self._extent - self._heap, "page ends": self._page_ends}
         self._peak_in_use = self._mapped + self._heap
         self._peak = self.now, {name: size for name, size in held.items() if size}
 

@@ -17,11 +17,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from graphmem import ops
+from graphmem.allocator import THRESHOLD
 from graphmem.data.dataset import LinkSplit
 from graphmem.data.generators import power_law
 from graphmem.data.graph import CSRGraph
 from graphmem.data.splits import split_edges
-from graphmem.engine.heap import THRESHOLD
 from graphmem.engine.link_task import LinkPredictionTask
 from graphmem.engine.memory import RUNTIME, Estimates, plan_memory, power_law_degrees
 from graphmem.engine.memory_steps import Model, Overlap
@@ -60,6 +60,15 @@ def test_the_heap_keeps_its_largest_extent() -> None:
     ledger.take_peak()
     assert ledger.take_peak() == (BIG - 1, {"b": 10, "heap gaps": BIG - 11})
     del keep
+
+
+def test_large_blocks_are_of_whole_pages() -> None:
+    ledger = Ledger(threshold=100, page=64)
+    large, small = Memory(ledger, "a", 130), Memory(ledger, "b", 70)
+    assert ledger.now == 192 + 70
+    del large, small
+    assert ledger.take_peak() == (262, {"a": 130, "b": 70, "page ends": 62})
+    assert ledger.now == 70  # the heap's extent
 
 
 def test_saved_memory_lives_until_its_gradient_is_done() -> None:
@@ -193,7 +202,7 @@ def test_the_rehearsal_follows_the_tensors_of_a_step(name: str, options: dict[st
 
 
 def _rehearsed_peak(workload: Workload, overlap: Overlap) -> int:
-    ledger = Ledger(threshold=0)  # tensors, not what the heap makes of them
+    ledger = Ledger(threshold=0, page=1)  # tensors, not what the allocator makes of them
     parameters: dict[str, Block] = {}
     features = Block(Memory(ledger, "features", 4 * workload.nodes * workload.features))
     for _ in range(2):  # the second time parameters are there
