@@ -34,6 +34,7 @@ from torch import Tensor
 
 from graphmem import ops
 from graphmem.data import EventStream, load_stream, split_stream
+from graphmem.engine import step_optimizer
 from graphmem.models import NAT
 from graphmem.nn.state import reset_state, restore_state, snapshot_state
 
@@ -85,7 +86,7 @@ class Ours:
         loss = F.softplus(-pos).mean() + F.softplus(neg_out).mean()
         loss.backward()
         self.model.update(batch)
-        self.optimizer.step()
+        step_optimizer(self.optimizer)
 
 
 class Work:

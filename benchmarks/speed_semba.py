@@ -27,6 +27,7 @@ from peer_semba import Authors
 from timing import paired
 
 from graphmem.data import EventStream, load_stream, split_stream
+from graphmem.engine import step_optimizer
 from graphmem.engine.signed_task import SignedBatch, SignedTask
 from graphmem.models import SEMBA
 from graphmem.presets import load_preset
@@ -59,7 +60,7 @@ class Ours:
         loss = self.task.loss(self.model, asked)
         loss.backward()
         self.task.update(self.model, asked)
-        self.optimizer.step()
+        step_optimizer(self.optimizer)
         return float(loss.detach())
 
 

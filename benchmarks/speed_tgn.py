@@ -26,6 +26,7 @@ from torch_geometric.nn import TransformerConv
 from torch_geometric.nn.models.tgn import IdentityMessage, LastAggregator, LastNeighborLoader, TGNMemory
 
 from graphmem.data import EventStream, load_stream, split_stream
+from graphmem.engine import step_optimizer
 from graphmem.models import TGN
 from graphmem.nn.state import detach_state, reset_state, restore_state, snapshot_state
 
@@ -133,7 +134,7 @@ class Ours:
         loss.backward()
         self.update(batch)
         detach_state(self.model)
-        self.optimizer.step()
+        step_optimizer(self.optimizer)
 
     def eval_mode(self) -> None:
         self.model.eval()

@@ -30,6 +30,7 @@ from graphmem.engine.metrics import auc, average_precision, check_metrics, evalu
 from graphmem.engine.online import StreamPredictor
 from graphmem.engine.result import BestEpoch, BestTracker, FitResult
 from graphmem.engine.seeding import deterministic, preserve_rng, restore_rng_state, rng_state, seed_everything
+from graphmem.engine.stepping import step_optimizer
 from graphmem.engine.task import Task
 from graphmem.engine.trainer import NonFiniteLossError, Trainer
 
@@ -65,4 +66,5 @@ __all__ = [
     "rng_state",
     "save_checkpoint",
     "seed_everything",
+    "step_optimizer",
 ]

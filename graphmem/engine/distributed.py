@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from graphmem.data.negatives import combine
 from graphmem.engine.interrupt import InterruptGuard
+from graphmem.engine.stepping import step_optimizer
 from graphmem.engine.trainer import NonFiniteLossError, Trainer
 from graphmem.errors import DistributedError, GraphMemError
 
@@ -194,7 +195,7 @@ class DistributedTrainer(Trainer):
             )
         self._clip()
         self.advance(batch)
-        self.optimizer.step()
+        step_optimizer(self.optimizer)
         return value
 
     def _add_up_gradients(self, loss: Tensor) -> float:

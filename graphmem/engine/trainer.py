@@ -21,6 +21,7 @@ from graphmem.engine.interrupt import InterruptGuard
 from graphmem.engine.options import ClipNorm, Monitor, check_clip, check_count, check_monitors
 from graphmem.engine.result import BestTracker, FitResult, Record
 from graphmem.engine.seeding import restore_rng_state, rng_state, seed_everything
+from graphmem.engine.stepping import step_optimizer
 from graphmem.engine.task import Task
 from graphmem.errors import ArgumentError, CheckpointError, GraphMemError
 from graphmem.nn.state import detach_state
@@ -219,7 +220,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._clip()
         self.advance(batch)
-        self.optimizer.step()
+        step_optimizer(self.optimizer)
         return value
 
     def advance(self, batch: Any) -> None:
