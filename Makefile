@@ -120,7 +120,7 @@ cuda-emulation: $(VENV)/.dev-$(GRAPHMEM_WERROR)
 TSAN_OBJECTS := $(patsubst %.cpp,build/tsan/%.o,$(wildcard csrc/cpu/*.cpp tests/tsan/*.cpp))
 build/tsan/%.o: %.cpp $(CXX_SOURCES) $(TSAN_SOURCES)
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=thread -DGRAPHMEM_NO_CLONES -Itests/tsan -Icsrc \
+	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=thread -DGRAPHMEM_NO_CLONES -DGRAPHMEM_WORTH_WAKING=0 -Itests/tsan -Icsrc \
 	  -isystem $$(dirname $$($(BIN)/python -c "import importlib.util as u; print(u.find_spec('torch').origin)"))/include \
 	  -c $< -o $@
 

@@ -23,7 +23,7 @@ struct CellRows {
 template <class T, class Grad, class Step>
 void differentiate(const CellRows<T>& c, const Grad& grad, const Step& step, T* out, T* dweight, T* dbias) {
   BlockSums<T> sums((c.rows + kCellRows - 1) / kCellRows, 2 * c.times);
-  parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
+  parallel_chunks(sums.blocks(), 1, c.rows * c.d * (4 + c.times), [&](int64_t first, int64_t last) {
     Room<T> code(kCellRows * c.times);
     for (int64_t block = first; block < last; ++block) {
       const int64_t begin = block * kCellRows, end = std::min(c.rows, begin + kCellRows), wide = 4 * c.d;

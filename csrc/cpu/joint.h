@@ -50,7 +50,7 @@ Pool<Time, T> make_pool(const JointCells<Key, Time, T>& joint, int64_t rows) {
   known.value.resize(p.rows * width * columns);
   known.time.resize(p.aged ? p.rows * columns : 0);
   known.met.resize(p.aged ? p.rows * columns : 0);
-  parallel_chunks(p.rows, 64, [&](int64_t begin, int64_t end) {
+  parallel_chunks(p.rows, 64, p.rows * columns * 4, [&](int64_t begin, int64_t end) {
     Room<uint64_t> hash(columns);
     for (int64_t i = begin; i < end; ++i) {
       int64_t* key = known.key.data() + i * columns;

@@ -26,7 +26,7 @@ struct EndsOfRows {
 template <class P, class T>
 void add_cells(const P& p, const Blank<T>& dlanes, T* dnow) {
   const EndsOfRows ends(p);
-  parallel_chunks(p.rows, 32, [&](int64_t from, int64_t to) {
+  parallel_chunks(p.rows, 32, p.pairs * p.room() * p.width / 4, [&](int64_t from, int64_t to) {
     Room<T> sum(p.width * p.columns());
     for (int64_t i = from; i < to; ++i) {
       std::fill(sum.begin(), sum.end(), T(0));
@@ -49,7 +49,7 @@ void spread_sums(const P& p, const T* slopes, int64_t pair, T* dnow) {
   std::fill_n(dnow, p.rows * p.columns() * p.width, T(0));
   if (p.pairs == 0) return;  // nothing is known of the rows
   const EndsOfRows ends(p);
-  parallel_chunks(p.rows, 32, [&](int64_t from, int64_t to) {
+  parallel_chunks(p.rows, 32, p.rows * p.columns(), [&](int64_t from, int64_t to) {
     Room<T> sum(p.width);
     for (int64_t i = from; i < to; ++i) {
       std::fill(sum.begin(), sum.end(), T(0));
@@ -75,7 +75,8 @@ void differentiate(const Pool<Time, T>& p, const T* slopes, int64_t pair, int64_
   BlockSums<T> sums((p.pairs + kJointPairs - 1) / kJointPairs, of_constant + p.heads);
   Blank<T> dlanes(p.heads > 0 ? p.pairs * p.room() * p.width : 0);
   const auto scores = position_scores(p);
-  parallel_chunks(sums.blocks(), 1, [&](int64_t from, int64_t to) {
+  const int64_t effort = p.pairs * p.room() * (5 + p.heads * p.width);
+  parallel_chunks(sums.blocks(), 1, effort, [&](int64_t from, int64_t to) {
     Pair work(p);
     for (int64_t n = from * kJointPairs; n < std::min(p.pairs, to * kJointPairs); ++n) {
       T* sum = sums.of(n / kJointPairs);

@@ -32,7 +32,8 @@ Blank<T> project(const Blank<T>& state, int64_t count, const NatWeights<T>& w, c
     seen[row] = true;
   }
   Blank<T> out(count * w.hidden);
-  parallel_chunks(static_cast<int64_t>(rows.size()), kNatPairs, [&](int64_t first, int64_t last) {
+  const auto distinct = static_cast<int64_t>(rows.size());
+  parallel_chunks(distinct, kNatPairs, distinct * w.d * w.hidden / 32, [&](int64_t first, int64_t last) {
     Blank<T> x(kNatPairs * w.d), y(kNatPairs * w.hidden);
     for (int64_t begin = first; begin < last; begin += kNatPairs) {
       const int64_t size = std::min(kNatPairs, last - begin);

@@ -37,7 +37,7 @@ class NatGradient {
     const Blank<T> back = packed(rows_of(l_.layer[kHidden], width), hidden, width);
     const int64_t of_bias = hidden, of_offset = 2 * hidden, of_out_bias = of_offset + pooled;
     BlockSums<T> sums((n + kNatPairs - 1) / kNatPairs, of_out_bias + 1);
-    parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
+    parallel_chunks(sums.blocks(), 1, n * width * hidden / 32, [&](int64_t first, int64_t last) {
       for (int64_t block = first; block < last; ++block) {
         const int64_t begin = block * kNatPairs, end = std::min(n, begin + kNatPairs);
         T* sum = sums.of(block);

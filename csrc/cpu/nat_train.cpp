@@ -19,10 +19,6 @@
 namespace graphmem {
 namespace {
 
-// So many pairs take a millisecond or two in all, in about ten parts; a thread that sleeps (OMP_WAIT_POLICY=passive)
-// needs 50 to 100 microseconds to wake up for each.
-constexpr int64_t kFewPairs = 256;
-
 // Pooled neighbourhoods of `size` pairs from their mixes [size, mixes, features], into rows of what the hidden layer reads.
 template <class T>
 void put_pooled(const NatLayers<T>& layers, const Blank<T>& projection, const T* mixed, int64_t size, T* read,
@@ -88,7 +84,6 @@ Scored nat_train_cpu(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor s
   const NatStored stored{key, eid, time, value, state, other, gap, messages, known, sizes, reference_hash, seed, delta};
   const NatQuestion question{stored, nodes, place, t, layers, heads, p, dropout_seed};
   return question.dispatch(kOp, [&](const auto& of_model, const auto& pairs, const DropRate& rate) {
-    const Alone alone(pairs.pairs <= kFewPairs);
     const auto& s = pairs.state;
     using T = typename std::decay_t<decltype(s)>::T;
     const NatWeights<T>& w = of_model.w;
@@ -121,7 +116,6 @@ std::vector<Tensor> nat_train_backward_cpu(Tensor grad, Tensor now, Tensor input
   const NatStored stored{key, eid, time, value, state, other, gap, messages, known, sizes, reference_hash, seed, delta};
   const NatQuestion question{stored, nodes, place, t, layers, heads, p, dropout_seed};
   return question.dispatch(kOp, [&](const auto& of_model, const auto& pairs, const DropRate& rate) {
-    const Alone alone(pairs.pairs <= kFewPairs);
     const auto& s = pairs.state;
     using T = typename std::decay_t<decltype(s)>::T;
     const NatWeights<T>& w = of_model.w;

@@ -94,7 +94,7 @@ std::tuple<Tensor, Tensor> pair_relu_dot_backward_cpu(Tensor grad, Tensor h, Ten
     const Problem<T> p = problem<T>(kOp, h, src, dst, weight);
     const T* slopes = data<T>(kOp, "grad", grad, {p.rows, p.candidates});
     T *of_h = static_cast<T*>(dh.mutable_data_ptr()), *of_weight = static_cast<T*>(dweight.mutable_data_ptr());
-    parallel_slices(p.width, p.rows * p.candidates * p.width, [&](int64_t first, int64_t last) {
+    parallel_slices(p.width, p.rows * p.candidates * p.width / 4, [&](int64_t first, int64_t last) {
       for (int64_t n = 0; n < p.rows * p.candidates; ++n) {
         const int64_t a = p.src[n / p.candidates] * 2 * p.width + first, b = (p.dst[n] * 2 + 1) * p.width + first;
         relu_dot_gradient(slopes[n], p.h + a, p.h + b, p.weight + first, last - first, of_h + a, of_h + b,

@@ -10,27 +10,19 @@
 
 namespace graphmem {
 
-inline thread_local bool works_alone = false;
-
-// While one lives that was told so, its thread works alone: for operators of many parts, which together take less time
-// than waking other threads for each of them.
-class Alone {
- public:
-  explicit Alone(bool alone) : before_(works_alone) { works_alone = before_ || alone; }
-  ~Alone() { works_alone = before_; }
-  Alone(const Alone&) = delete;
-  Alone& operator=(const Alone&) = delete;
-
- private:
-  bool before_;
-};
+// A thread that sleeps (OMP_WAIT_POLICY=passive) needs 50 to 100 microseconds to wake up: work of fewer nanoseconds is
+// done before two threads would have it done.
+#ifndef GRAPHMEM_WORTH_WAKING
+#define GRAPHMEM_WORTH_WAKING (int64_t{1} << 17)
+#endif
+constexpr int64_t kWorthWaking = GRAPHMEM_WORTH_WAKING;
 
 // Calls f(begin, end) over [0, n) in chunks; threads fetch chunks as they become free, because the cost of a pair is
-// heavy-tailed and an even split by count would leave threads idle.
+// heavy-tailed and an even split by count would leave threads idle. `work`: about how many nanoseconds one thread takes.
 template <class F>
-void parallel_chunks(int64_t n, int64_t chunk, const F& f) {
+void parallel_chunks(int64_t n, int64_t chunk, int64_t work, const F& f) {
   const int64_t chunks = (n + chunk - 1) / chunk;
-  const int64_t threads = works_alone ? 1 : std::min<int64_t>(torch::stable::get_num_threads(), chunks);
+  const int64_t threads = work < kWorthWaking ? 1 : std::min<int64_t>(torch::stable::get_num_threads(), chunks);
   if (threads <= 1) {
     if (n > 0) f(int64_t{0}, n);
     return;
@@ -47,13 +39,19 @@ void parallel_chunks(int64_t n, int64_t chunk, const F& f) {
   });
 }
 
+// The same where each chunk is worth a thread.
+template <class F>
+void parallel_chunks(int64_t n, int64_t chunk, const F& f) {
+  parallel_chunks(n, chunk, kWorthWaking, f);
+}
+
 // Calls f(begin, end) for one slice of [0, n) a thread, whose ends are multiples of 16: for sums into rows that are met in
 // any order, of which every thread adds up columns of its own. Wide slices, because lines that two slices share travel
-// between the caches; and one where `work` operations take less time than waking a thread.
+// between the caches. `work`: as of parallel_chunks.
 template <class F>
 void parallel_slices(int64_t n, int64_t work, const F& f) {
-  const int64_t threads = work < (int64_t{1} << 19) ? 1 : std::max<int64_t>(torch::stable::get_num_threads(), 1);
-  parallel_chunks(n, std::max<int64_t>((n + threads * 16 - 1) / (threads * 16), 1) * 16, f);
+  const int64_t threads = std::max<int64_t>(torch::stable::get_num_threads(), 1);
+  parallel_chunks(n, std::max<int64_t>((n + threads * 16 - 1) / (threads * 16), 1) * 16, work, f);
 }
 
 }  // namespace graphmem

@@ -31,7 +31,7 @@ struct Part {
   void multiply(const Panels<T>& weight, int64_t width) {
     constexpr int64_t kIds = 48;
     rows.resize(count * width);
-    parallel_chunks(count, 5 * kIds, [&](int64_t first, int64_t last) {
+    parallel_chunks(count, 5 * kIds, count * depth * width / 8, [&](int64_t first, int64_t last) {
       Blank<T> gathered(kIds * depth);
       for (int64_t begin = first; begin < last; begin += kIds) {
         const int64_t size = std::min(kIds, last - begin);
@@ -85,13 +85,13 @@ struct Refresh {
   // out [rows, columns, F]; the parts were multiplied before.
   void run(T* out) const {
     const int64_t width = gates.width, row = columns * width;
-    parallel_chunks(rows, 64, [&](int64_t begin, int64_t end) {
+    parallel_chunks(rows, 64, rows * row / 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const Value* stored = value + nodes[i] * row;
         for (int64_t n = 0; n < row; ++n) out[i * row + n] = static_cast<T>(stored[n]);
       }
     });
-    parallel_chunks(blocks(), 4, [&](int64_t first, int64_t last) {
+    parallel_chunks(blocks(), 4, cells() * width * 4, [&](int64_t first, int64_t last) {
       Lanes<T> a(width, gates.times, false);
       for (int64_t block = first; block < last; ++block) {
         load(block, a);

@@ -16,7 +16,7 @@ void differentiate_part(Part<T>& part, const Blank<T>& dx, int64_t width, int64_
   }
   constexpr int64_t kIds = 256;
   BlockSums<T> sums((part.count + kIds - 1) / kIds, width * depth);
-  parallel_chunks(sums.blocks(), 1, [&](int64_t first, int64_t last) {
+  parallel_chunks(sums.blocks(), 1, part.count * width * depth / 4, [&](int64_t first, int64_t last) {
     for (int64_t n = first * kIds; n < std::min(part.count, last * kIds); ++n) {
       T* sum = sums.of(n / kIds);
       const T* from = part.table + part.found[n] * depth;
@@ -34,7 +34,7 @@ void differentiate(Refresh<Value, T>& r, const T* slopes, int64_t row, T* dweigh
   const int64_t width = p.width;
   BlockSums<T> sums(r.blocks(), p.sums());
   Blank<T> dx(r.cells() * width);
-  parallel_chunks(r.blocks(), 4, [&](int64_t first, int64_t last) {
+  parallel_chunks(r.blocks(), 4, r.cells() * width * 8, [&](int64_t first, int64_t last) {
     Lanes<T> a(width, p.times, true);
     for (int64_t block = first; block < last; ++block) {
       r.load(block, a);

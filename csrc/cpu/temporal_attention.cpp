@@ -248,7 +248,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> temporal_attention_backward_cpu(
     sums.total(0, a.times, static_cast<T*>(dweight.mutable_data_ptr()));
     sums.total(a.times, a.times, static_cast<T*>(dbias.mutable_data_ptr()));
     T* of_x = static_cast<T*>(dx.mutable_data_ptr());
-    parallel_slices(a.channels, a.nodes * a.k * a.channels, [&](int64_t first, int64_t last) {
+    parallel_slices(a.channels, a.nodes * a.k * a.channels / 4, [&](int64_t first, int64_t last) {
       for (int64_t i = 0; i < a.nodes; ++i) {
         for (int64_t j = i * a.k; j < (i + 1) * a.k; ++j) {
           if (a.nbr[j] < 0) continue;
