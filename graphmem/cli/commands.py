@@ -69,7 +69,7 @@ def _evaluate(options: Any) -> int:
     from graphmem.engine.evaluation import evaluate
     from graphmem.engine.families import load_any_run
 
-    experiment, content = load_any_run(options.checkpoint, options.device)
+    experiment, content = load_any_run(options.checkpoint, options.device, options.metrics)
     record = evaluate(experiment.model, experiment.task)
     metrics = experiment.settings.train.metrics
     document = {

@@ -98,7 +98,10 @@ def _checkpoint(parser: ArgumentParser) -> ArgumentParser:
 
 
 def _evaluate() -> ArgumentParser:
-    return _common(_checkpoint(ArgumentParser(description="Measure a trained model on validation and test links.")))
+    parser = _checkpoint(ArgumentParser(description="Measure a trained model on validation and test links."))
+    text = "to measure instead of those of training, e.g. [mrr]"
+    parser.add_argument("--metrics", type=list[str] | None, default=None, help=text)
+    return _common(parser)
 
 
 def _predict() -> ArgumentParser:

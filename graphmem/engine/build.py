@@ -170,12 +170,15 @@ def _embeddings(path: Path) -> Tensor:
         return trained.model.encode(trained.task.x, trained.task.graph).cpu()
 
 
-def load_run(path: str | os.PathLike[str], device: str | None = None) -> tuple[Experiment, dict[str, Any]]:
+def load_run(
+    path: str | os.PathLike[str], device: str | None = None, metrics: Sequence[str] | None = None
+) -> tuple[Experiment, dict[str, Any]]:
     """Rebuild model, data and task from a checkpoint of :func:`run`, with its best weights.
 
     Args:
         path: ``best.pt``, ``last.pt`` (the best weights so far), or the folder of a seed.
         device: "cpu", "cuda" or "auto"; that of the run by default.
+        metrics: to measure instead of those of the run.
 
     Returns:
         The experiment and the checkpoint's content.
@@ -183,7 +186,7 @@ def load_run(path: str | os.PathLike[str], device: str | None = None) -> tuple[E
     Raises:
         CheckpointError: missing, damaged, not written by :func:`run` for a model of links, or its weights do not fit.
     """
-    stored = read_run(path, device)
+    stored = read_run(path, device, metrics)
     model = stored.config["model"]
     if model not in _CLASSES and model not in HEURISTICS:
         raise CheckpointError(f"checkpoint {stored.path}: expected a model of links, found {model!r}")

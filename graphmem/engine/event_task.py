@@ -49,7 +49,8 @@ class TemporalLinkTask(StreamTask):
         negatives: kind of the training negatives, see :class:`~graphmem.data.event_negatives.EventNegatives`.
         num_negatives: of them for each event.
         eval_negatives: kinds of the negatives of AP and AUC, one for each event; the first gives the plain names.
-        ranking_negatives: kind of those of MRR and Hits@K, or the publisher's; ``None`` leaves these metrics out.
+        ranking_negatives: kind of those of MRR and Hits@K, or the publisher's; ``None`` leaves these metrics out,
+            and without such a metric there are none.
         num_ranking_negatives: how many of them; the publisher's are as many as there are.
         visibility: what a prediction of the evaluation sees. "batch": every event before its batch, of
             ``eval_batch_size``; "event": every event before its own time; "mixed": memories as with "batch", neighbours
@@ -110,6 +111,8 @@ class TemporalLinkTask(StreamTask):
             self.ranking_negatives = ranking_negatives
         kind = None if self.ranking_negatives is None else self.ranking_negatives.kind
         self._metrics = EventMetrics(metrics, tuple(eval_negatives), kind, tuple(groups))
+        if not self._metrics.ranked:  # many times the work of the others
+            self.ranking_negatives = None
 
     @property
     def protocol(self) -> Mapping[str, str | int | float | bool]:

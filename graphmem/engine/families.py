@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphmem.data.dataset import GraphDataset
@@ -63,11 +63,13 @@ def _link(config: RunBase) -> RunConfig:
     return config
 
 
-def load_any_run(path: str | os.PathLike[str], device: str | None = None) -> tuple[AnyExperiment, dict[str, Any]]:
+def load_any_run(
+    path: str | os.PathLike[str], device: str | None = None, metrics: Sequence[str] | None = None
+) -> tuple[AnyExperiment, dict[str, Any]]:
     """Rebuild model, data and task of any run from its checkpoint; see :func:`graphmem.engine.build.load_run`."""
-    stored = read_run(path, device)
+    stored = read_run(path, device, metrics)
     if config_class(stored.config["model"]) is RunConfig:
-        return load_run(path, device)
+        return load_run(path, device, metrics)
     experiment = build_stream(StreamRunConfig.from_dict(stored.config), stored.seed)
     stored.load_into(experiment.model)
     return experiment, stored.content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,12 +37,15 @@ class StoredRun(NamedTuple):
             raise CheckpointError(f"checkpoint {self.path} does not fit its own configuration: {error}") from error
 
 
-def read_run(path: str | os.PathLike[str], device: str | None = None) -> StoredRun:
+def read_run(
+    path: str | os.PathLike[str], device: str | None = None, metrics: Sequence[str] | None = None
+) -> StoredRun:
     """Read a checkpoint of a run.
 
     Args:
         path: ``best.pt``, ``last.pt`` (the best weights so far), or the folder of a seed.
         device: "cpu", "cuda" or "auto"; that of the run by default.
+        metrics: to measure instead of those of the run.
 
     Raises:
         CheckpointError: missing, damaged, or not written by a run.
@@ -57,4 +61,6 @@ def read_run(path: str | os.PathLike[str], device: str | None = None) -> StoredR
     if device is None and config.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
         logger.warning("%s was trained on %s, which is not usable here; using the CPU", target, config["device"])
         device = "cpu"
-    return StoredRun(target, config if device is None else {**config, "device": device}, seed, content)
+    now = {"device": device, "metrics": metrics}
+    changed = {name: value for name, value in now.items() if value is not None}
+    return StoredRun(target, {**config, **changed}, seed, content)

@@ -38,6 +38,18 @@ def test_evaluate_gives_the_numbers_of_training(command: Command) -> None:
     assert "auc" in command("evaluate", "run/seed_0")
 
 
+def test_evaluate_measures_what_training_did_not(command: Command) -> None:
+    trained(command)
+    before = command.json("evaluate", "run/seed_0")["metrics"]
+    found = command.json("evaluate", "run/seed_0", "--metrics", "[hits@20,mrr]")["metrics"]
+    assert set(found) == {"valid/hits@20", "valid/mrr", "test/hits@20", "test/mrr"}
+    assert "valid/mrr" not in before
+    table = command("evaluate", "run/seed_0", "--metrics", "[mrr]")
+    assert "mrr" in table
+    assert "hits@20" not in table
+    assert "metrics" in command.error("evaluate", "run/seed_0", "--metrics", "[best]")
+
+
 def test_predict_scores_pairs(command: Command) -> None:
     trained(command)
     experiment, _ = load_run("run/seed_0")

@@ -51,6 +51,9 @@ def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     assert {"valid/ap", "test/historical.ap", "test/new.ap", "test/mrr"} <= set(result["selected"])
     again = command.json("evaluate", "run/seed_0")
     assert again["metrics"] == pytest.approx({k: v["mean"] for k, v in result["selected"].items()}, nan_ok=True)
+    rank = command.json("evaluate", "run/seed_0", "--metrics", "[mrr]")["metrics"]
+    expected = {k: v["mean"] for k, v in result["selected"].items() if k.endswith("mrr")}
+    assert rank == pytest.approx(expected, nan_ok=True)  # one metric alone, from the same state
     assert model not in ("tgn",) or Path("run/seed_0/curve.png").exists()
 
 

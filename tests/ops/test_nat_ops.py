@@ -141,9 +141,9 @@ def test_same_bits_for_every_number_of_threads() -> None:
     results = []
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
-        layout, widths = Layout((8, 4)), NATWidths(20, 4, 2, 6, 3, 2, 40, 2, True)
-        state = stored(layout, widths, 1, tiles=40)
-        src, asked, t = questions(state, 6, 300, 2)
+        layout, widths = Layout((8, 4)), NATWidths(20, 8, 2, 6, 3, 2, 40, 2, True)
+        state = stored(layout, widths, 1, tiles=200)
+        src, asked, t = questions(state, 6, 1500, 2)  # enough for every part to wake threads
         entering = src, asked[:, 0].contiguous(), t.sort().values, asked
         how = {"first": 60, "replace_prob": 0.7}
         scores = ops.nat_update(state, weights_of(widths, 2, torch.float32), widths, layout, *entering, **how)

@@ -114,9 +114,10 @@ def test_gradcheck(heads: int, aged: bool) -> None:
 @pytest.mark.parametrize("heads", [0, 2])
 @pytest.mark.usefixtures("restore_threads")
 def test_same_bits_for_every_number_of_threads(heads: int) -> None:
-    layout, widths = Layout((8, 4)), NATWidths(20, 4, 2, 6, 3, heads, 40, 2, heads > 0)
-    state = stored(layout, widths, 1, tiles=40)
-    layers, question = layers_of(widths, 9, 2, 2, torch.float32), asked(state, 6, 300, 2)
+    layout, widths = Layout((8, 4)), NATWidths(20, 8, 2, 6, 3, heads, 40, 2, heads > 0)
+    state = stored(layout, widths, 1, tiles=200)
+    # enough for every part to wake threads
+    layers, question = layers_of(widths, 9, 2, 2, torch.float32), asked(state, 6, 1500, 2)
     results = []
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
@@ -127,7 +128,7 @@ def test_same_bits_for_every_number_of_threads(heads: int) -> None:
             out += [x.detach() for x in found]
             return found
 
-        results.append(out + slopes(layers, run, features(1, 600, 4)[0]))
+        results.append(out + slopes(layers, run, features(1, 3000, 4)[0]))
         results[-1] = [x.clone() for x in results[-1]]
     for other in results[1:]:
         assert all(same_bits(one, two) for one, two in zip(results[0], other, strict=True))
