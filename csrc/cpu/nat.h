@@ -9,6 +9,7 @@
 #include "cpu/cell_rows.h"
 #include "cpu/distinct.h"
 #include "cpu/gemm.h"
+#include "cpu/ids.h"
 #include "cpu/parallel.h"
 #include "cpu/refresh.h"
 
@@ -247,15 +248,6 @@ auto read_nodes(const char* op, const NatState<Key, Time, Value>& s, const int64
   values_of(op, s, nodes, count).run(read.value.data());  // looks at what is stored before states read it
   read_states(s, nodes, count, read.state.data());
   return read;
-}
-
-// Ids inside of the rows, or an error.
-inline const int64_t* nodes_of(const char* op, const char* name, const Tensor& ids, Shape shape, int64_t nodes) {
-  const int64_t* list = data<int64_t>(op, name, ids, shape);
-  bool inside = true;
-  for (int64_t n = 0; n < ids.numel(); ++n) inside &= static_cast<uint64_t>(list[n]) < static_cast<uint64_t>(nodes);
-  STD_TORCH_CHECK(inside, op, ": expected ", name, " with ids in [0, ", nodes, ")");
-  return list;
 }
 
 }  // namespace graphmem

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.nn.state import StateModule, entries_of
-from graphmem.ops import CellWeights, Layout, _check, ncache_commit
+from graphmem.ops import CellWeights, JoinedKeys, Layout, _check, ncache_commit, ncache_join
 from graphmem.ops.ncache import ncache_refresh_unchecked
 
 EMPTY = -1
@@ -143,6 +143,39 @@ class NeighborCache(StateModule):
         """What the slots of nodes int64 [n] are worth, [n, L, F]: :func:`graphmem.ops.ncache_refresh`, unchecked."""
         cells = self.key, self.eid, self.time, self.value
         return ncache_refresh_unchecked(*cells, nodes, state, messages, row, delta, *weights)
+
+    def lookup(self, nodes: Tensor, keys: Tensor) -> Tensor:
+        """Look for keys in the dictionaries of nodes.
+
+        Args:
+            nodes: int64 [n], whose.
+            keys: int64 [n], nodes to look for.
+
+        Returns:
+            int64 [n, H + 1], by hop (hop 0 is the node itself): the cell that holds the key, as a place in [N, L] of
+            ``key``, ``eid``, ``time`` and, flattened likewise, ``value``; -1 where none does.
+
+        Raises:
+            ArgumentError: wrong shape, dtype or range.
+        """
+        device = self.key.device
+        nodes = _check.tensor("nodes", nodes, shape=(None,), dtypes=(torch.int64,), device=device)
+        keys = _check.tensor("keys", keys, shape=(nodes.numel(),), dtypes=(torch.int64,), device=device)
+        for name, ids in (("nodes", nodes), ("keys", keys)):
+            _check.in_range(name, ids, self.num_nodes)
+        hops = range(1, len(self.layout.sizes) + 1)
+        column = torch.stack([torch.zeros_like(keys), *(self.layout.place(keys, hop) for hop in hops)], 1)
+        cell = nodes.unsqueeze(1) * self.num_slots + column
+        found = self.key.view(-1)[cell].long()
+        found[:, 0] = nodes  # also before its first event
+        return torch.where(found == keys.unsqueeze(1), cell, -1)
+
+    def join(self, nodes: Tensor) -> JoinedKeys:
+        """The keys that tuples of nodes int64 [P, q] hold together: :func:`graphmem.ops.ncache_join`.
+
+        For heads of one's own; with the cells' ages, values or numbers of events, and whatever reads them.
+        """
+        return ncache_join(self.key, self.layout, nodes)
 
     def events(self) -> Tensor:
         """Numbers of all events that fill a slot, distinct and ascending, int64 [m]."""

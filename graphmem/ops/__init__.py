@@ -27,6 +27,7 @@ from graphmem.ops.memory_gru import memory_gru
 from graphmem.ops.nat import NATState, NATWidths, nat_score, nat_update, nat_weights
 from graphmem.ops.nat_train import NATLayers, nat_train
 from graphmem.ops.ncache import CellWeights, Layout, ncache_commit, ncache_pool, ncache_refresh
+from graphmem.ops.ncache_join import JoinedKeys, ncache_join
 from graphmem.ops.norm import norm_dropout_relu
 from graphmem.ops.pair_head import HeadLayer, HeadWeights, pair_head, stack_head
 from graphmem.ops.pair_product import pair_product
@@ -53,6 +54,7 @@ __all__ = [
     "CellWeights",
     "HeadLayer",
     "HeadWeights",
+    "JoinedKeys",
     "Layout",
     "PendingEvents",
     "SampledRows",
@@ -76,6 +78,7 @@ __all__ = [
     "nat_update",
     "nat_weights",
     "ncache_commit",
+    "ncache_join",
     "ncache_pool",
     "ncache_refresh",
     "norm_dropout_relu",

@@ -79,39 +79,55 @@ def known_slots(key: Tensor, sizes: Sequence[int], reference_hash: bool, seed: i
     return KnownSlots(key, torch.stack(columns, dim=2))
 
 
+def joined(known: KnownSlots, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Join the dictionaries of tuples.
+
+    A key can only lie in one slot of a dictionary, so that each slot of a tuple's node asks H + 1 slots of every node
+    whether they hold the same key; nothing is sorted.
+
+    Args:
+        known: dictionaries of n nodes.
+        rows: int64 [P, q], nodes as places among them.
+
+    Returns:
+        Offsets int64 [P + 1] of the tuples' keys; of each of the R keys the first slot that holds it and, by node and
+        hop, the one of that dictionary, int64 [R, q (H + 1)]: places in [n, L], -1 where it does not hold the key.
+    """
+    _, slots, hops = known.column.shape
+    size = rows.size(1)
+    key = known.key[rows].flatten(1)  # [P, q L], the first node's slots, then the second's
+    column = known.column[rows].flatten(1, 2)  # [P, q L, H + 1]
+    asked = torch.cat([side * slots + column for side in range(size)], dim=2)  # that may hold each slot's key
+    holds = key.gather(1, asked.flatten(1)).view(asked.shape) == key.unsqueeze(2)
+    # The slot of the first dictionary that holds a key stands for it.
+    bit = holds.to(torch.uint8).argmax(2, keepdim=True)
+    stands = asked.gather(2, bit).squeeze(2) == torch.arange(size * slots, device=key.device)
+    stands &= key >= 0
+    pair, at = stands.nonzero(as_tuple=True)
+    place = rows[pair].repeat_interleave(hops, 1) * slots + asked[stands] % slots
+    first = rows[pair, at // slots] * slots + at % slots
+    return _offsets(stands.sum(1)), first, torch.where(holds[stands], place, -1)
+
+
 def joint_keys(known: KnownSlots, first: Tensor, second: Tensor) -> Joint:
     """Join the dictionaries of pairs.
-
-    A key can only lie in one slot of a dictionary, so that each slot of one node asks H + 1 slots of its own node and
-    of the other whether they hold the same key; nothing is sorted.
 
     Args:
         known: dictionaries of n nodes.
         first: int64 [P], nodes as places among them.
         second: int64 [P].
     """
-    _, slots, hops = known.column.shape
-    sides = torch.stack((first, second), dim=1)
-    key = known.key[sides].flatten(1)  # [P, 2 L], the first node's slots, then the second's
-    column = known.column[sides].flatten(1, 2)  # [P, 2 L, H + 1]
-    asked = torch.cat((column, slots + column), dim=2)  # [P, 2 L, 2 (H + 1)]: the slots that may hold each slot's key
-    holds = key.gather(1, asked.flatten(1)).view(asked.shape) == key.unsqueeze(2)
-    # The slot of the first dictionary that holds a key stands for it.
-    bit = holds.to(torch.uint8).argmax(2, keepdim=True)
-    stands = asked.gather(2, bit).squeeze(2) == torch.arange(2 * slots, device=key.device)
-    stands &= key >= 0
-    pair, _ = stands.nonzero(as_tuple=True)
-    holds, asked = holds[stands], asked[stands]  # [R, 2 (H + 1)]
-    base = torch.where(asked < slots, first[pair].unsqueeze(1), second[pair].unsqueeze(1)) * slots + asked % slots
-    counts = holds.sum(1)
-    weight = 2 ** torch.arange(2 * hops, device=key.device)
-    mine, theirs = (_first_of(base[:, part], holds[:, part]) for part in (slice(0, hops), slice(hops, 2 * hops)))
+    hops = known.column.size(2)
+    ptr, _, place = joined(known, torch.stack((first, second), dim=1))
+    holds = place >= 0
+    weight = 2 ** torch.arange(2 * hops, device=place.device)
+    mine, theirs = (_first_of(place[:, part], holds[:, part]) for part in (slice(0, hops), slice(hops, 2 * hops)))
     return Joint(
-        ptr=_offsets(stands.sum(1)),
-        pair=pair,
+        ptr=ptr,
+        pair=torch.arange(first.numel(), device=place.device).repeat_interleave(ptr.diff()),
         mask=(holds * weight).sum(1),
-        slot_ptr=_offsets(counts),
-        slot=base[holds],
+        slot_ptr=_offsets(holds.sum(1)),
+        slot=place[holds],
         first=mine,
         second=theirs,
     )

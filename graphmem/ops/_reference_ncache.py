@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphmem.ops._joint import Joint, joint_keys, known_slots, last_of, offer_draws, place_keys
+from graphmem.ops._joint import Joint, joined, joint_keys, known_slots, last_of, offer_draws, place_keys
 from graphmem.ops._reference_temporal import gru_gate_slopes, gru_gates, time_code, time_code_backward
 
 _SLOPE = 0.2  # of LeakyReLU below 0
@@ -107,6 +107,17 @@ def ncache_refresh_backward(
     d_code = d_input @ weight[:, weight.size(1) - time_weight.numel() :]
     of_code = time_code_backward(d_code, dt, time_weight, time_bias)
     return *of_code, d_input.t() @ features, d_x.t() @ x, d_z.t() @ z, d_x.sum(0), d_z.sum(0)
+
+
+def ncache_join(
+    key: Tensor, sizes: list[int], reference_hash: bool, seed: int, nodes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The keys of tuples int64 [P, q]: offsets, keys, and the cells that hold them as places in [N, L]."""
+    distinct, place = nodes.unique(return_inverse=True)
+    keys, columns = _keys(key, distinct), key.size(1)
+    ptr, first, cell = joined(known_slots(keys, sizes, reference_hash, seed), place)
+    in_cache = distinct[cell.clamp(min=0) // columns] * columns + cell % columns
+    return ptr, keys.view(-1)[first], torch.where(cell >= 0, in_cache, -1)
 
 
 def ncache_pool(

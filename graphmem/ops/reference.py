@@ -35,6 +35,7 @@ from graphmem.ops._reference_nat import nat_update as nat_update
 from graphmem.ops._reference_nat_train import nat_train as nat_train
 from graphmem.ops._reference_nat_train import nat_train_backward as nat_train_backward
 from graphmem.ops._reference_ncache import ncache_commit as ncache_commit
+from graphmem.ops._reference_ncache import ncache_join as ncache_join
 from graphmem.ops._reference_ncache import ncache_pool as ncache_pool
 from graphmem.ops._reference_ncache import ncache_pool_backward as ncache_pool_backward
 from graphmem.ops._reference_ncache import ncache_refresh as ncache_refresh

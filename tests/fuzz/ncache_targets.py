@@ -88,6 +88,17 @@ def call_refresh(**given: Any) -> Tensor:
     return ops.ncache_refresh(**given, weights=weights)
 
 
+def join_arguments(rng: random.Random) -> Arguments:
+    cache, _ = filled_cache(rng)
+    count, size = rng.randint(0, 5), rng.randint(1, 3)
+    nodes = random_ids(rng, count * size, cache.num_nodes).view(count, size)
+    return {**cells_of(cache, "key"), "nodes": nodes, **layout_of(cache)}
+
+
+def call_join(key: Any, nodes: Any, sizes: Any, hash: Any, hash_seed: Any) -> tuple[Any, ...]:
+    return tuple(ops.ncache_join(key, Layout(sizes, hash, hash_seed), nodes))
+
+
 def pool_arguments(rng: random.Random) -> Arguments:
     cache, dtype = filled_cache(rng)
     count, pairs, depth, heads = rng.randint(1, 7), rng.randint(0, 6), rng.randint(0, 3), rng.choice((None, 1, 3))
@@ -171,6 +182,7 @@ def is_unchanged(x: Any, before: Any) -> bool:
 
 NCACHE_TARGETS = {
     "ncache_refresh": (refresh_arguments, call_refresh),
+    "ncache_join": (join_arguments, call_join),
     "ncache_pool": (pool_arguments, call_pool),
     "ncache_commit": (commit_arguments, call_commit),
 }

@@ -57,6 +57,12 @@ void refresh(const Outputs& s, bool lettered) {
   });
 }
 
+void join(const Outputs& s) {
+  using Three = std::tuple<Tensor, Tensor, Tensor>;
+  const Tensor nodes = nodes_of({700, 3}, kNodes);
+  check("ncache_join", "threes", [&] { return call<Three>("ncache_join", s[0], kSizes, false, kSeed, nodes); });
+}
+
 void pool(const Outputs& s, const Tensor& worth, bool attends) {
   const int64_t pairs = 900, depth = 7, heads = attends ? 2 : 1, features = kWidth + depth + 2;
   const std::string variant = attends ? "attention" : "sum";
@@ -165,6 +171,7 @@ void dictionaries() {
   for (const bool optional : {false, true}) {
     refresh(state, optional);
     pool(state, worth, optional);
+    if (optional) join(state);
     model(state, optional);
     training(state, optional);
   }
