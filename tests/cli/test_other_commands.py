@@ -43,10 +43,11 @@ def test_evaluate_measures_what_training_did_not(command: Command) -> None:
     before = command.json("evaluate", "run/seed_0")["metrics"]
     found = command.json("evaluate", "run/seed_0", "--metrics", "[hits@20,mrr]")["metrics"]
     assert set(found) == {"valid/hits@20", "valid/mrr", "test/hits@20", "test/mrr"}
-    assert "valid/mrr" not in before
-    table = command("evaluate", "run/seed_0", "--metrics", "[mrr]")
-    assert "mrr" in table
-    assert "hits@20" not in table
+    assert found["test/mrr"] == before["test/mrr"]
+    assert "test/hits@20" not in before
+    table = command("evaluate", "run/seed_0", "--metrics", "[hits@20]")
+    assert "hits@20" in table
+    assert "hits@100" not in table
     assert "metrics" in command.error("evaluate", "run/seed_0", "--metrics", "[best]")
 
 
