@@ -196,6 +196,27 @@ def test_work_goes_to_the_current_stream(device: torch.device) -> None:
     agree(got, reference.cn_gather_sum(*args), device)
 
 
+@pytest.mark.parametrize("name", ["ncache_refresh", "ncache_pool", "ncache_commit"])
+def test_a_graph_of_the_device_replays_the_n_cache(name: str, device: torch.device, move: Move) -> None:
+    if device.type != "cuda":
+        pytest.skip("a CPU has no graphs")
+    operator, args = getattr(torch.ops.graphmem, name), OPERATORS[name][0]
+    want = outcome(getattr(reference, name), args)
+    moved = [a.detach().clone() if isinstance(a, Tensor) else a for a in move(args)]
+    before = [a.clone() if isinstance(a, Tensor) else a for a in moved]
+    with torch.no_grad():
+        operator(*moved)  # first calls ask the device for memory
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = operator(*moved)
+        for a, b in zip(moved, before, strict=True):  # what was written is as it was before the first call
+            if isinstance(a, Tensor):
+                a.copy_(b)
+        graph.replay()
+    got = [a for a in moved if isinstance(a, Tensor)] if result is None else result
+    agree(got, want, device, bits=name not in ROUNDED)
+
+
 def test_targets_are_removed_without_waiting(device: torch.device, move: Move, no_waiting: Callable[[], Any]) -> None:
     edges = torch.randint(0, 300, (2, 2000), generator=torch.Generator().manual_seed(0))
     graph = CSRGraph.from_edge_index(edges.unique(dim=1), 300, symmetric=True)
