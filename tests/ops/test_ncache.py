@@ -317,17 +317,18 @@ def test_times_that_are_no_numbers() -> None:
 @pytest.mark.skipif(not ops.NATIVE, reason="a promise of the compiled operators")
 @pytest.mark.usefixtures("restore_threads")
 def test_same_bits_for_every_number_of_threads() -> None:
-    results = []  # sizes at which parts wake threads
+    tiles, pairs = (40, 900) if FEW else (400, 9000)  # at which parts wake threads
+    results = []
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
         layout, width, generator = Layout((8, 4), "mix", 1), 4, torch.Generator().manual_seed(0)
-        cells = [x.repeat(400, *[1] * (x.dim() - 1)) for x in filled(layout, width, 0)]
-        nodes, state = torch.randperm(400 * NODES, generator=generator), features(400 * NODES, 6, 1)
+        cells = [x.repeat(tiles, *[1] * (x.dim() - 1)) for x in filled(layout, width, 0)]
+        nodes, state = torch.randperm(tiles * NODES, generator=generator), features(tiles * NODES, 6, 1)
         weights = CellWeights(*(w.requires_grad_() for w in cell_weights(width, 6, 5, 2, torch.float32)))
         now = ops.ncache_refresh(*cells, nodes, state, weights)
-        first, second = torch.randint(nodes.numel(), (2, 9000), generator=generator)
+        first, second = torch.randint(nodes.numel(), (2, pairs), generator=generator)
         position, query = features(64, 7, 3).requires_grad_(), features(2, 13, 4).requires_grad_()
-        options = {"t": torch.full((9000,), 99), "query": query, "constant": torch.zeros(2)}
+        options = {"t": torch.full((pairs,), 99), "query": query, "constant": torch.zeros(2)}
         out = ops.ncache_pool(*cells[:3], nodes, now, layout, first, second, position, **options)
         out.square().sum().backward()
         results.append([now.detach(), out.detach(), *(w.grad for w in (*weights, position, query))])
