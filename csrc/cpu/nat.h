@@ -182,8 +182,8 @@ int64_t read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, i
   const Room<int64_t> met = met_rows(s, nodes, count);
   for (int64_t i = 0; i < count; ++i) std::copy_n(s.state + nodes[i] * d, d, out + i * d);
   const Room<T> silence(w.raw);
-  const int64_t work = static_cast<int64_t>(met.size()) * width * wide / 32;
-  parallel_chunks(static_cast<int64_t>(met.size()), kCellRows, work, [&](int64_t first, int64_t last) {
+  const auto read = static_cast<int64_t>(met.size());
+  parallel_chunks(read, kCellRows, read * width * wide / 32, [&](int64_t first, int64_t last) {
     const int64_t most = std::min(kCellRows, last - first);
     Blank<T> own_x(trace.inputs == nullptr ? most * width : 0), g(most * wide), h(most * wide);
     Blank<T> own_gates(trace.gates == nullptr ? 4 * d : 0);
@@ -203,7 +203,7 @@ int64_t read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, i
       }
     }
   });
-  return static_cast<int64_t>(met.size());
+  return read;
 }
 
 // What the values of nodes are computed from, looked at.

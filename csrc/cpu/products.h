@@ -45,7 +45,9 @@ class Products {
   }
 
   void run() const {
-    const auto multiply = [&](int64_t first, int64_t last) {
+    int64_t work = 0;
+    for (const Job& job : jobs_) work += job.m * job.k * job.n / 32;
+    parallel_chunks(static_cast<int64_t>(tasks_.size()), 1, work, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; ++task) {
         const auto& [number, row] = tasks_[task];
         const Job& job = jobs_[number];
@@ -53,10 +55,7 @@ class Products {
         multiply_packed<T>(a.data, a.row, a.col, job.b.data(), nullptr, std::min(kRows, job.m - row), job.k, job.n,
                            job.c + row * job.n);
       }
-    };
-    int64_t work = 0;
-    for (const Job& job : jobs_) work += job.m * job.k * job.n / 32;
-    parallel_chunks(static_cast<int64_t>(tasks_.size()), 1, work, multiply);
+    });
   }
 
  private:

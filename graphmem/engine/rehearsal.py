@@ -43,9 +43,9 @@ class Ledger:
         """Take (or, negative, give back) a block."""
         self.held[purpose] += size
         if abs(size) >= self._threshold:
-            ends = -abs(size) % self._page
-            self._page_ends += ends if size > 0 else -ends
-            self._mapped += size + (ends if size > 0 else -ends)
+            ends = -size % self._page if size > 0 else -(size % self._page)
+            self._page_ends += ends
+            self._mapped += size + ends
         else:
             self._heap += size
             self._extent = max(self._extent, self._heap)

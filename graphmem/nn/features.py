@@ -88,7 +88,7 @@ class SparseFeatures:
 
     def to_dense(self) -> Tensor:
         """Dense matrix [N, F]."""
-        rows = torch.arange(self.shape[0], device=self.device).repeat_interleave(self.ptr.diff())
+        rows = torch.repeat_interleave(self.ptr.diff())
         dense = self.value.new_zeros(self.shape)
         dense[rows, self.idx.long()] = self.value
         return dense

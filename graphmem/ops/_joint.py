@@ -124,7 +124,7 @@ def joint_keys(known: KnownSlots, first: Tensor, second: Tensor) -> Joint:
     mine, theirs = (_first_of(place[:, part], holds[:, part]) for part in (slice(0, hops), slice(hops, 2 * hops)))
     return Joint(
         ptr=ptr,
-        pair=torch.arange(first.numel(), device=place.device).repeat_interleave(ptr.diff()),
+        pair=torch.repeat_interleave(ptr.diff()),
         mask=(holds * weight).sum(1),
         slot_ptr=_offsets(holds.sum(1)),
         slot=place[holds],

@@ -27,7 +27,7 @@ class JoinedKeys(NamedTuple):
     @property
     def tuples(self) -> Tensor:
         """The tuple of each key, int64 [R]."""
-        return torch.arange(self.ptr.numel() - 1, device=self.ptr.device).repeat_interleave(self.ptr.diff())
+        return torch.repeat_interleave(self.ptr.diff())
 
 
 def ncache_join(key: Tensor, layout: Layout, nodes: Tensor) -> JoinedKeys:
