@@ -17,6 +17,7 @@ from report_streams import (
     batch_sizes,
     beside_pyg,
     dyglib,
+    nat_accuracy,
     nat_parity,
     nat_speeds,
     stream_speeds,
@@ -258,6 +259,7 @@ def speeds() -> list[str]:
         "## The same function",
         "`benchmarks/parity_ncn.py`: same weights in both codes, logits and gradients of GAE, NCN, NCN-diff, NCN2, "
         f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
+        *nat_accuracy(),
         *nat_parity(),
         "## Speed against the authors' code",
         machine("speed_ncn_*.json"),

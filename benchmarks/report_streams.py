@@ -158,6 +158,30 @@ def beside_pyg() -> list[str]:
     return ["## Accuracy of TGN beside PyG's example", words, table(head, rows)]
 
 
+def nat_accuracy() -> list[str]:
+    """Test AP of NAT as its authors' code trains it and as ours does, in both of its modes."""
+    rows = []
+    for mode, tested in (("t", "all test events"), ("i", "test events of hidden nodes")):
+        for side, name in (("theirs", "authors' code"), ("reference", "reference mode"), ("ours", "default")):
+            found = [row for row in rows_of("accuracy_nat") if (row.get("mode"), row.get("side")) == (mode, side)]
+            if found:
+                values = {what: [row[what] for row in found] for what in ("ap", "auc")}
+                cells = [spread({"mean": statistics.fmean(v), "std": statistics.pstdev(v)}) for v in values.values()]
+                each = ", ".join(f"{100 * value:.2f}" for value in values["ap"])
+                rows.append([tested, name, *cells, each, ", ".join(str(row["epoch"]) for row in found)])
+    if not rows:
+        return []
+    words = (
+        "`benchmarks/accuracy_nat.py`: CollegeMsg, the authors' main.py in both modes beside ours; means over batches "
+        "of 32, population standard deviation over seeds."
+    )
+    return [
+        "## Accuracy of NAT beside its authors' code",
+        words,
+        table(["tested", "", "AP", "AUC", "AP of each seed", "epochs"], rows),
+    ]
+
+
 def stream_speeds() -> list[str]:
     rows = []
     for row in rows_of("speed_tgn"):

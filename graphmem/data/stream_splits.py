@@ -10,6 +10,8 @@ Protocols, all by quantiles of the time, with the default ratios :math:`t \le q_
   their events of the training period are left out of the stream, so that they are new when they are evaluated.
 - `"dyglib"`: the same with the nodes that TGN's release and DyGLib choose, `random.seed(2020)` and a sample of the set
   of nodes that are active later. Their count is a tenth of the nodes that occur; `"masked"` counts all N.
+- `"inductive"`: mode `i` of the releases of CAW-N and NAT. The nodes of `"masked"` are left out of training and of
+  validation; only events with one of them are tested, from a state that has been shown all of the past, theirs too.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
 
-PROTOCOLS = ("time", "tgb", "masked", "dyglib")
+PROTOCOLS = ("time", "tgb", "masked", "dyglib", "inductive")
 
-# Share of the nodes that "masked" and "dyglib" hide, as the inductive protocols of TGN, NAT and DyGLib do.
+# Share of the nodes that a protocol hides, as the inductive ones of TGN, NAT and DyGLib do.
 MASKED_SHARE = 0.1
 DYGLIB_SEED = 2020
 
@@ -45,6 +47,8 @@ class StreamSplit:
         new_nodes: bool [N], nodes that are no end of a training event.
         protocol: how it was made; travels with every result.
         seed: of a random protocol, ``None`` for others.
+        replay: what comes before the test, where it is more than ``train`` and ``valid``: a split with the same test
+            events whose past a model is shown from its beginning, without learning, before it is tested.
     """
 
     stream: EventStream
@@ -54,13 +58,14 @@ class StreamSplit:
     new_nodes: Tensor
     protocol: str
     seed: int | None = None
+    replay: StreamSplit | None = None
 
     def to(self, device: torch.device | str) -> StreamSplit:
         """The same split on another device."""
         stream, ends = self.stream.to(device), (len(self.train), len(self.train) + len(self.valid))
         train, valid, test = stream[: ends[0]], stream[ends[0] : ends[1]], stream[ends[1] :]
-        new_nodes = self.new_nodes.to(device)
-        return replace(self, stream=stream, train=train, valid=valid, test=test, new_nodes=new_nodes)
+        new_nodes, replay = self.new_nodes.to(device), None if self.replay is None else self.replay.to(device)
+        return replace(self, stream=stream, train=train, valid=valid, test=test, new_nodes=new_nodes, replay=replay)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}={len(getattr(self, name))}" for name in ("train", "valid", "test"))
@@ -79,10 +84,10 @@ def split_stream(
 
     Args:
         stream: events from the first on.
-        protocol: "time", "tgb", "masked" or "dyglib".
+        protocol: one of :data:`PROTOCOLS`.
         val_ratio: share of the validation period, of the events.
         test_ratio: share of the test period.
-        seed: of the nodes that "masked" hides.
+        seed: of the nodes that "masked" and "inductive" hide.
 
     Raises:
         ArgumentError: an unknown protocol, ratios that leave a period empty, or a stream that begins after event 0.
@@ -96,19 +101,48 @@ def split_stream(
             raise ArgumentError(f"{name}: expected a number between 0 and 1, got {ratio}")
     if val_ratio + test_ratio >= 1:
         raise ArgumentError(f"val_ratio + test_ratio: expected less than 1, got {val_ratio + test_ratio}")
-    first_valid, first_test = _bounds(stream, val_ratio, test_ratio)
-    used = None
-    if protocol in ("masked", "dyglib"):
-        whole, used = len(stream), seed if protocol == "masked" else DYGLIB_SEED
-        hidden = _masked(stream, first_valid, seed) if protocol == "masked" else _dyglib_masked(stream, first_valid)
-        stream = _without(stream, hidden, first_valid)
-        first_valid, first_test = (bound - whole + len(stream) for bound in (first_valid, first_test))
-        if first_valid == 0:
-            raise ArgumentError(f"stream: the nodes that {protocol!r} hides leave no event for 'train'")
+    bounds = _bounds(stream, val_ratio, test_ratio)
+    if protocol not in ("masked", "dyglib", "inductive"):
+        return _periods(stream, *bounds, protocol, None)
+    if protocol == "dyglib":
+        return _hiding(stream, _dyglib_masked(stream, bounds[0]), bounds, protocol, DYGLIB_SEED)
+    return _hiding(stream, _masked(stream, bounds[0], seed), bounds, protocol, seed)
+
+
+def _periods(stream: EventStream, first_valid: int, first_test: int, protocol: str, seed: int | None) -> StreamSplit:
     train, valid, test = stream[:first_valid], stream[first_valid:first_test], stream[first_test:]
     new_nodes = torch.ones(stream.num_nodes, dtype=torch.bool, device=stream.device)
     new_nodes[train.src] = new_nodes[train.dst] = False
-    return StreamSplit(stream, train, valid, test, new_nodes, protocol, used)
+    return StreamSplit(stream, train, valid, test, new_nodes, protocol, seed)
+
+
+def _hiding(stream: EventStream, nodes: Tensor, bounds: tuple[int, int], protocol: str, seed: int) -> StreamSplit:
+    """The periods without events of some nodes: of training and, with "inductive", of validation."""
+    hidden = torch.zeros(stream.num_nodes, dtype=torch.bool, device=stream.device)
+    hidden[nodes] = True
+    until, whole = bounds[0], None
+    if protocol == "inductive":
+        until = bounds[1]
+        tested = hidden[stream.src] | hidden[stream.dst]
+        tested[:until] = True
+        stream = stream.select(tested)
+        if len(stream) == until:
+            raise ArgumentError(f"stream: the nodes that {protocol!r} hides have no event in 'test'")
+        whole = _periods(stream, *bounds, protocol, seed)
+    keep = _keep(stream, hidden, until)
+    first_valid, first_test = (int(keep[:bound].sum()) for bound in bounds)
+    for period, size in (("train", first_valid), ("valid", first_test - first_valid)):
+        if size == 0:
+            raise ArgumentError(f"stream: the nodes that {protocol!r} hides leave no event for {period!r}")
+    split = _periods(_without(stream, hidden, keep, until), first_valid, first_test, protocol, seed)
+    return split if whole is None else replace(split, replay=replace(whole, new_nodes=split.new_nodes))
+
+
+def _keep(stream: EventStream, hidden: Tensor, until: int) -> Tensor:
+    """Events before number ``until`` without a hidden node, and all later ones; bool [E]."""
+    keep = ~(hidden[stream.src] | hidden[stream.dst])
+    keep[until:] = True
+    return keep
 
 
 def _bounds(stream: EventStream, val_ratio: float, test_ratio: float) -> tuple[int, int]:
@@ -145,16 +179,11 @@ def _dyglib_masked(stream: EventStream, first_valid: int) -> Tensor:
     return torch.tensor(random.Random(DYGLIB_SEED).sample(later, count), dtype=torch.int64, device=stream.device) - 1
 
 
-def _without(stream: EventStream, nodes: Tensor, first_valid: int) -> EventStream:
-    """The stream without the training events of some nodes, those of single nodes included."""
-    hidden = torch.zeros(stream.num_nodes, dtype=torch.bool, device=stream.device)
-    hidden[nodes] = True
-    keep = ~(hidden[stream.src] | hidden[stream.dst])
-    keep[first_valid:] = True
+def _without(stream: EventStream, hidden: Tensor, keep: Tensor, until: int) -> EventStream:
+    """The events to keep, and those of single nodes but of hidden ones before event ``until``."""
     alone = stream.node_events
-    if alone is not None:  # of those that go with the training period
-        count = len(alone.part(stream.t, 0, first_valid))
+    if alone is not None:
         stays = ~hidden[alone.node]
-        stays[count:] = True
+        stays[len(alone.part(stream.t, 0, until)) :] = True
         stream = stream.with_node_events(alone.select(stays))
     return stream.select(keep)

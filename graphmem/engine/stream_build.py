@@ -16,6 +16,7 @@ from graphmem.data.stream_splits import StreamSplit, split_stream
 from graphmem.engine.device import usable_device
 from graphmem.engine.distributed import Group
 from graphmem.engine.event_task import TemporalLinkTask
+from graphmem.engine.replayed_task import ReplayedLinkTask
 from graphmem.engine.run_base import Settings
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.signed_task import SignedTask
@@ -134,7 +135,8 @@ def make_task(
     ranking: str | FixedNegatives | None = train.ranking_negatives
     if ranking == FixedNegatives.kind:
         ranking = load_publisher_negatives(settings.data, split)
-    return TemporalLinkTask(
+    make: Callable[..., TemporalLinkTask] = TemporalLinkTask if split.replay is None else ReplayedLinkTask
+    return make(
         split,
         keep_ties=bool(train.keep_ties),
         num_negatives=train.num_negatives,

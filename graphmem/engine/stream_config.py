@@ -46,7 +46,7 @@ class StreamRunConfig(RunBase):
         batch_size: events that are predicted from the same state.
         eval_batch_size: the same for evaluations; batch_size by default.
         lr: learning rate.
-        split: time (70/15/15 by quantiles of the time), tgb, dyglib or masked.
+        split: time (70/15/15 by quantiles of the time), tgb, dyglib, masked or inductive (test of hidden nodes alone).
         negatives: kind of the training negatives, random, historical, inductive or hist_rnd.
         eval_negatives: kinds of the negatives of AP and AUC, of these or random_new (of destinations of the period's
             events with a new node); the first gives the plain names.

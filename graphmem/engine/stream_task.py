@@ -40,6 +40,8 @@ class StreamTask(Task):
     """
 
     VISIBILITY: tuple[str, ...] = ("batch", "event")
+    REPLAYS = False
+    """Whether the task knows what to do with ``split.replay``."""
 
     def __init__(
         self,
@@ -51,6 +53,11 @@ class StreamTask(Task):
         visibility: str = "batch",
         name: str | None = None,
     ) -> None:
+        if split.replay is not None and not self.REPLAYS:
+            raise ArgumentError(
+                f"split: {split.protocol!r} shows the past anew before the test, which {type(self).__name__} does not; "
+                "take graphmem.engine.replayed_task.ReplayedLinkTask"
+            )
         self.split, self.keep_ties = split, keep_ties
         self.visibility = _check.choice("visibility", visibility, self.VISIBILITY)
         self.batch_size = check_count("batch_size", batch_size)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphmem.data.event_batches import batch_bounds
+from graphmem.data.node_events import NodeEvents
 from graphmem.data.registry import load_stream
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit, split_stream
@@ -106,6 +107,72 @@ def test_masked_nodes_are_new() -> None:
     assert split.seed == 4
     other = split_stream(stream, protocol="masked", seed=5)
     assert not torch.equal(split.new_nodes, other.new_nodes)
+
+
+@given(st.integers(0, 50), st.booleans())
+def test_inductive_hides_nodes_until_the_test(seed: int, alone: bool) -> None:
+    """Mode `i` of NAT's main.py: flags of the events, in plain numpy."""
+    g = torch.Generator().manual_seed(seed)
+    src, dst = torch.randint(60, (2, 600), generator=g)
+    t = torch.randint(3, (600,), generator=g).cumsum(0)
+    stream = EventStream(src, dst, t, 60, y=torch.arange(600))
+    if alone:
+        node, when = torch.randint(60, (100,), generator=g), torch.randint(int(t[-1]) + 5, (100,), generator=g)
+        stream = stream.with_node_events(NodeEvents(node, when.sort().values))
+    split = split_stream(stream, protocol="inductive", seed=seed)
+    masked = split_stream(stream, protocol="masked", seed=seed)
+    assert split.replay is not None
+    val_time, test_time = np.quantile(t.numpy(), [0.7, 0.85])
+    # All nodes are active in training here but those that were hidden.
+    hidden = masked.new_nodes.nonzero().flatten().numpy()
+    assert hidden.size == 6
+    theirs = np.isin(src, hidden) | np.isin(dst, hidden)
+    train, test = t.numpy() <= val_time, t.numpy() > test_time
+    for part, want in zip(
+        (*parts(split), *parts(split.replay)),
+        (
+            train & ~theirs,
+            ~train & ~test & ~theirs,
+            test & theirs,
+            train,
+            ~train & ~test,
+            test & theirs,
+        ),
+        strict=True,
+    ):
+        assert part.y is not None
+        assert part.y.tolist() == np.flatnonzero(want).tolist()
+    assert split.new_nodes.nonzero().flatten().tolist() == hidden.tolist()
+    assert torch.equal(split.replay.new_nodes, split.new_nodes)
+    assert [part.first for part in parts(split.replay)] == [0, train.sum(), (~test).sum()]
+    if alone:
+        shown, past = split.stream.node_events, stream.node_events
+        assert shown is not None
+        assert past is not None
+        first = int(np.searchsorted(past.t, t[~test].max(), side="right"))
+        early = past.node[:first][~torch.from_numpy(np.isin(past.node[:first], hidden))]
+        assert shown.node.tolist() == [*early.tolist(), *past.node[first:].tolist()]
+        assert split.replay.stream.node_events is past
+    moved = split.to("cpu")
+    assert moved.replay is not None
+    assert torch.equal(moved.replay.test.src, split.test.src)
+
+
+def test_inductive_needs_tested_nodes() -> None:
+    """A hidden node that is active in validation alone leaves nothing to test."""
+    number = torch.arange(100)
+    src = torch.where(number < 85, 2 + number % 4, 0)
+    stream = EventStream(src, src + torch.where(number < 85, 4, 1), number, 10)
+    failed = 0
+    for seed in range(10):
+        try:
+            test = split_stream(stream, protocol="inductive", seed=seed).test
+        except ArgumentError as error:
+            failed += 1
+            assert "the nodes that 'inductive' hides have no event in 'test'" in str(error)  # noqa: PT017
+        else:
+            assert len(test) == 15
+    assert 0 < failed < 10
 
 
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=80))
