@@ -40,7 +40,10 @@ logger = logging.getLogger("graphmem.engine")
 T = TypeVar("T")
 
 # What may differ between a run and its continuation: how far, how fast and where, not what is computed.
-_FREE = ("seeds", "first_seed", "out", "threads", "device", "checkpoint_every_epochs", "checkpoint_every_steps")
+_FREE = (
+    *("seeds", "first_seed", "epochs", "out", "threads", "device"),
+    *("checkpoint_every_epochs", "checkpoint_every_steps"),
+)
 
 
 def run(
@@ -56,7 +59,9 @@ def run(
     Args:
         config: the run.
         resume: go on where an earlier run of the same configuration stopped: finished seeds are kept, an unfinished
-            one continues from its checkpoint with the same bits.
+            one continues from its checkpoint with the same bits. With more ``epochs`` than that run had, its seeds go
+            on to them, as if asked for from the start, but for an evaluation more where ``eval_every`` does not divide
+            the earlier number; with fewer, a seed that has more keeps them.
         overwrite: replace an earlier run in the same folder.
         progress: show progress bars; None: if the output is a terminal.
         tensorboard: write event files too (extra ``track``).
@@ -156,7 +161,7 @@ def _run_seed(
     """Train one seed; None if it was interrupted."""
     folder = Path(config.folder) / f"seed_{seed}"
     if resume:
-        finished = _first(group, lambda: _finished(folder))
+        finished = _first(group, lambda: _finished(folder, resolve_any(config).train.epochs))
         if finished is not None:
             return finished
     experiment = build(config, seed, dataset, group)
@@ -192,9 +197,14 @@ def _run_seed(
     return _first(group, lambda: _write_result(folder, document))
 
 
-def _finished(folder: Path) -> dict[str, Any] | None:
+def _finished(folder: Path, epochs: int) -> dict[str, Any] | None:
+    """The result of a seed that has nothing left to do."""
     path = folder / "result.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    more = 0 < document["epochs"] < epochs and not document["stopped_early"]  # a heuristic has none
+    return None if more else document
 
 
 def _write_result(folder: Path, document: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_interrupted_run_resumes_with_the_same_bits(command: Command, monkeypatc
         assert_same(Path(f"whole/seed_{seed}"), Path(f"parts/seed_{seed}"))
     # A run of an older version, whose settings lack one that has come since, goes on; one of another setting does not.
     stored = json.loads(Path("parts/config.json").read_text())
-    for change, code in (({}, 0), ({"epochs": 4}, 2)):
+    for change, code in (({}, 0), ({"eval_every": 4}, 2)):
         config = {**stored["config"], **change}
         del config["tuned"]
         Path("parts/config.json").write_text(json.dumps({**stored, "config": config}))
@@ -124,9 +124,29 @@ def test_folder_of_another_run_is_respected(command: Command) -> None:
     words = ("train", "gae", *TRAIN, "--epochs", 1, "--out", "run")
     command(*words)
     assert "--resume" in command.error(*words)
-    assert "its epochs is 1, here 2" in command.error(*words, "--epochs", 2, "--resume")
+    assert "its batch_size is 0.25, here 9" in command.error(*words, "--batch_size", 9, "--resume")
     command(*words, "--epochs", 2, "--overwrite")
     assert json.loads(Path("run/result.json").read_text())["seeds"][0]["epochs"] == 2
+
+
+def test_more_epochs_on_resume(command: Command) -> None:
+    """A finished run goes on with the bits of one that was asked for all epochs at once; fewer change nothing."""
+    words = ("train", "gae", *TRAIN, "--seeds", 2, "--epochs")
+    command(*words, 2, "--out", "run")
+    command(*words, 4, "--out", "run", "--resume")
+    whole = command.json(*words, 4, "--out", "whole")
+    for seed in ("seed_0", "seed_1"):
+        assert_same(Path("run", seed), Path("whole", seed))
+    less = command.json(*words, 3, "--out", "run", "--resume")
+    assert [seed["best"] for seed in less["seeds"]] == [seed["best"] for seed in whole["seeds"]]
+    assert [seed["epochs"] for seed in less["seeds"]] == [4, 4]
+
+
+def test_a_seed_that_stopped_early_has_nothing_left_to_do(command: Command) -> None:
+    words = ("train", "gae", *TRAIN, "--patience", 1, "--out", "run", "--epochs")
+    first = command.json(*words, 30)
+    assert first["seeds"][0]["stopped_early"]
+    assert command.json(*words, 60, "--resume")["seeds"] == first["seeds"]
 
 
 def test_failed_start_leaves_the_folder_usable(command: Command) -> None:
