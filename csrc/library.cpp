@@ -58,7 +58,8 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "t, Tensor event, Tensor nodes, Tensor at, Tensor now, int[] sizes, bool reference_hash, int seed, float "
       "replace_prob, bool sequential) -> ()");
   m.def(
-      "ncache_join(Tensor key, int[] sizes, bool reference_hash, int seed, Tensor nodes) -> (Tensor, Tensor, Tensor)");
+      "ncache_join(Tensor key, int[] sizes, bool reference_hash, int seed, Tensor nodes, int? capacity) -> (Tensor, "
+      "Tensor, Tensor)");
   m.def(
       "ncache_pool(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, bool reference_hash, "
       "int seed, Tensor first, Tensor second, Tensor? t, Tensor position, Tensor? query, Tensor? constant) -> Tensor");

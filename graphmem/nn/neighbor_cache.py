@@ -170,12 +170,13 @@ class NeighborCache(StateModule):
         found[:, 0] = nodes  # also before its first event
         return torch.where(found == keys.unsqueeze(1), cell, -1)
 
-    def join(self, nodes: Tensor) -> JoinedKeys:
+    def join(self, nodes: Tensor, capacity: int | None = None) -> JoinedKeys:
         """The keys that tuples of nodes int64 [P, q] hold together: :func:`graphmem.ops.ncache_join`.
 
-        For heads of one's own; with the cells' ages, values or numbers of events, and whatever reads them.
+        For heads of one's own; with the cells' ages, values or numbers of events, and whatever reads them. With a
+        ``capacity`` nothing waits for the device.
         """
-        return ncache_join(self.key, self.layout, nodes)
+        return ncache_join(self.key, self.layout, nodes, capacity)
 
     def events(self) -> Tensor:
         """Numbers of all events that fill a slot, distinct and ascending, int64 [m]."""

@@ -12,7 +12,6 @@ from graphmem.ops import (
     _reference_events,
     _reference_nat,
     _reference_nat_train,
-    _reference_ncache,
     _reference_products,
     _reference_temporal,
 )
@@ -30,7 +29,6 @@ DENSE: dict[str, Callable[..., Any]] = {
     "nat_train": _reference_nat_train.nat_train,
     "nat_train_backward": _reference_nat_train.nat_train_backward,
     "nat_update": _reference_nat.nat_update,
-    "ncache_join": _reference_ncache.ncache_join,
     "pair_head": _reference_products.pair_head,
     "pair_relu_dot": _reference_temporal.pair_relu_dot,
     "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,

@@ -60,7 +60,8 @@ SCHEMAS = (
     "ncache_commit(Tensor(a!) key, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) value, Tensor src, Tensor dst, Tensor "
     "t, Tensor event, Tensor nodes, Tensor at, Tensor now, int[] sizes, bool reference_hash, int seed, float "
     "replace_prob, bool sequential) -> ()",
-    "ncache_join(Tensor key, int[] sizes, bool reference_hash, int seed, Tensor nodes) -> (Tensor, Tensor, Tensor)",
+    "ncache_join(Tensor key, int[] sizes, bool reference_hash, int seed, Tensor nodes, int? capacity) -> (Tensor, "
+    "Tensor, Tensor)",
     "ncache_pool(Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, bool reference_hash, "
     "int seed, Tensor first, Tensor second, Tensor? t, Tensor position, Tensor? query, Tensor? constant) -> Tensor",
     "ncache_pool_backward(Tensor grad, Tensor key, Tensor eid, Tensor time, Tensor nodes, Tensor now, int[] sizes, "

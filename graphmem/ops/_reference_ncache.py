@@ -6,6 +6,7 @@ Keys, numbers and times are equal bit for bit, sums to rounding.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from graphmem.ops._joint import Joint, joined, joint_keys, known_slots, last_of, offer_draws, place_keys
@@ -110,14 +111,21 @@ def ncache_refresh_backward(
 
 
 def ncache_join(
-    key: Tensor, sizes: list[int], reference_hash: bool, seed: int, nodes: Tensor
+    key: Tensor, sizes: list[int], reference_hash: bool, seed: int, nodes: Tensor, capacity: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The keys of tuples int64 [P, q]: offsets, keys, and the cells that hold them as places in [N, L]."""
+    """The keys of tuples int64 [P, q]: offsets, keys, and the cells that hold them as places in [N, L].
+
+    The latter two are cut to ``capacity``, or filled up with -1.
+    """
     distinct, place = nodes.unique(return_inverse=True)
     keys, columns = _keys(key, distinct), key.size(1)
     ptr, first, cell = joined(known_slots(keys, sizes, reference_hash, seed), place)
     in_cache = distinct[cell.clamp(min=0) // columns] * columns + cell % columns
-    return ptr, keys.view(-1)[first], torch.where(cell >= 0, in_cache, -1)
+    found, cell = keys.view(-1)[first], torch.where(cell >= 0, in_cache, -1)
+    if capacity is None:
+        return ptr, found, cell
+    rest = max(capacity - found.numel(), 0)
+    return ptr, F.pad(found[:capacity], (0, rest), value=-1), F.pad(cell[:capacity], (0, 0, 0, rest), value=-1)
 
 
 def ncache_pool(

@@ -92,11 +92,12 @@ def join_arguments(rng: random.Random) -> Arguments:
     cache, _ = filled_cache(rng)
     count, size = rng.randint(0, 5), rng.randint(1, 3)
     nodes = random_ids(rng, count * size, cache.num_nodes).view(count, size)
-    return {**cells_of(cache, "key"), "nodes": nodes, **layout_of(cache)}
+    room = rng.choice((None, count * size * cache.num_slots))
+    return {**cells_of(cache, "key"), "nodes": nodes, **layout_of(cache), "capacity": room}
 
 
-def call_join(key: Any, nodes: Any, sizes: Any, hash: Any, hash_seed: Any) -> tuple[Any, ...]:
-    return tuple(ops.ncache_join(key, Layout(sizes, hash, hash_seed), nodes))
+def call_join(key: Any, nodes: Any, sizes: Any, hash: Any, hash_seed: Any, capacity: Any) -> tuple[Any, ...]:
+    return tuple(ops.ncache_join(key, Layout(sizes, hash, hash_seed), nodes, capacity))
 
 
 def pool_arguments(rng: random.Random) -> Arguments:

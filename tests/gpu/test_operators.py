@@ -26,7 +26,7 @@ pytestmark = pytest.mark.gpu
 Move = Callable[[Any], Any]
 OPERATORS = operators()
 # Wait for the device, as their documentation says.
-WAITING = ("cn_gather_sum_backward",)
+WAITING = ("cn_gather_sum_backward", "ncache_join")
 ROUNDED = (*DENSE, *(f"ncache_{name}{way}" for name in ("pool", "refresh") for way in ("", "_backward")))
 
 
@@ -198,11 +198,23 @@ def test_work_goes_to_the_current_stream(device: torch.device) -> None:
     agree(got, reference.cn_gather_sum(*args), device)
 
 
-@pytest.mark.parametrize("name", ["ncache_refresh", "ncache_pool", "ncache_commit"])
-def test_a_graph_of_the_device_replays_the_n_cache(name: str, device: torch.device, move: Move) -> None:
+def test_a_join_with_a_capacity_does_not_wait(device: torch.device, move: Move, no_waiting: Callable[[], Any]) -> None:
+    for args in OPERATORS["ncache_join"]:
+        if args[-1] is not None:
+            moved = move(args)
+            torch.ops.graphmem.ncache_join(*moved)  # the allocator asks the device for memory the first time
+            with no_waiting():
+                got = torch.ops.graphmem.ncache_join(*moved)
+            agree(got, reference.ncache_join(*args), device)
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [("ncache_refresh", 0), ("ncache_pool", 0), ("ncache_commit", 0), ("ncache_join", 1)]
+)
+def test_a_graph_of_the_device_replays_the_n_cache(name: str, case: int, device: torch.device, move: Move) -> None:
     if device.type != "cuda":
         pytest.skip("a CPU has no graphs")
-    operator, args = getattr(torch.ops.graphmem, name), OPERATORS[name][0]
+    operator, args = getattr(torch.ops.graphmem, name), OPERATORS[name][case]
     want = outcome(getattr(reference, name), args)
     moved = [a.detach().clone() if isinstance(a, Tensor) else a for a in move(args)]
     before = [a.clone() if isinstance(a, Tensor) else a for a in moved]

@@ -12,7 +12,7 @@ from test_temporal_ops import integers
 from torch import Tensor
 
 from graphmem import ops
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.nn import NeighborCache
 from graphmem.ops import Layout, reference
 
@@ -52,9 +52,45 @@ def test_is_what_dictionaries_hold(
         found = zip(joined.key[low:high].tolist(), joined.cell[low:high].flatten(1).tolist(), strict=True)
         assert list(found) == list(slowly(cells, layout, of).items())  # in this order
         assert (joined.tuples[low:high] == n).all()
-    expected = reference.ncache_join(cells, *layout.checked(), nodes)
-    for one, other in zip(torch.ops.graphmem.ncache_join(cells, *layout.checked(), nodes), expected, strict=True):
+    arguments = cells, *layout.checked(), nodes, None
+    expected = reference.ncache_join(*arguments)
+    for one, other in zip(torch.ops.graphmem.ncache_join(*arguments), expected, strict=True):
         assert same_bits(one, other)
+
+
+@given(sizes=SIZES, tuples=st.integers(0, 9), size=st.integers(1, 4), more=st.integers(-20, 20), seed=SEEDS)
+@settings(deadline=None)
+def test_a_capacity_is_filled_up(sizes: tuple[int, ...], tuples: int, size: int, more: int, seed: int) -> None:
+    layout = layout_of(sizes, seed, "mix")
+    cells, nodes = filled(layout, 2, seed)[0], integers(seed, 0, NODES, tuples, size)
+    whole = ops.ncache_join(cells, layout, nodes)
+    keys = whole.key.numel()
+    capacity = max(keys + more, 0)
+    arguments = cells, *layout.checked(), nodes, capacity
+    native, slow = torch.ops.graphmem.ncache_join(*arguments), reference.ncache_join(*arguments)
+    assert all(same_bits(one, other) for one, other in zip(native, slow, strict=True))
+    if capacity < keys:
+        with pytest.raises(ArgumentError, match=f"capacity: expected room for {keys} keys, got {capacity}"):
+            ops.ncache_join(cells, layout, nodes, capacity)
+        return
+    joined = ops.ncache_join(cells, layout, nodes, capacity)
+    assert torch.equal(joined.ptr, whole.ptr)
+    assert joined.key.numel() == capacity
+    for one, other in ((joined.key, whole.key), (joined.cell, whole.cell), (joined.tuples, whole.tuples)):
+        assert torch.equal(one[:keys], other)
+    assert (joined.key[keys:] == -1).all()
+    assert (joined.cell[keys:] == -1).all()
+    assert (joined.tuples[keys:] == tuples).all()
+
+
+def test_a_key_that_lies_where_it_does_not_belong_counts_for_nothing() -> None:
+    """As in the reference: no question finds it there."""
+    layout = layout_of((4,), 0, "mix")
+    key = torch.full((3, 5), -1, dtype=torch.int64)
+    key[0, 1:] = 2  # in its place, and in three others
+    joined = ops.ncache_join(key, layout, torch.tensor([[0]]))
+    assert joined.key.tolist() == [0, 2]
+    assert joined.cell[1, 0, 1] == int(layout.place(torch.tensor([2]), 1))
 
 
 @given(sizes=SIZES, hash=st.sampled_from(("mix", "reference")), seed=SEEDS)
@@ -112,12 +148,14 @@ def test_same_bits_for_every_number_of_threads() -> None:
         ("nodes", torch.tensor([[0.0]]), "nodes: expected"),
         ("key", torch.zeros(NODES, 4, dtype=torch.int64), "key: expected"),
         ("layout", Layout((0,)), "sizes"),
+        ("capacity", -1, "capacity: expected at least 0"),
+        ("capacity", 1.5, "capacity: expected a whole number"),
     ],
 )
 def test_bad_arguments_are_named(name: str, value: object, message: str) -> None:
     layout = layout_of((4, 2), 0)
     given = {"key": filled(layout, 1, 0)[0], "layout": layout, "nodes": torch.tensor([[0, 1]])}
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
         ops.ncache_join(**{**given, name: value})  # type: ignore[arg-type]
     cache = NeighborCache(NODES)
     with pytest.raises(ArgumentError, match="keys: expected"):

@@ -118,8 +118,9 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (*brief, *entering[:2], entering[2].double(), entering[3], *entered, True, 3, 0.5, True),
         ],
         "ncache_join": [
-            (cells[0], [1, 1], False, 3, pairs.t().contiguous()),
-            (brief[0], [2], True, 3, rows.view(-1, 1)),
+            (cells[0], [1, 1], False, 3, pairs.t().contiguous(), None),
+            (cells[0], [1, 1], False, 3, pairs.t().contiguous(), 2),
+            (brief[0], [2], True, 3, rows.view(-1, 1), 99),
         ],
         "ncache_pool": [
             (*cells[:3], *joint, None, places, None, None),

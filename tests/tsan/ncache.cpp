@@ -60,7 +60,11 @@ void refresh(const Outputs& s, bool lettered) {
 void join(const Outputs& s) {
   using Three = std::tuple<Tensor, Tensor, Tensor>;
   const Tensor nodes = nodes_of({700, 3}, kNodes);
-  check("ncache_join", "threes", [&] { return call<Three>("ncache_join", s[0], kSizes, false, kSeed, nodes); });
+  for (const std::optional<int64_t> capacity : {std::optional<int64_t>(), std::optional<int64_t>(5000)}) {
+    const char* variant = capacity ? "capacity" : "threes";
+    check("ncache_join", variant,
+          [&] { return call<Three>("ncache_join", s[0], kSizes, false, kSeed, nodes, capacity); });
+  }
 }
 
 void pool(const Outputs& s, const Tensor& worth, bool attends) {
