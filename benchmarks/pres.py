@@ -1,6 +1,7 @@
 """AP against the size of temporal batches: plain, with PRES, and with what else is done about large batches.
 
-python benchmarks/pres.py [--data collegemsg] [--model tgn] [--base 200] [--epochs 10] [--seeds 5] [--arms ...] [--plot]
+python benchmarks/pres.py [--data collegemsg] [--model tgn] [--base 200] [--epochs 10] [--seeds 5] [--arms ...]
+    [--factors 1 4 16] [--plot]
 
 Training batches of 1/4 to 16 times the base, the same number of epochs (so fewer steps the larger the batch), split
 70/15/15 by time, PyG's settings of TGN (Adam at 1e-4), one random negative an event, the same ones for all arms. The
@@ -131,11 +132,16 @@ def measure_one(args: argparse.Namespace, arm: str, factor: float, seed: int) ->
     }
 
 
+def key_of(args: argparse.Namespace, arm: str, seed: int) -> str:
+    """A case of the result file; where not all factors are measured, it says which."""
+    some = [] if tuple(args.factors) == FACTORS else [f"{factor:g}" for factor in args.factors]
+    return ", ".join([args.data, args.model, arm, str(seed), *some])
+
+
 def measure(key: str, args: argparse.Namespace) -> Rows:
-    *_, arm, seed = key.split(", ")
+    _, _, arm, seed, *_ = key.split(", ")
     torch.set_num_threads(args.threads)
-    sizes = [1, 4] if args.smoke else factors(arm)
-    return [measure_one(args, arm, factor, int(seed)) for factor in sizes if factor in factors(arm)]
+    return [measure_one(args, arm, factor, int(seed)) for factor in args.factors if factor in factors(arm)]
 
 
 def overhead(key: str, args: argparse.Namespace) -> Rows:
@@ -233,6 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--arms", nargs="+", default=[*ARMS, *MORE_ARMS])
+    parser.add_argument("--factors", type=float, nargs="+", default=list(FACTORS), choices=FACTORS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", action="store_true", help="draw what is in the file, and measure nothing")
     parser.add_argument("--overhead", action="store_true", help="what PRES costs")
@@ -246,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         costs = [f"overhead, {args.data}, {args.model} {size}" for size in (50, 200, 800, 3200)]
         run_cases(args, __doc__ or "", costs, lambda key: overhead(key, args))
         return
-    keys = [f"{args.data}, {args.model}, {arm}, {seed}" for seed in range(args.seeds) for arm in args.arms]
+    keys = [key_of(args, arm, seed) for seed in range(args.seeds) for arm in args.arms]
     run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))
 
 

@@ -36,7 +36,7 @@ def test_from_a_stream_to_the_page(scripts: Path, capsys: pytest.CaptureFixture[
     events = scripts / "events.csv"
     events.write_text("\n".join(f"{u},{20 + v},{w}" for u, v, w in zip(src, dst, t, strict=True)))
     arms = ["plain", "pres", "plain linear", "pres-kalman linear", "sequence", "t-batches"]
-    words = ["--data", str(events), "--base", "10", "--seeds", "2", "--smoke"]
+    words = ["--data", str(events), "--base", "10", "--seeds", "2", "--factors", "1", "4", "--smoke"]
     pres.main([*words, "--arms", *arms])
     pres.main([*words, "--arms", *arms])  # all is there already
     rows = json.loads((scripts / "pres.json").read_text())["rows"]
