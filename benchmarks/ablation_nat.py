@@ -7,8 +7,9 @@ Everything as in `dyglib.py`, but for one option:
 hash-even, hash-odd: the released hash with seed 0 and with seed 1; an even seed reaches 7 of 32 slots, an odd one all.
 absolute: times as they are, and none in the pooled features and the decoder. sum: sums instead of attention. one-hop: a
 dictionary of 32 slots alone. sequential: every event of a batch meets what the one before it has left in the caches.
-wide: 8 numbers a slot, states of 172, time codes of 100, as TPNet's search for NAT on this stream has them.
-released: the first, the third and the fourth together, with the released widths of time code (1) and pool (1).
+rate-...: another learning rate than 0.001. wide: 8 numbers a slot, states of 172, time codes of 100, as TPNet's search
+for NAT on this stream has them. released: the first, the third and the fourth together, with the released widths of
+time code (1) and pool (1).
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one-hop": {"sizes": [32]},
     "sequential": {"semantics": "sequential"},
     "wide": {"value_dim": 8, "memory_dim": 172, "time_dim": 100},
+    "rate-0.0001": {"lr": 1e-4},
+    "rate-0.0003": {"lr": 3e-4},
+    "rate-0.003": {"lr": 3e-3},
     "released": {"hash": "reference", "seed": 0, "time": "absolute", "pool": "sum", "time_dim": 1, "pool_dim": 1},
 }
 
@@ -43,7 +47,9 @@ def main() -> None:
     args = parser.parse_args()
     args.models, args.data = ["nat"], ["collegemsg"]
     for variant in args.variants:
-        runs = (replace(config, options=VARIANTS[variant]) for config in configs(args))
+        options = dict(VARIANTS[variant])
+        rate = options.pop("lr", None)
+        runs = (replace(one, options=options, lr=rate or one.lr) for one in configs(args))
         sweep("ablation_nat", runs, Path("runs") / "ablation_nat" / variant, __doc__ or "")
 
 

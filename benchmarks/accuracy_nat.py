@@ -40,7 +40,7 @@ DATA, SPLITS = "collegemsg", {"t": "time", "i": "inductive"}
 COMMON: dict[str, Any] = {"metrics": ("ap_batch", "auc"), "epochs": 50}
 OURS: dict[str, dict[str, Any]] = {
     "reference": {"compat": "reference", "patience": 3},
-    "ours": {"lr": 1e-3, "batch_size": 200, "eval_batch_size": 32, "patience": 5},
+    "ours": {"batch_size": 200, "eval_batch_size": 32, "patience": 5},
 }
 PREAMBLE = """
 import random, runpy, sys, torch

@@ -48,7 +48,7 @@ def configs(args: argparse.Namespace) -> Iterator[StreamRunConfig]:
                 seeds=1 if model in STREAM_HEURISTICS else args.seeds,
                 epochs=args.epochs,
                 patience=args.patience,
-                lr=1e-3 if model == "nat" else None,
+                lr=1e-3 if model == "nat" else None,  # also where it is the default: rows are known by their command
                 metrics=("ap_batch", "ap", "auc"),
                 eval_negatives=("random", "random_new", "historical", "inductive"),
                 groups=("new",),

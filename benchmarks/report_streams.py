@@ -47,7 +47,8 @@ def ablation() -> list[str]:
     """What each choice of NAT is worth."""
     rows = []
     for run in runs("ablation_nat.json"):
-        options = re.findall(r"--options\.(\S+) ('[^']*'|\S+)", run["command"])
+        command = run["command"].replace(" --lr 0.001", "")  # the default
+        options = re.findall(r"--(?:options\.)?((?<=options\.)\S+|lr) ('[^']*'|\S+)", command)
         found = [seed["selected"] for seed in run["seeds"]]
         cells = [spread_of([one[f"test/{metric}"] for one in found]) for metric in ABLATION_METRICS]
         rows.append([", ".join(f"{name} = {value}" for name, value in options) or "default", str(len(found)), *cells])

@@ -3,11 +3,12 @@
 python benchmarks/streams.py [--data wikipedia ...] [--models tgn ...] [--threads 1]
 
 Split 70/15/15 by quantiles of the time, batches of 200, at most 20 epochs, stopped after 5 without a better validation
-AP, at whose epoch all is measured; settings of PyG's TGN example otherwise. AP and AUC against one random, historical
-and inductive negative an event; MRR against 100 `hist_rnd` negatives (20 where the stream has fewer than 1,000 nodes),
-the same for all seeds. USLegis and CanParl have 12 and 14 stamps and are evaluated with one batch a stamp ("event"
-visibility), the others by "batch". Seeds: 5 below 100,000 events, else 3, MathOverflow 1. A run that fails leaves its
-error in the file.
+AP, at whose epoch all is measured; a learning rate of 0.001, with which NAT and TGN have a better validation AP after
+20 epochs of CollegeMsg than with the 0.0001 of PyG's TGN example, whose settings the others are. AP and AUC against one
+random, historical and inductive negative an event; MRR against 100 `hist_rnd` negatives (20 where the stream has fewer
+than 1,000 nodes), the same for all seeds. USLegis and CanParl have 12 and 14 stamps and are evaluated with one batch a
+stamp ("event" visibility), the others by "batch". Seeds: 5 below 100,000 events, else 3, MathOverflow 1. A run that
+fails leaves its error in the file.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def configs(data: list[str], models: list[str], threads: int | None) -> Iterator
             yield StreamRunConfig(
                 model=model,
                 data=name,
+                lr=None if model in STREAM_HEURISTICS else 1e-3,
                 seeds=1 if model in STREAM_HEURISTICS else seeds,
                 epochs=20,
                 patience=5,

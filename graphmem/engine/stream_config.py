@@ -17,6 +17,7 @@ from graphmem.presets import (
     SIGNED_MODELS,
     STREAM_MODELS,
     STREAM_OPTION_TYPES,
+    TRAINING,
     StreamTrainSettings,
     has_preset,
     load_preset,
@@ -37,7 +38,7 @@ TASKS = ("existence", *SIGNED_METRICS)
 class StreamRunConfig(RunBase):
     """A run on a stream. ``None`` means: as the preset has it or, where there is none, PyG's example of TGN.
 
-    In the reference mode of nat it is as the released code trains.
+    In the reference mode of nat it is as the released code trains, and else a learning rate of 0.001.
 
     Args:
         model: tgn, tncn, dyrep, jodie, apan, nat or, of signs, semba; or a heuristic, evaluated only: edgebank,
@@ -118,8 +119,8 @@ def resolve_stream(config: StreamRunConfig) -> Settings:
         preset = load_preset(config.model, source)
     given: dict[str, Any] = {f.name: getattr(config, f.name, None) for f in fields(StreamTrainSettings)}
     given = {name: value for name, value in given.items() if value is not None}
-    released = RELEASED_TRAINING.get(config.model) if config.compat == "reference" else None
-    train = (released or StreamTrainSettings()) if preset is None else preset.train
+    usual = RELEASED_TRAINING if config.compat == "reference" else TRAINING
+    train = usual.get(config.model, StreamTrainSettings()) if preset is None else preset.train
     assert isinstance(train, StreamTrainSettings)
     train = _with_task(replace(train, **given), config, measured=train.task or "existence")
     borrowed = preset is not None and preset.data != config.data

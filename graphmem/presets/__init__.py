@@ -27,6 +27,7 @@ else:
 
 __all__ = [
     "RELEASED_TRAINING",
+    "TRAINING",
     "Preset",
     "Published",
     "Start",
@@ -167,6 +168,10 @@ RELEASED_TRAINING: dict[str, StreamTrainSettings] = {
     ),
 }
 """How released code trains, for the reference mode where a data set has no preset."""
+
+# By validation on CollegeMsg after 20 epochs: benchmarks/results/ablation_nat.json.
+TRAINING: dict[str, StreamTrainSettings] = {"nat": StreamTrainSettings(lr=1e-3)}
+"""How a model trains where a data set has no preset, if not by the defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
