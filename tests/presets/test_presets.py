@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,10 @@ def test_the_reference_mode_of_nat_is_the_released_model_and_training() -> None:
         "reference", "sum", "absolute", "reference"
     )  # fmt: skip
     clean = resolve_stream(StreamRunConfig(model="nat", data="collegemsg"))
-    assert clean.train == resolve_stream(StreamRunConfig(model="tgn", data="collegemsg")).train
+    tgn = resolve_stream(StreamRunConfig(model="tgn", data="collegemsg")).train
+    assert isinstance(tgn, StreamTrainSettings)
+    assert clean.train == replace(tgn, lr=1e-3)
+    assert resolve_stream(StreamRunConfig(model="nat", data="collegemsg", lr=1e-4)).train == tgn
     assert make_model(clean, stream).compat == "clean"
 
 
