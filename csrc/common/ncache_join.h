@@ -4,6 +4,8 @@
 // key, and the first of these stands for it: nothing is sorted, and no table is built.
 #pragma once
 
+#include <optional>
+
 #include "common/ncache.h"
 
 namespace graphmem {
@@ -41,11 +43,19 @@ struct Tuples {
   }
 };
 
-template <class Key>
-Tuples<Key> make_tuples(const char* op, const Dictionaries& layout, const Tensor& key, const Tensor& nodes) {
-  data<Key>(op, "key", key, {kAny, layout.columns()});
-  const Cells<Key> cells{static_cast<Key*>(key.mutable_data_ptr()), nullptr, key.size(0), layout.columns()};
-  return {cells, layout, data<int64_t>(op, "nodes", nodes, {kAny, kAny}), nodes.size(0), nodes.size(1)};
+// What the operator is given, looked at but for ids. Calls f(tuples) with the type of their keys.
+template <class F>
+auto with_tuples(const char* op, const Tensor& key, const std::vector<int64_t>& sizes, bool reference_hash,
+                 int64_t seed, const Tensor& nodes, const std::optional<int64_t>& capacity, F&& f) {
+  const Dictionaries layout = make_dictionaries(op, sizes, reference_hash, seed);
+  const int64_t* ids = data<int64_t>(op, "nodes", nodes, {kAny, kAny});
+  if (capacity) expect_number(op, "capacity", *capacity);
+  return dispatch_index(op, "key", key, [&](auto type) {
+    using Key = typename decltype(type)::type;
+    data<Key>(op, "key", key, {kAny, layout.columns()});
+    const Cells<Key> cells{static_cast<Key*>(key.mutable_data_ptr()), nullptr, key.size(0), layout.columns()};
+    return f(Tuples<Key>{cells, layout, ids, nodes.size(0), nodes.size(1)});
+  });
 }
 
 }  // namespace graphmem

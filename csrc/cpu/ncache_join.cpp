@@ -34,12 +34,7 @@ void each_key(const Tuples<Key>& tuples, int64_t tuple, int64_t* holds, const F&
 
 std::tuple<Tensor, Tensor, Tensor> ncache_join_cpu(Tensor key, std::vector<int64_t> sizes, bool reference_hash,
                                                    int64_t seed, Tensor nodes, std::optional<int64_t> capacity) {
-  const Dictionaries layout = make_dictionaries(kOp, sizes, reference_hash, seed);
-  expect_shape(kOp, "nodes", nodes, {kAny, kAny});
-  if (capacity) expect_number(kOp, "capacity", *capacity);
-  return dispatch_index(kOp, "key", key, [&](auto type) {
-    using Key = typename decltype(type)::type;
-    const auto tuples = make_tuples<Key>(kOp, layout, key, nodes);
+  return with_tuples(kOp, key, sizes, reference_hash, seed, nodes, capacity, [&](const auto& tuples) {
     nodes_of(kOp, "nodes", nodes, {kAny, kAny}, tuples.cells.nodes);
     const int64_t wide = tuples.dictionaries(), work = 2 * tuples.room() * wide * tuples.count;
     Tensor ptr = torch::stable::new_empty(nodes, {tuples.count + 1});

@@ -74,12 +74,7 @@ std::tuple<Tensor, Tensor, Tensor> ncache_join_cuda(Tensor key, std::vector<int6
                                                     int64_t seed, Tensor nodes, std::optional<int64_t> capacity) {
   constexpr const char* kOp = "ncache_join";
   const Device device(key);
-  const Dictionaries layout = make_dictionaries(kOp, sizes, reference_hash, seed);
-  expect_shape(kOp, "nodes", nodes, {kAny, kAny});
-  if (capacity) expect_number(kOp, "capacity", *capacity);
-  return dispatch_index(kOp, "key", key, [&](auto type) {
-    using Key = typename decltype(type)::type;
-    const auto tuples = make_tuples<Key>(kOp, layout, key, nodes);
+  return with_tuples(kOp, key, sizes, reference_hash, seed, nodes, capacity, [&]<class Key>(const Tuples<Key>& tuples) {
     const int64_t wide = tuples.dictionaries();
     const Grid warps{blocks_for(tuples.count, kThreads / 32)};
     Tensor counts = unset<int64_t>(nodes, tuples.count), ptr = all_zeros<int64_t>(nodes, tuples.count + 1);
