@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphmem.data.event_negatives import EventNegatives
+from graphmem.data.event_negatives import KINDS, EventNegatives
 from graphmem.data.fixed_negatives import FixedNegatives
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit
@@ -18,6 +18,7 @@ from graphmem.engine.event_scores import EventMetrics
 from graphmem.engine.stream_task import StreamTask, temporal_model
 from graphmem.errors import ArgumentError
 from graphmem.models.temporal import TemporalLinkModel
+from graphmem.ops import _check
 
 CANDIDATES_AT_ONCE = 2**18
 """Pairs that are scored in one call: bounds the memory of one-against-many evaluations."""
@@ -104,15 +105,17 @@ class TemporalLinkTask(StreamTask):
             )
         self.negatives = EventNegatives(split, negatives, seed=seed, k=num_negatives)
         self.eval_negatives = {kind: EventNegatives(split, kind, seed=eval_seed, k=1) for kind in eval_negatives}
-        self.ranking_negatives: EventNegatives | FixedNegatives | None
+        kind = ranking_negatives.kind if isinstance(ranking_negatives, FixedNegatives) else ranking_negatives
         if isinstance(ranking_negatives, str):
-            self.ranking_negatives = EventNegatives(split, ranking_negatives, seed=eval_seed, k=num_ranking_negatives)
-        else:
-            self.ranking_negatives = ranking_negatives
-        kind = None if self.ranking_negatives is None else self.ranking_negatives.kind
+            _check.choice("ranking_negatives", ranking_negatives, KINDS)
         self._metrics = EventMetrics(metrics, tuple(eval_negatives), kind, tuple(groups))
-        if not self._metrics.ranked:  # many times the work of the others
-            self.ranking_negatives = None
+        self.ranking_negatives: EventNegatives | FixedNegatives | None = None
+        if self._metrics.ranked:  # many times the work of the others
+            self.ranking_negatives = (
+                EventNegatives(split, ranking_negatives, seed=eval_seed, k=num_ranking_negatives)
+                if isinstance(ranking_negatives, str)
+                else ranking_negatives
+            )
 
     @property
     def protocol(self) -> Mapping[str, str | int | float | bool]:

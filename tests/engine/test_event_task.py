@@ -384,6 +384,9 @@ def test_heuristics_know_what_happened() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ArgumentError, match="ranking_negatives: 'mrr' needs them"):
         make_task(ranking_negatives=None)
+    for metrics in (("mrr",), ("ap",)):  # also where nothing asks for them
+        with pytest.raises(ArgumentError, match="ranking_negatives: expected one of 'random'.*got 'some'"):
+            make_task(ranking_negatives="some", metrics=metrics)
     with pytest.raises(ArgumentError, match="eval_negatives: 'ap' needs them"):
         make_task(eval_negatives=())
     with pytest.raises(ArgumentError, match="groups"):
