@@ -20,7 +20,7 @@ from graphmem.engine.device import usable_device
 from graphmem.engine.distributed import Group, local_device
 from graphmem.engine.evaluation import evaluating
 from graphmem.engine.link_task import LinkPredictionTask
-from graphmem.engine.restore import read_run
+from graphmem.engine.restore import StoredRun, read_run
 from graphmem.engine.run_base import Settings
 from graphmem.engine.run_config import HEURISTICS, RunConfig, resolve
 from graphmem.engine.seeding import seed_everything
@@ -187,6 +187,11 @@ def load_run(
         CheckpointError: missing, damaged, not written by :func:`run` for a model of links, or its weights do not fit.
     """
     stored = read_run(path, device, metrics)
+    return rebuild(stored), stored.content
+
+
+def rebuild(stored: StoredRun) -> Experiment:
+    """Model, data and task of a checkpoint that has been read, see :func:`load_run`."""
     model = stored.config["model"]
     if model not in _CLASSES and model not in HEURISTICS:
         raise CheckpointError(f"checkpoint {stored.path}: expected a model of links, found {model!r}")
@@ -196,4 +201,4 @@ def load_run(
         config = replace(config, start_from="none")
     experiment = build(config, stored.seed)
     stored.load_into(experiment.model)
-    return experiment, stored.content
+    return experiment

@@ -9,7 +9,7 @@ from typing import Any
 from graphmem.data.dataset import GraphDataset
 from graphmem.data.registry import load_dataset, load_stream
 from graphmem.data.stream import EventStream
-from graphmem.engine.build import Experiment, load_run
+from graphmem.engine.build import Experiment, rebuild
 from graphmem.engine.build import build as build_links
 from graphmem.engine.distributed import Group
 from graphmem.engine.restore import read_run
@@ -69,7 +69,7 @@ def load_any_run(
     """Rebuild model, data and task of any run from its checkpoint; see :func:`graphmem.engine.build.load_run`."""
     stored = read_run(path, device, metrics)
     if config_class(stored.config["model"]) is RunConfig:
-        return load_run(path, device, metrics)
+        return rebuild(stored), stored.content
     experiment = build_stream(StreamRunConfig.from_dict(stored.config), stored.seed)
     stored.load_into(experiment.model)
     return experiment, stored.content
