@@ -309,11 +309,8 @@ class NodeMemory(MailReader, StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range.
         """
-        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=self.device)
+        src, dst = _check.ends(src, dst, self.num_nodes, self.device)
         count = src.numel()
-        dst = _check.tensor("dst", dst, shape=(count,), dtypes=(torch.int64,), device=self.device)
-        for name, ids in (("src", src), ("dst", dst)):
-            _check.in_range(name, ids, self.num_nodes)
         t = _check.tensor("t", t, shape=(count,), dtypes=(self.last_update.dtype,), device=self.device)
         if raw_msg is None and self.raw_msg_dim == 0:
             raw_msg = self.memory.new_empty(count, 0)

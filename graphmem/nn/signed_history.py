@@ -124,7 +124,7 @@ class SignedHistoryFeatures(StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range, or signs that are neither.
         """
-        src, dst = self._checked(src, dst)
+        src, dst = _check.ends(src, dst, self.num_nodes, self.degree.device)
         if src.numel() == 0:
             return
         negative = is_negative("sign", sign, src.numel())
@@ -151,7 +151,7 @@ class SignedHistoryFeatures(StateModule):
         Raises:
             ArgumentError: wrong shape, dtype, device or range.
         """
-        src, dst = self._checked(src, dst)
+        src, dst = _check.ends(src, dst, self.num_nodes, self.degree.device)
         ends = torch.stack((self.degree[src], self.degree[dst]), 1).double()  # [B, 2, 4]
         odds = log_odds(ends)  # [B, 2, out and in]
         reverse = self._counts_of(src, dst)[:, _IN:] > 0
@@ -193,14 +193,6 @@ class SignedHistoryFeatures(StateModule):
         keep = ~(torch.isin(self.keys >> _BITS, gone) | torch.isin(self.keys & (2**_BITS - 1), gone))
         self._set("", self.keys[keep], self.counts[keep])
         self.degree = torch.zeros_like(self.degree).index_add(0, self.keys >> _BITS, self.counts)
-
-    def _checked(self, src: Tensor, dst: Tensor) -> tuple[Tensor, Tensor]:
-        device = self.degree.device
-        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
-        dst = _check.tensor("dst", dst, shape=(src.numel(),), dtypes=(torch.int64,), device=device)
-        for name, ids in (("src", src), ("dst", dst)):
-            _check.in_range(name, ids, self.num_nodes)
-        return src, dst
 
     def _set(self, prefix: str, keys: Tensor, counts: Tensor) -> None:
         setattr(self, f"{prefix}keys", keys)

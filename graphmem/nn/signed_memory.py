@@ -223,10 +223,8 @@ class SignedMemory(Correctable, StateModule):
             ArgumentError: wrong shape, dtype, device or range, or signs that are neither.
         """
         device = self.memory.device
-        src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
+        src, dst = _check.ends(src, dst, self.num_nodes, device)
         count = src.numel()
-        dst = _check.tensor("dst", dst, shape=(count,), dtypes=(torch.int64,), device=device)
-        _check.in_range("src and dst", torch.cat((src, dst)), self.num_nodes)
         t = _check.tensor("t", t, shape=(count,), dtypes=(self.last_update.dtype,), device=device)
         if msg is None and self.raw_msg_dim == 0:
             msg = self.memory.new_empty(count, 0)

@@ -109,20 +109,26 @@ def ascending(name: str, t: Tensor, latest: Tensor) -> None:
         raise ArgumentError(f"{name}: expected ascending times")
 
 
+def ends(src: Tensor, dst: Tensor, nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ends of events, int64 [E] each with ids in [0, nodes)."""
+    src = tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
+    dst = tensor("dst", dst, shape=(src.numel(),), dtypes=(torch.int64,), device=device)
+    for name, ids in (("src", src), ("dst", dst)):
+        in_range(name, ids, nodes)
+    return src, dst
+
+
 def events(
     src: Tensor, dst: Tensor, t: Tensor | None, event: Tensor | None, *, nodes: int, next_event: Tensor, latest: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Check a batch of events behind ``next_event`` and ``latest``."""
     device = next_event.device
-    src = tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
+    src, dst = ends(src, dst, nodes, device)
     n = src.numel()
-    dst = tensor("dst", dst, shape=(n,), dtypes=(torch.int64,), device=device)
     if t is not None:
         t = tensor("t", t, shape=(n,), dtypes=(latest.dtype,), device=device)
     if event is not None:
         event = tensor("event", event, shape=(n,), dtypes=(torch.int64,), device=device)
-    for name, ids in (("src", src), ("dst", dst)):
-        in_range(name, ids, nodes)
     if t is None:
         numbers = next_event + torch.arange(n, device=device) if event is None else event
         ascending("t", numbers.to(latest.dtype), latest)

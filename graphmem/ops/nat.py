@@ -141,11 +141,8 @@ def nat_update(
     if not 0 <= probability <= 1:
         raise ArgumentError(f"replace_prob: expected a number from 0 to 1, got {replace_prob}")
     device, nodes = stored.key.device, stored.key.size(0)
-    src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
-    dst = _check.tensor("dst", dst, shape=(src.numel(),), dtypes=(torch.int64,), device=device)
+    src, dst = _check.ends(src, dst, nodes, device)
     t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(stored.time.dtype,), device=device)
-    _check.in_range("src", src, nodes)
-    _check.in_range("dst", dst, nodes)
     if asked is not None:
         asked = _check.tensor("asked", asked, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
         _check.in_range("asked", asked, nodes)

@@ -214,13 +214,12 @@ def test_bad_events() -> None:
     for name, value in (
         ("src", events.src.int()),
         ("dst", events.dst[:2]),
-        ("src and dst", events.dst + 4),
+        ("dst", events.dst + 4),
         ("t", events.t.float()),
         ("msg", events.msg[:, :1]),
     ):
-        key = "dst" if name == "src and dst" else name
-        with pytest.raises(ArgumentError, match=rf"^{name}"):
-            memory.update_state(**{**good, key: value})
+        with pytest.raises(ArgumentError, match=rf"^{name}: expected"):
+            memory.update_state(**{**good, name: value})
     with pytest.raises(ArgumentError, match="n_id"):
         memory(torch.tensor([4]))
     with pytest.raises(ArgumentTypeError, match="msg"):
