@@ -25,7 +25,7 @@ BUILD = ROOT / "build" / "emulation"
 TESTS = (
     *("test_row_lengths.py", "test_common_neighbors.py", "test_cn_gather_sum.py", "test_segment_gather.py"),
     *("test_pair_product.py", "test_dropout.py", "test_norm.py", "test_random_ops.py"),
-    *("test_ring.py", "test_temporal.py", "test_ncache.py"),
+    *("test_ring.py", "test_temporal.py", "test_ncache.py", "test_ncache_join.py"),
     "test_direct_calls.py",
 )
 # Kernels that misuse the device, and what is said of them.
