@@ -29,7 +29,7 @@ def streams() -> list[str]:
     """Accuracy on real streams; what failed has its error in the file."""
     rows = _rows("streams.json", STREAM_METRICS)
     words = "`benchmarks/streams.py`, protocol in its head; test period, at the epoch of the best validation AP."
-    names = "stream, model, visibility, seeds, learning rate, AP, AP historical, AP inductive pairs, AP new nodes, MRR"
+    names = "stream, model, visibility, seeds, learning rate, epochs, AP, AP historical, AP inductive pairs, AP new nodes, MRR"
     return ["## Real streams", words, table(names.split(", "), rows)] if rows else []
 
 
@@ -39,9 +39,9 @@ def dyglib() -> list[str]:
     for data, cells in PUBLISHED.items():
         for model, (transductive, inductive) in cells.items():
             known = [f"{transductive:.2f}", "–", "–", "–" if inductive is None else f"{inductive:.2f}", "–", "–"]
-            rows.append([data, f"{model}, published", "mixed", "5", "–", *known])
+            rows.append([data, f"{model}, published", "mixed", "5", "–", "100", *known])
     words = "`benchmarks/dyglib.py`, protocol in its head; AP is the mean of the batches' own but where it says pooled."
-    names = "stream, model, visibility, seeds, learning rate, AP, AP pooled, AP new nodes, "
+    names = "stream, model, visibility, seeds, learning rate, epochs, AP, AP pooled, AP new nodes, "
     names += "AP new nodes and their destinations, AP historical, AP inductive"
     return ["## DyGLib's protocol", words, table(names.split(", "), rows)]
 
@@ -89,15 +89,17 @@ def _rows(file: str, metrics: tuple[str, ...]) -> list[list[str]]:
             "–" if None in values else spread({"mean": statistics.fmean(values), "std": statistics.pstdev(values)})
             for values in found
         ]
-        first = [run["data"], run["model"], run["protocol"]["visibility"], str(len(run["seeds"])), _rate(run)]
+        first = [run["data"], run["model"], run["protocol"]["visibility"], str(len(run["seeds"])), *_training(run)]
         rows.append([*first, *cells])
     return rows
 
 
-def _rate(run: dict[str, Any]) -> str:
-    """Learning rate; where a command names none, it is PyG's."""
-    named = re.search(r"--lr (\S+)", run["command"])
-    return "–" if run["model"] in STREAM_HEURISTICS else named.group(1) if named else "0.0001"
+def _training(run: dict[str, Any]) -> list[str]:
+    """Learning rate, PyG's where a command names none, and largest number of epochs."""
+    if run["model"] in STREAM_HEURISTICS:
+        return ["–", "–"]
+    rate, epochs = (re.search(rf"--{name} (\S+)", run["command"]) for name in ("lr", "epochs"))
+    return [rate.group(1) if rate else "0.0001", epochs.group(1) if epochs else "–"]
 
 
 def batch_sizes() -> list[str]:
