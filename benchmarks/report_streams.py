@@ -29,7 +29,8 @@ def streams() -> list[str]:
     """Accuracy on real streams; what failed has its error in the file."""
     rows = _rows("streams.json", STREAM_METRICS)
     words = "`benchmarks/streams.py`, protocol in its head; test period, at the epoch of the best validation AP."
-    names = "stream, model, visibility, seeds, learning rate, epochs, AP, AP historical, AP inductive pairs, AP new nodes, MRR"
+    names = "stream, model, visibility, seeds, learning rate, epochs, AP, AP historical, AP inductive pairs, "
+    names += "AP new nodes, MRR"
     return ["## Real streams", words, table(names.split(", "), rows)] if rows else []
 
 
