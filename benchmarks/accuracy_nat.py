@@ -37,7 +37,6 @@ from graphmem.engine.experiment import run
 from graphmem.engine.stream_config import StreamRunConfig
 
 DATA, SPLITS = "collegemsg", {"t": "time", "i": "inductive"}
-COMMON: dict[str, Any] = {"metrics": ("ap_batch", "auc"), "epochs": 50}
 OURS: dict[str, dict[str, Any]] = {
     "reference": {"compat": "reference", "patience": 3},
     "ours": {"batch_size": 200, "eval_batch_size": 32, "patience": 5},
@@ -86,7 +85,7 @@ def theirs(checkout: str, mode: str, seed: int, epochs: int, threads: int) -> di
 
 def ours(side: str, mode: str, seed: int, epochs: int, threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        options = {**COMMON, **OURS[side], "epochs": epochs, "threads": threads}
+        options = {"metrics": ("ap_batch", "auc"), **OURS[side], "epochs": epochs, "threads": threads}
         config = StreamRunConfig(
             model="nat", data=DATA, split=SPLITS[mode], first_seed=seed, seeds=1, out=folder, **options
         )

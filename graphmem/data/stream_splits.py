@@ -120,29 +120,24 @@ def _hiding(stream: EventStream, nodes: Tensor, bounds: tuple[int, int], protoco
     """The periods without events of some nodes: of training and, with "inductive", of validation."""
     hidden = torch.zeros(stream.num_nodes, dtype=torch.bool, device=stream.device)
     hidden[nodes] = True
+    theirs = hidden[stream.src] | hidden[stream.dst]
     until, whole = bounds[0], None
     if protocol == "inductive":
         until = bounds[1]
-        tested = hidden[stream.src] | hidden[stream.dst]
+        tested = theirs.clone()
         tested[:until] = True
-        stream = stream.select(tested)
+        stream, theirs = stream.select(tested), theirs[tested]
         if len(stream) == until:
             raise ArgumentError(f"stream: the nodes that {protocol!r} hides have no event in 'test'")
         whole = _periods(stream, *bounds, protocol, seed)
-    keep = _keep(stream, hidden, until)
+    keep = ~theirs
+    keep[until:] = True
     first_valid, first_test = (int(keep[:bound].sum()) for bound in bounds)
     for period, size in (("train", first_valid), ("valid", first_test - first_valid)):
         if size == 0:
             raise ArgumentError(f"stream: the nodes that {protocol!r} hides leave no event for {period!r}")
     split = _periods(_without(stream, hidden, keep, until), first_valid, first_test, protocol, seed)
     return split if whole is None else replace(split, replay=replace(whole, new_nodes=split.new_nodes))
-
-
-def _keep(stream: EventStream, hidden: Tensor, until: int) -> Tensor:
-    """Events before number ``until`` without a hidden node, and all later ones; bool [E]."""
-    keep = ~(hidden[stream.src] | hidden[stream.dst])
-    keep[until:] = True
-    return keep
 
 
 def _bounds(stream: EventStream, val_ratio: float, test_ratio: float) -> tuple[int, int]:
