@@ -43,8 +43,9 @@ OURS: dict[str, dict[str, Any]] = {
 }
 PREAMBLE = """
 import random, runpy, sys, torch
-shift = torch.Tensor.__lshift__
-torch.Tensor.__lshift__ = lambda x, by: x * 2.0**by if x.is_floating_point() else shift(x, by)
+sys.path.append(sys.argv.pop(1))
+from peer_nat import allow_shifts
+allow_shifts()
 sample = random.sample
 random.sample = lambda some, count: sample(tuple(some), count)
 torch.set_num_threads(int(sys.argv.pop(1)))
@@ -73,7 +74,8 @@ def theirs(checkout: str, mode: str, seed: int, epochs: int, threads: int) -> di
         for part in ("processed", "log"):
             (folder / part).mkdir()
         write_stream(folder / "processed")
-        command = [sys.executable, "-c", PREAMBLE, str(threads), os.path.abspath(checkout), "-d", "uci", "-m", mode]
+        places = str(Path(__file__).resolve().parent), str(threads), os.path.abspath(checkout)
+        command = [sys.executable, "-c", PREAMBLE, *places, "-d", "uci", "-m", mode]
         options = ["--bs", "100", "--seed", str(seed), "--run", "1", "--n_epoch", str(epochs)]
         subprocess.run([*command, *options], cwd=folder, check=True, capture_output=True, text=True)
         (path,) = (folder / "log").glob("*.log")

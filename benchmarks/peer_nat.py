@@ -21,16 +21,21 @@ from graphmem.data import EventStream
 from graphmem.models import NAT
 
 
-def load_peer(path: str) -> type[nn.Module]:
-    """The checkout's class of models."""
-    if not (Path(path) / "module.py").is_file():
-        raise SystemExit(f"--peer: {path} holds no module.py; expected a checkout of the authors' repository")
+def allow_shifts() -> None:
+    """Let float tensors be shifted, as they could in 2022."""
     shift: Callable[..., Tensor] = torch.Tensor.__lshift__
 
     def shifted(tensor: Tensor, by: int) -> Tensor:
         return tensor * 2.0**by if tensor.is_floating_point() else shift(tensor, by)
 
     torch.Tensor.__lshift__ = shifted  # type: ignore[assignment, method-assign]
+
+
+def load_peer(path: str) -> type[nn.Module]:
+    """The checkout's class of models."""
+    if not (Path(path) / "module.py").is_file():
+        raise SystemExit(f"--peer: {path} holds no module.py; expected a checkout of the authors' repository")
+    allow_shifts()
     sys.path.insert(0, str(path))
     found: type[nn.Module] = importlib.import_module("module").NAT
     return found
