@@ -45,12 +45,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
-    args.models, args.data = ["nat"], ["collegemsg"]
     for variant in args.variants:
         options = dict(VARIANTS[variant])
         rate = options.pop("lr", None)
-        runs = (replace(one, options=options, lr=rate or one.lr) for one in configs(args))
-        sweep("ablation_nat", runs, Path("runs") / "ablation_nat" / variant, __doc__ or "")
+        runs = configs(["nat"], ["collegemsg"], args.seeds, args.epochs, args.threads)
+        changed = (replace(one, options=options, lr=rate or one.lr) for one in runs)
+        sweep("ablation_nat", changed, Path("runs") / "ablation_nat" / variant, __doc__ or "")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ tables 1 and 6): see PUBLISHED.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sweep import sweep
@@ -39,22 +39,24 @@ PUBLISHED = {
 MODELS = ("edgebank", "recency", "localglobal", "nat", "tgn", "tncn", "jodie")
 
 
-def configs(args: argparse.Namespace) -> Iterator[StreamRunConfig]:
-    for model in args.models:
-        for name in args.data:
+def configs(
+    models: Iterable[str], data: Iterable[str], seeds: int, epochs: int, threads: int | None, patience: int = 5
+) -> Iterator[StreamRunConfig]:
+    for model in models:
+        for name in data:
             yield StreamRunConfig(
                 model=model,
                 data=name,
-                seeds=1 if model in STREAM_HEURISTICS else args.seeds,
-                epochs=args.epochs,
-                patience=args.patience,
+                seeds=1 if model in STREAM_HEURISTICS else seeds,
+                epochs=epochs,
+                patience=patience,
                 lr=1e-3 if model == "nat" else None,  # also where it is the default: rows are known by their command
                 metrics=("ap_batch", "ap", "auc"),
                 eval_negatives=("random", "random_new", "historical", "inductive"),
                 groups=("new",),
                 split="dyglib",
                 visibility="mixed" if model in ("tgn", "tncn") else "batch",
-                threads=args.threads,
+                threads=threads,
             )
 
 
@@ -67,7 +69,8 @@ def main() -> None:
     parser.add_argument("--patience", type=int, default=5)
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
-    sweep("dyglib", configs(args), Path("runs") / "dyglib", __doc__ or "")
+    runs = configs(args.models, args.data, args.seeds, args.epochs, args.threads, args.patience)
+    sweep("dyglib", runs, Path("runs") / "dyglib", __doc__ or "")
 
 
 if __name__ == "__main__":

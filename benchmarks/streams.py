@@ -24,11 +24,10 @@ from graphmem.engine.stream_config import STREAM_HEURISTICS, StreamRunConfig
 from graphmem.presets import STREAM_MODELS
 
 DATA = ("collegemsg", "highschool", "radoslaw", "uslegis", "canparl", "digg", "wikipedia", "email-eu", "mathoverflow")
-MODELS = STREAM_MODELS
 
 
 def configs(data: list[str], models: list[str], threads: int | None) -> Iterator[StreamRunConfig]:
-    for model in (*STREAM_HEURISTICS, *MODELS):
+    for model in (*STREAM_HEURISTICS, *STREAM_MODELS):
         for name in data:
             if model not in models:
                 continue
@@ -56,7 +55,7 @@ def configs(data: list[str], models: list[str], threads: int | None) -> Iterator
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", default=list(DATA))
-    parser.add_argument("--models", nargs="+", default=[*STREAM_HEURISTICS, *MODELS])
+    parser.add_argument("--models", nargs="+", default=[*STREAM_HEURISTICS, *STREAM_MODELS])
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     sweep("streams", configs(args.data, args.models, args.threads), Path("runs") / "streams", __doc__ or "", ("mrr",))
