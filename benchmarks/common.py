@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import graphmem
 from graphmem import ops
@@ -61,3 +62,9 @@ def write_json(name: str, content: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def difference(ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    """The largest absolute difference, and that over the peer's largest absolute value."""
+    largest = float((ours - theirs).abs().max())
+    return {"absolute": largest, "relative": largest / max(float(theirs.abs().max()), 1e-30)}

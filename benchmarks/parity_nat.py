@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import provenance, write_json
+from common import difference, provenance, write_json
 from peer_nat import Authors, take_weights, weight_pairs
 from torch import Tensor
 
@@ -71,11 +71,6 @@ def cut(stream: EventStream, counts: list[int]) -> list[Batch]:
     return [
         (stream[high - size : high], negatives[high - size : high]) for size, high in zip(counts, ends, strict=True)
     ]
-
-
-def difference(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    largest = float((ours - theirs).abs().max())
-    return {"absolute": largest, "relative": largest / max(float(theirs.abs().max()), 1e-30)}
 
 
 def state_differences(model: NAT, peer: Any) -> dict[str, Any]:

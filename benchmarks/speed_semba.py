@@ -7,6 +7,7 @@ embeddings of 64 by 8 heads, a linear decoder, Adam, the training events in batc
 losses of classes apart, metrics outside the clock. Theirs attends to all events so far, for all nodes, and shows the
 batch to itself; ours to the 10 latest of the nodes that a batch asks for. So losses are not equal: `loss` is the mean
 of the last quarter of the epoch's batches in the last of the pairs (each trains on from the weights of the one before).
+"released": ReleasedSEMBA on our side, the same function as theirs (parity_semba.py) but for the draws of dropout.
 "loader": nodes as their loader numbers them, every user once as a source and once as a destination, on both sides; else
 a user is one node. "default" is our preset's model, which also reads counts of the past.
 
@@ -18,28 +19,32 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from cases import Rows, add_arguments, run_cases
-from peer_semba import Authors
+from peer_semba import Authors, as_loader, released_loss
 from timing import paired
 
 from graphmem.data import EventStream, load_stream, split_stream
 from graphmem.engine import step_optimizer
 from graphmem.engine.signed_task import SignedBatch, SignedTask
 from graphmem.models import SEMBA
+from graphmem.models.semba_released import ReleasedSEMBA
 from graphmem.presets import load_preset
 
 BATCH = 1000
 ALIKE = {"features": "memory", "decoder": "linear", "sign_in_edge": False, "compat": "released"}
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "otc": ("bitcoin-otc", ALIKE),
     "otc-loader": ("bitcoin-otc", ALIKE),
+    "otc-released": ("bitcoin-otc", None),
+    "otc-released-loader": ("bitcoin-otc", None),
     "otc-default": ("bitcoin-otc", load_preset("semba", "bitcoin-otc").options),
     "wiki-rfa": ("wiki-rfa-year", ALIKE),
+    "wiki-rfa-released": ("wiki-rfa-year", None),
 }
+"""Stream and options of SEMBA; None: ReleasedSEMBA."""
 
 
 class Ours:
@@ -64,6 +69,25 @@ class Ours:
         return float(loss.detach())
 
 
+class Released:
+    """The same with what computes what theirs does."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.model = ReleasedSEMBA(stream.num_nodes, time_dtype=stream.t.dtype)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, fused=True)
+
+    def start(self) -> None:
+        self.model.reset()
+        self.model.train()
+
+    def train_step(self, batch: EventStream) -> float:
+        self.optimizer.zero_grad()
+        loss = released_loss(self.model(batch), batch)
+        loss.backward()
+        step_optimizer(self.optimizer)
+        return float(loss.detach()) / 2
+
+
 def measure(key: str, args: argparse.Namespace) -> Rows:
     case, threads = key.split()
     torch.set_num_threads(int(threads))
@@ -71,11 +95,10 @@ def measure(key: str, args: argparse.Namespace) -> Rows:
     data, options = CASES[case]
     stream = load_stream(data)
     if case.endswith("loader"):
-        shift = int(stream.src.max()) + 1
-        stream = replace(stream, dst=stream.dst + shift, num_nodes=shift + stream.num_nodes, node_names=None)
+        stream = as_loader(stream)
     train = split_stream(stream).train
     batches = [train[at : at + BATCH] for at in range(0, len(train), BATCH)][: args.batches]
-    sides = Ours(stream, options), Authors(stream, args.peer)
+    sides = Released(stream) if options is None else Ours(stream, options), Authors(stream, args.peer)
     losses: list[list[float]] = [[], []]
 
     def epoch(number: int) -> None:

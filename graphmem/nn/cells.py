@@ -21,7 +21,14 @@ class GRUCell(nn.GRUCell):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Input [R, input_size] and states [R, hidden_size] (zeros by default) to new states."""
         h = input.new_zeros(input.size(0), self.hidden_size) if hx is None else hx
-        gates_x = linear(input, self.weight_ih, self.bias_ih)
+        return self._step(linear(input, self.weight_ih, self.bias_ih), h)
+
+    def forward_parts(self, constant: Tensor, rest: Tensor, h: Tensor) -> Tensor:
+        """:meth:`forward` of an input whose first columns, ``constant``, need no gradient, and so cost none."""
+        first, last = self.weight_ih.split((constant.size(1), rest.size(1)), 1)
+        return self._step(linear(constant, first, self.bias_ih) + linear(rest, last), h)
+
+    def _step(self, gates_x: Tensor, h: Tensor) -> Tensor:
         gates_h = linear(h, self.weight_hh, self.bias_hh)
         width = 2 * self.hidden_size
         r, z = (gates_x[:, :width] + gates_h[:, :width]).sigmoid().chunk(2, 1)

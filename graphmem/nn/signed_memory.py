@@ -41,6 +41,23 @@ class _Halves(NamedTuple):
     """bool [H]."""
 
 
+class _Pool(NamedTuple):
+    """Sums over half events in an order in which those of a node stand together."""
+
+    ptr: Tensor
+    """int64 [U + 1], where those of each node begin in the order."""
+    order: Tensor
+    """int64 [G], half events."""
+    share: Tensor | None
+    """[G], by what each is multiplied."""
+    any: Tensor
+    """bool [U], whether a node has one."""
+
+    def __call__(self, rows: Tensor, table: Tensor) -> Tensor:
+        """[U, C], of rows int64 [H] of a table [*, C]: one row a half event."""
+        return gather_sum(self.ptr, rows[self.order], table, self.share)
+
+
 class SignedMemory(Correctable, StateModule):
     r"""Two state vectors a node, moved by positive and negative events as balance theory has it.
 
@@ -290,22 +307,20 @@ class SignedMemory(Correctable, StateModule):
 
     def _updated(self, halves: _Halves) -> tuple[Tensor, Tensor]:
         """States [U, 2 d] and clocks [U, 2] of the nodes behind their half events."""
-        row, sign = halves.row, halves.negative.long()
+        sign, each = halves.negative.long(), torch.arange(halves.row.numel(), device=halves.row.device)
         own, clock = self.memory[halves.nodes], self.last_update[halves.nodes]
-        other = self.memory[halves.other]
-        code = self._time_code(halves, clock)
-        swapped = torch.where(halves.negative.view(-1, 1, 1), other.flip(1), other)
-        read, weights = list(swapped.unbind(1)), [torch.ones_like(row)] * 2
-        if self.compat == "released":  # two messages of each negative event, the mean of which is one of the means
-            read[1], weights[1] = other.mean(1), sign
+        table, first = self.memory.view(-1, self.memory_dim), 2 * halves.other
+        code, pool = self._time_code(halves, clock), self._pool(halves, None)
         states = []
         for side, cell in enumerate((self.cell_pos, self.cell_neg)):
-            parts = torch.cat((read[side], halves.msg, code), 1)
-            message, has = self._aggregate(parts, row, weights[side], halves.nodes.numel())
-            before = own[:, side]
-            after = cell(torch.cat((before, message), 1), before)
-            states.append(torch.where(has.unsqueeze(1), after, before))
-        clock = clock.flatten().scatter_reduce(0, 2 * row + sign, halves.t, "amax").view_as(clock)
+            before, read = own[:, side], [first + (sign ^ side)]
+            if side == 1 and self.compat == "released":  # negative events alone, of each both states
+                pool, read = self._pool(halves, sign), [first, first + 1]
+            other = torch.stack([pool(rows, table) for rows in read]).mean(0)
+            constant = torch.cat((before, other, pool(each, halves.msg)), 1)
+            after = cell.forward_parts(constant, pool(each, code), before)
+            states.append(torch.where(pool.any.unsqueeze(1), after, before))
+        clock = clock.flatten().scatter_reduce(0, 2 * halves.row + sign, halves.t, "amax").view_as(clock)
         return torch.cat(states, 1), clock
 
     def _time_code(self, halves: _Halves, clock: Tensor) -> Tensor:
@@ -317,16 +332,17 @@ class SignedMemory(Correctable, StateModule):
         code: Tensor = self.time_enc(scaled(delta, self.time_scale)) * known.unsqueeze(1)
         return code
 
-    def _aggregate(self, rows: Tensor, row: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Aggregate [count, C] of the rows of weight 1 of each node, and whether there are any."""
+    def _pool(self, halves: _Halves, weight: Tensor | None) -> _Pool:
+        """How the half events of a node become one: all of them, or those of weight 1, int64 [H]."""
+        row, count = halves.row, halves.nodes.numel()
+        each = torch.arange(count + 1, device=row.device)
         if self.aggr == "last":
-            last = last_of(row, count)
-            return gather_rows(rows, last), torch.ones_like(last, dtype=torch.bool)
+            return _Pool(each, last_of(row, count), None, torch.ones_like(each[1:], dtype=torch.bool))
         order = row.argsort(stable=True)
-        ptr = torch.searchsorted(row[order], torch.arange(count + 1, device=row.device))
-        total = torch.zeros(count, dtype=torch.int64, device=row.device).index_add(0, row, weight)
-        sums = gather_sum(ptr, order, rows, weight[order].to(rows.dtype))
-        return sums / total.clamp(min=1).unsqueeze(1), total > 0
+        ptr = torch.searchsorted(row[order], each)
+        total = ptr.diff() if weight is None else torch.zeros_like(ptr[1:]).index_add(0, row, weight)
+        share = (total.clamp(min=1).to(self.memory.dtype).reciprocal())[row[order]]
+        return _Pool(ptr, order, share if weight is None else share * weight[order], total > 0)
 
     def extra_repr(self) -> str:
         """Show sizes and options."""

@@ -14,6 +14,8 @@ from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check, matmul
 from graphmem.ops.temporal_attention import temporal_attention_operator
 
+_Maps = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+
 
 class TemporalAttention(nn.Module):
     r"""Multi-head attention over the k latest events of each node, by dense [n, k] tensors.
@@ -28,7 +30,7 @@ class TemporalAttention(nn.Module):
     ``edge_dim``, and its parameters have the same names, but for ``lin_key.bias``: :math:`q^\top b_k` is the same for
     all j, leaves the softmax, and is left out. The products are arranged so that no event is projected:
     :math:`q^\top W_k x_j = (W_k^\top q)^\top x_j` and :math:`\sum_j \alpha_j W_v x_j = W_v \sum_j \alpha_j x_j`,
-    likewise for :math:`W_e`.
+    likewise for :math:`W_e`. Where heads are wide, :math:`W_k^\top W_q` is multiplied first, else :math:`W_q x_i`.
 
     Source: E. Rossi et al., "Temporal Graph Networks for Deep Learning on Dynamic Graphs", 2020, section 3.1; the form
     is that of PyG's ``examples/tgn.py``. What :math:`\Delta t` is, its caller decides.
@@ -68,8 +70,12 @@ class TemporalAttention(nn.Module):
         self.lin_value = Linear(in_channels, out_channels)
         self.lin_edge = Linear(time_enc.out_channels + msg_dim, out_channels, bias=False)
         self.lin_skip = Linear(in_channels, out_channels)
+        features = in_channels + time_enc.out_channels + msg_dim
+        # Multiplications a node; the few large products are worth twice as many small ones.
+        folded, in_turn = in_channels * heads * features, out_channels * (in_channels + features)
+        self._fold = folded <= 2 * in_turn
         self._frozen = False
-        self._kept: tuple[Any, tuple[Tensor, ...]] | None = None
+        self._kept: tuple[Any, _Maps] | None = None
 
     def reset_parameters(self) -> None:
         """Reset the projections; the time code belongs to the caller."""
@@ -103,21 +109,64 @@ class TemporalAttention(nn.Module):
         elif messages is None or eid is None:
             raise ArgumentError(f"messages and eid: expected [*, {self.msg_dim}] and [n, k], got None")
         x_root = x[: nbr.size(0)] if root is None else gather_rows(x, root)
+        queries, values = self._maps()
+        mixed = self._mixed(self._asked(x_root, queries), x, nbr, dt, messages, eid)
+        return self._combined(x_root, mixed, values)
+
+    def over_lists(self, x: Tensor, length: Tensor, nbr: Tensor, dt: Tensor, messages: Tensor | None = None) -> Tensor:
+        """Attend over all events of each node, however many they are: lists of like length at a time.
+
+        Args:
+            x: [m, in_channels]; the first n rows attend.
+            length: int64 [n], of the lists, which lie one behind the other.
+            nbr: int64 [M], the rows of x that are attended to.
+            dt: [M].
+            messages: [M, msg_dim]; may be left out where msg_dim is 0.
+
+        Returns:
+            [n, out_channels], as :meth:`forward`.
+        """
+        x_root = x[: length.numel()]
+        queries, values = self._maps()
+        query, begin = self._asked(x_root, queries), length.cumsum(0) - length
+        mixed, roots = [], []
+        low, width, longest = -1, 4, int(length.max()) if length.numel() else -1
+        while low < longest:
+            rows = ((length > low) & (length <= width)).nonzero().view(-1)
+            column = torch.arange(width, device=x.device)
+            there = column < length[rows].unsqueeze(1)
+            at = torch.where(there, begin[rows].unsqueeze(1) + column, 0)
+            eid = None if messages is None else at
+            mixed.append(self._mixed(gather_rows(query, rows), x, nbr[at].where(there, -1), dt[at], messages, eid))
+            roots.append(rows)
+            low, width = width, 4 * width
+        if not mixed:
+            return x.new_zeros(0, self.out_channels)
+        order = torch.cat(roots)
+        return gather_rows(self._combined(gather_rows(x_root, order), torch.cat(mixed, 1), values), order.argsort())
+
+    def _asked(self, x_root: Tensor, queries: tuple[Tensor, ...]) -> Tensor:
+        """Queries times the key weights, [n, H F]."""
+        weight, bias, *keys = queries
+        query = linear(x_root, weight, bias)
+        if not keys:
+            return query
+        heads = zip(query.chunk(self.heads, 1), keys[0].chunk(self.heads), strict=True)
+        return torch.cat([matmul(q, key) for q, key in heads], 1)
+
+    def _mixed(
+        self, query: Tensor, x: Tensor, nbr: Tensor, dt: Tensor, messages: Tensor | None, eid: Tensor | None
+    ) -> Tensor:
         code = self.time_enc.lin
         p = self.dropout if self.training else 0.0
-        query_weight, query_bias, *values = self._maps()
-        mixed = temporal_attention_operator(
-            linear(x_root, query_weight, query_bias),
-            x,
-            nbr,
-            dt.double(),
-            code.weight.view(-1),
-            code.bias,
-            messages,
-            eid,
-            p,
-            draw_seed() if p > 0 else 0,
+        seed = draw_seed() if p > 0 else 0
+        weight = code.weight.view(-1)
+        out: Tensor = temporal_attention_operator(
+            query, x, nbr, dt.double(), weight, code.bias, messages, eid, p, seed
         )[0]
+        return out
+
+    def _combined(self, x_root: Tensor, mixed: Tensor, values: tuple[Tensor, ...]) -> Tensor:
         heads = [linear(rows, weight) for rows, weight in zip(mixed, values, strict=True)]
         skip: Tensor = self.lin_skip(x_root)
         return skip + torch.cat(heads, 1)
@@ -129,7 +178,7 @@ class TemporalAttention(nn.Module):
         """
         self._frozen = True
 
-    def _maps(self) -> tuple[Tensor, ...]:
+    def _maps(self) -> _Maps:
         if not self._frozen or torch.is_grad_enabled():
             return self._folded()
         query, key, value = self.lin_query, self.lin_key, self.lin_value
@@ -139,18 +188,22 @@ class TemporalAttention(nn.Module):
             self._kept = (state, self._folded())
         return self._kept[1]
 
-    def _folded(self) -> tuple[Tensor, ...]:
-        """Weight [H F, in_channels] and bias [H F] from a node to its queries times the key weights, in all heads.
+    def _folded(self) -> _Maps:
+        """From a node to its queries times the key weights, in all heads, and from mixed features to values.
 
-        Then of each head the weight [C, F + 1] from mixed features and the sum of their coefficients to its values.
+        The former: a weight [H F, in_channels] and a bias [H F]; or those of the queries alone, [out_channels, *], and
+        the weight [out_channels, F] of the keys. The latter: of each head the weight [C, F + 1] from mixed features and
+        the sum of their coefficients.
         """
         query = torch.cat((self.lin_query.weight, self.lin_query.bias.unsqueeze(1)), 1)
         query = query / math.sqrt(self.out_channels // self.heads)
         key = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
-        heads = zip(key.chunk(self.heads), query.chunk(self.heads), strict=True)
-        folded = torch.cat([matmul(k, q, transpose_a=True) for k, q in heads])
+        keys: tuple[Tensor, ...] = (key,)
+        if self._fold:
+            heads = zip(key.chunk(self.heads), query.chunk(self.heads), strict=True)
+            query, keys = torch.cat([matmul(k, q, transpose_a=True) for k, q in heads]), ()
         values = torch.cat((self.lin_value.weight, self.lin_edge.weight, self.lin_value.bias.unsqueeze(1)), 1)
-        return folded[:, :-1].contiguous(), folded[:, -1].contiguous(), *values.chunk(self.heads)
+        return (query[:, :-1].contiguous(), query[:, -1].contiguous(), *keys), values.chunk(self.heads)
 
     def extra_repr(self) -> str:
         """Show the widths."""
