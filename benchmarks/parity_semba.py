@@ -3,8 +3,8 @@
 python benchmarks/parity_semba.py --peer CHECKOUT [--data bitcoin-otc] [--batches 25]
 
 CHECKOUT: see peer_semba.py. Both are trained on the sign task from the same weights by Adam at 0.01, in batches of
-1,000 from the first event of the stream on, and then see the validation period in evaluation mode. Nothing is dropped. Times
-are whole hours from the first event on, and of the time code all frequencies are 1 and all shifts 0, and are not
+1,000 from the first event of the stream on, and then see the validation period in evaluation mode. Nothing is dropped.
+Times are whole hours from the first event on, and of the time code all frequencies are 1 and all shifts 0, and are not
 trained: theirs rounds a phase to float32, which is no phase at all for seconds. "loader": nodes as their loader numbers
 them, every user once as a source and once as a destination.
 
