@@ -261,6 +261,7 @@ def speeds() -> list[str]:
         f"NCNC and NCNC-2 on Cora, float64. Largest relative difference: {worst}.",
         *nat_accuracy(),
         *nat_parity(),
+        *report_signs.parity(),
         "## Speed against the authors' code",
         machine("speed_ncn_*.json"),
         speed(),

@@ -21,6 +21,8 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def("dropout(Tensor x, float p, int seed, bool relu) -> Tensor");
   m.def("dropout_relu_backward(Tensor grad, Tensor y, float p) -> Tensor");
   m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
+  m.def("gru_step(Tensor g, Tensor h, Tensor state, bool save) -> (Tensor, Tensor)");
+  m.def("gru_step_backward(Tensor grad, Tensor gates, Tensor state) -> (Tensor, Tensor, Tensor)");
   m.def("matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor");
   m.def(
       "memory_gru(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt, Tensor time_weight, Tensor "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graphmem.nn.functional import linear
+from graphmem.nn.functional import is_dense, linear
+from graphmem.ops.gru_step import gru_step_unchecked
 
 
 class GRUCell(nn.GRUCell):
@@ -30,6 +31,8 @@ class GRUCell(nn.GRUCell):
 
     def _step(self, gates_x: Tensor, h: Tensor) -> Tensor:
         gates_h = linear(h, self.weight_hh, self.bias_hh)
+        if is_dense(h, gates_x):
+            return gru_step_unchecked(gates_x, gates_h, h)
         width = 2 * self.hidden_size
         r, z = (gates_x[:, :width] + gates_h[:, :width]).sigmoid().chunk(2, 1)
         n = torch.tanh(gates_x[:, width:] + r * gates_h[:, width:])

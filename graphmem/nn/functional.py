@@ -58,10 +58,15 @@ def sum_rows(x: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W^T + b``: by our operator where it applies (matrices of float32 or float64 on the CPU), else torch's."""
-    fits = x.dim() == 2 and x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype
-    if not fits or x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-        return F.linear(x, weight, bias)
-    return ops.linear(x, weight, bias)
+    return ops.linear(x, weight, bias) if is_dense(x, weight) else F.linear(x, weight, bias)
+
+
+def is_dense(x: Tensor, other: Tensor) -> bool:
+    """Whether our operators for matrices are better than torch's: float32 or float64 on the CPU, in eager mode."""
+    fits = x.dim() == 2 and x.dtype in (torch.float32, torch.float64) and x.dtype == other.dtype
+    return (
+        fits and x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+    )
 
 
 class Linear(nn.Linear):

@@ -21,6 +21,8 @@ _libraries: list[Any] = []  # a registration lives as long as its Library object
 
 DENSE: dict[str, Callable[..., Any]] = {
     "distinct": _reference_temporal.distinct,
+    "gru_step": _reference_temporal.gru_step,
+    "gru_step_backward": _reference_temporal.gru_step_backward,
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,

@@ -96,6 +96,20 @@ def gru_gate_slopes(grad: Tensor, own: Tensor, r: Tensor, z: Tensor, n: Tensor, 
     return torch.cat((d_n * h_n * r * (1 - r), grad * (own - n) * z * (1 - z), d_n, d_n * r), 1)
 
 
+def gru_step(g: Tensor, h: Tensor, state: Tensor, save: bool) -> tuple[Tensor, Tensor]:
+    """States behind a GRU cell from its pre-activations; its gates with ``save``."""
+    r, z, n, h_n = gru_gates(g, h)
+    gates = torch.cat((r, z, n, h_n), 1)
+    return n + z * (state - n), gates if save else gates[:0].clone()
+
+
+def gru_step_backward(grad: Tensor, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of all three."""
+    r, z, n, h_n = gates.chunk(4, 1)
+    d_r, d_z, d_n, d_hidden = gru_gate_slopes(grad, state, r, z, n, h_n).chunk(4, 1)
+    return torch.cat((d_r, d_z, d_n), 1), torch.cat((d_r, d_z, d_hidden), 1), grad * z
+
+
 def memory_gru_backward(
     grad: Tensor,
     inputs: Tensor,

@@ -43,6 +43,8 @@ from graphmem.ops._reference_ncache import ncache_refresh_backward as ncache_ref
 from graphmem.ops._reference_products import matmul as matmul
 from graphmem.ops._reference_products import pair_head as pair_head
 from graphmem.ops._reference_temporal import distinct as distinct
+from graphmem.ops._reference_temporal import gru_step as gru_step
+from graphmem.ops._reference_temporal import gru_step_backward as gru_step_backward
 from graphmem.ops._reference_temporal import memory_gru as memory_gru
 from graphmem.ops._reference_temporal import memory_gru_backward as memory_gru_backward
 from graphmem.ops._reference_temporal import pair_relu_dot as pair_relu_dot

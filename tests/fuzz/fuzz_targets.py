@@ -214,6 +214,11 @@ def _linear(rng: random.Random) -> Arguments:
     return {"x": tensor(rng, 4, 5), "weight": tensor(rng, 3, 5), "bias": tensor(rng, 3)}
 
 
+def _gru_step(rng: random.Random) -> Arguments:
+    rows = rng.randint(0, 9)
+    return {"g": tensor(rng, rows, 12), "h": tensor(rng, rows, 12), "state": tensor(rng, rows, 4)}
+
+
 def _gru(rng: random.Random) -> Arguments:
     rows, d, raw, times = rng.randint(0, 9), 4, rng.randint(0, 2), 3
     return {
@@ -356,6 +361,7 @@ TARGETS: dict[str, Target] = {
     "norm_dropout_relu": Target(norm_arguments, ops.norm_dropout_relu),
     "matmul": Target(_matmul, ops.matmul),
     "linear": Target(_linear, ops.linear),
+    "gru_step": Target(_gru_step, ops.gru_step),
     "memory_gru": Target(_gru, ops.memory_gru),
     "temporal_attention": Target(_attention, ops.temporal_attention),
     "ring_graph": Target(_ring_graph, ops.ring_graph),

@@ -42,7 +42,7 @@ def direct(name: str) -> Any:
 
 
 # Without saved gates, and with weights by slot.
-WITHOUT = {("memory_gru", 1), ("segment_gather_sum", 2)}
+WITHOUT = {("gru_step", 1), ("memory_gru", 1), ("segment_gather_sum", 2)}
 
 
 def floats_of(name: str, number: int) -> list[int]:

@@ -101,6 +101,19 @@ def test_memory_gru(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=st.sampled_from((0, 1, 31, 33, 70)), d=WIDTH, seed=SEEDS)
+def test_gru_step(dtype: torch.dtype, rows: int, d: int, seed: int) -> None:
+    args = *(features(rows, 3 * d, seed + n, dtype) for n in (0, 1)), features(rows, d, seed + 2, dtype)
+    got, want = torch.ops.graphmem.gru_step(*args, True), reference.gru_step(*args, True)
+    agree(got, want, dtype)
+    unsaved = torch.ops.graphmem.gru_step(*args, False)
+    assert same_bits(unsaved[0], got[0])
+    assert unsaved[1].numel() == 0
+    backward = features(rows, d, seed + 3, dtype), want[1], args[2]
+    agree(torch.ops.graphmem.gru_step_backward(*backward), reference.gru_step_backward(*backward), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @given(
     n=st.sampled_from((0, 1, 15, 33)),
     k=st.sampled_from((0, 1, 5)),
@@ -210,6 +223,18 @@ def test_gradients_of_temporal_attention(p: float) -> None:
     assert torch.autograd.gradcheck(run, leaves)
 
 
+def test_gradients_of_gru_step() -> None:
+    args = features(5, 9, 0, torch.float64), features(5, 9, 1, torch.float64), features(5, 3, 2, torch.float64)
+    assert torch.autograd.gradcheck(ops.gru_step, [t.requires_grad_() for t in args])
+
+
+def test_gru_step_is_the_rest_of_the_cell() -> None:
+    cell, x, s = torch.nn.GRUCell(4, 3).double(), features(5, 4, 0, torch.float64), features(5, 3, 1, torch.float64)
+    g = torch.nn.functional.linear(x, cell.weight_ih, cell.bias_ih)
+    h = torch.nn.functional.linear(s, cell.weight_hh, cell.bias_hh)
+    torch.testing.assert_close(ops.gru_step(g, h, s), cell(x, s))
+
+
 def test_gradients_of_pair_relu_dot() -> None:
     h, weight, bias = features(6, 8, 0, torch.float64), vector(4, 1, torch.float64), vector(1, 2, torch.float64)
     src, dst = integers(0, 0, 6, 5), integers(1, 0, 6, 5, 3)
@@ -253,8 +278,10 @@ def test_same_bits_for_every_number_of_threads() -> None:
         src, dst = integers(0, 0, 90, 500), integers(1, 0, 90, 500, 4)
         out.append(ops.pair_relu_dot(h, src, dst, weight, torch.zeros(1)))
         out.append(ops.time_code(steps(3, 900), tw, tb))
+        cell = [features(700, width, 4 + width, torch.float32).requires_grad_() for width in (120, 120, 40)]
+        out.append(ops.gru_step(*cell))
         sum(part.square().sum() for part in out).backward()
-        results.append([*(part.detach() for part in out), *(leaf.grad for leaf in (*leaves, h, weight))])
+        results.append([*(part.detach() for part in out), *(leaf.grad for leaf in (*leaves, h, weight, *cell))])
     for other in results[1:]:
         assert all(same_bits(one, two) for one, two in zip(results[0], other, strict=True))
 
@@ -285,6 +312,7 @@ ATTENTION = dict(
         strict=True,
     )
 )
+STEP = {"g": torch.ones(3, 12), "h": torch.ones(3, 12), "state": torch.ones(3, 4)}
 PAIRS = {"h": torch.ones(3, 4), "src": torch.zeros(2).long(), "dst": torch.zeros(2, 3).long(), "weight": torch.ones(2)}
 PAIRS["bias"] = torch.ones(1)
 CODE = {"dt": torch.ones(3).double(), "weight": torch.ones(2), "bias": torch.ones(2)}
@@ -297,8 +325,9 @@ CODE = {"dt": torch.ones(3).double(), "weight": torch.ones(2), "bias": torch.one
         (ops.temporal_attention, ATTENTION),
         (ops.pair_relu_dot, PAIRS),
         (ops.time_code, CODE),
+        (ops.gru_step, STEP),
     ],
-    ids=["memory_gru", "temporal_attention", "pair_relu_dot", "time_code"],
+    ids=["memory_gru", "temporal_attention", "pair_relu_dot", "time_code", "gru_step"],
 )
 def test_every_argument_is_checked(function: Any, valid: dict[str, Tensor]) -> None:
     function(**valid)

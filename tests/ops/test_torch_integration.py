@@ -90,6 +90,11 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "dropout": [(leaf, 0.4, -3, False), (leaf.half(), 0.4, 3, True)],
         "dropout_relu_backward": [(features(10, 5, 1), x, 0.4)],
         "find_edges": [(plain.rowptr, plain.col, pairs), (*segment, pairs)],
+        "gru_step": [
+            (features(6, 15, 1).requires_grad_(), features(6, 15, 2), features(6, 5, 3).requires_grad_(), True),
+            (features(6, 15, 1).double(), features(6, 15, 2).double(), features(6, 5, 3).double(), False),
+        ],
+        "gru_step_backward": [(features(6, 5, 1), features(6, 20, 2).sigmoid(), features(6, 5, 3))],
         "matmul": [
             (leaf, features(4, 5, 1).requires_grad_(), x[0, :4].clone().requires_grad_(), False, True),
             (leaf, features(10, 3, 1), None, True, False),

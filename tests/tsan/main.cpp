@@ -172,6 +172,12 @@ void temporal() {
           [&] { return call<Three>("memory_gru_backward", grad, saved[1], saved[2], dt, w, b, ih); });
   }
 
+  const Tensor of_input = matrix({rows, 3 * d}), of_state = matrix({rows, 3 * d}), before = matrix({rows, d});
+  const auto step = [&] { return call<Two>("gru_step", of_input, of_state, before, true); };
+  check("gru_step", "float", step);
+  const Tensor gates = step()[1];
+  check("gru_step_backward", "float", [&] { return call<Three>("gru_step_backward", grad, gates, before); });
+
   const Tensor query = matrix({nodes, heads * features}), ages = steps({nodes, k}), messages = matrix({50, raw});
   const Tensor nbr = tensor<int64_t>({nodes, k}, ScalarType::Long, [&](int64_t) { return below(nodes + 100) - 100; });
   const Maybe letters(messages), eid(nodes_of({nodes, k}, 50));
