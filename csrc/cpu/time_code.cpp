@@ -60,7 +60,7 @@ Tensor time_code_cpu(Tensor dt, Tensor weight, Tensor bias) {
     using T = typename decltype(type)::type;
     const T *w = data<T>(kOp, "weight", weight, {width}), *b = data<T>(kOp, "bias", bias, {width});
     T* codes = static_cast<T*>(out.mutable_data_ptr());
-    parallel_chunks(rows, kTimeRows, [&](int64_t begin, int64_t end) {
+    parallel_chunks(rows, kTimeRows, 2 * rows * width, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) time_code(steps[r], w, b, width, codes + r * width);
     });
   });
@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor> time_code_backward_cpu(Tensor grad, Tensor dt, Tensor
     const T *w = data<T>(kOp, "weight", weight, {width}), *b = data<T>(kOp, "bias", bias, {width});
     const T* slopes = data<T>(kOp, "grad", grad, {rows, width});
     BlockSums<T> sums((rows + kTimeRows - 1) / kTimeRows, 2 * width);
-    parallel_chunks(sums.blocks(), 1, [&](int64_t begin, int64_t end) {
+    parallel_chunks(sums.blocks(), 1, 3 * rows * width, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         T* dw = sums.of(block);
         for (int64_t r = block * kTimeRows; r < std::min(rows, (block + 1) * kTimeRows); ++r)
