@@ -77,7 +77,7 @@ def parity() -> list[str]:
         "of Bitcoin OTC and evaluated on what follows; protocol in its head. Largest relative difference of the "
         "losses and of all logits, largest absolute one of the states, number of clocks that differ."
     )
-    return [words, table("nodes, losses, events, of losses, of logits, of states, clocks".split(", "), rows)] if rows else []
+    return [words, table("nodes, batches, events, losses, logits, states, clocks".split(", "), rows)] if rows else []
 
 
 def speeds() -> list[str]:

@@ -61,13 +61,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// -1 behind the last key; a thread a place.
+// -1 behind the last key; a thread a number, of a row's `wide` cells and then its key.
 __global__ void clear_rest(const int64_t* ptr, int64_t count, int64_t room, int64_t wide, int64_t* found,
                            int64_t* cell) {
-  const int64_t n = global_thread();
-  if (n >= room * wide || n / wide < ptr[count]) return;
-  cell[n] = -1;
-  if (n % wide == 0) found[n / wide] = -1;
+  const int64_t n = global_thread(), row = n / (wide + 1), column = n % (wide + 1);
+  if (row >= room || row < ptr[count]) return;
+  (column < wide ? cell[row * wide + column] : found[row]) = -1;
 }
 
 std::tuple<Tensor, Tensor, Tensor> ncache_join_cuda(Tensor key, std::vector<int64_t> sizes, bool reference_hash,
@@ -95,8 +94,8 @@ std::tuple<Tensor, Tensor, Tensor> ncache_join_cuda(Tensor key, std::vector<int6
             *of_cells = static_cast<int64_t*>(cell.mutable_data_ptr());
     launch(kOp, device, write_keys<Key>, warps, kThreads, 0, tuples, begin, room, of_keys, of_cells);
     if (capacity)
-      launch(kOp, device, clear_rest, {blocks_for(room * wide, kThreads)}, kThreads, 0, begin, tuples.count, room, wide,
-             of_keys, of_cells);
+      launch(kOp, device, clear_rest, {blocks_for(room * (wide + 1), kThreads)}, kThreads, 0, begin, tuples.count, room,
+             wide, of_keys, of_cells);
     return std::tuple(ptr, found, cell);
   });
 }

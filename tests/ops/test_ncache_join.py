@@ -83,6 +83,16 @@ def test_a_capacity_is_filled_up(sizes: tuple[int, ...], tuples: int, size: int,
     assert (joined.tuples[keys:] == tuples).all()
 
 
+@pytest.mark.parametrize("tuples", [0, 3])
+def test_tuples_of_no_node_hold_nothing(tuples: int) -> None:
+    """They are refused by the face, and not undefined behind it."""
+    layout = layout_of((4,), 0, "mix")
+    cells = filled(layout, 2, 0)[0]
+    nodes = torch.empty(tuples, 0, dtype=torch.int64)
+    ptr, found, cell = torch.ops.graphmem.ncache_join(cells, *layout.checked(), nodes, 5)
+    assert (ptr.tolist(), found.tolist(), cell.shape) == ([0] * (tuples + 1), [-1] * 5, (5, 0))
+
+
 def test_a_key_that_lies_where_it_does_not_belong_counts_for_nothing() -> None:
     """As in the reference: no question finds it there."""
     layout = layout_of((4,), 0, "mix")
