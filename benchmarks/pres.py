@@ -62,8 +62,14 @@ KINDS: dict[str, dict[str, Any]] = {
 ARMS = ("plain", "pres", "plain linear", "pres linear", "plain sqrt")
 MORE_ARMS = ("sequence linear", "t-batches linear", "pres-event linear", "pres-v linear", "pres-s linear")
 MORE_ARMS += ("pres-kalman linear", "sequence", "t-batches")
-
-
+# Streams and models: batch sizes over the base, and seeds.
+PLANNED = {
+    ("collegemsg", "tgn"): (FACTORS, 5),
+    ("wikipedia", "tgn"): (FACTORS, 5),
+    **{(data, model): ((1, 4, 16), 5) for model in ("jodie", "apan") for data in ("collegemsg", "wikipedia")},
+    ("email-eu", "tgn"): ((1, 4), 3),
+    ("mathoverflow", "tgn"): ((1, 4), 3),
+}
 TESTS = {"ap_base": "tested with batches of the base size", "ap_train": "tested with batches as in training"}
 
 

@@ -7,10 +7,14 @@ import statistics
 from typing import Any
 
 from dyglib import PUBLISHED
-from pres import TESTS, cases, curves, figure_name, rows_for
+from pres import ARMS, PLANNED, TESTS, cases, curves, figure_name, rows_for
+from pres import factors as factors_of
+from streams import DATA
+from streams import configs as every_stream
 from tables import load, ratio_cells, rows_of, runs, spread, spread_of, table
 
 from graphmem.engine.stream_config import STREAM_HEURISTICS
+from graphmem.presets import STREAM_MODELS
 
 DYGLIB_METRICS = (
     "ap_batch",
@@ -31,7 +35,17 @@ def streams() -> list[str]:
     words = "`benchmarks/streams.py`, protocol in its head; test period, at the epoch of the best validation AP."
     names = "stream, model, visibility, seeds, learning rate, epochs, AP, AP historical, AP inductive pairs, "
     names += "AP new nodes, MRR"
-    return ["## Real streams", words, table(names.split(", "), rows)] if rows else []
+    return ["## Real streams", words, table(names.split(", "), rows), *_missing_streams()] if rows else []
+
+
+def _missing_streams() -> list[str]:
+    """What the script's defaults ask for and the file does not have."""
+    found, missing = {run["command"] for run in runs("streams.json")}, dict[str, list[str]]()
+    for config in every_stream(list(DATA), [*STREAM_HEURISTICS, *STREAM_MODELS], None):
+        if config.command() not in found:
+            missing.setdefault(config.model, []).append(config.data)
+    lines = [f"{model} on {', '.join(data)}" for model, data in missing.items()]
+    return [f"Not run: {'; '.join(lines)}."] if lines else []
 
 
 def dyglib() -> list[str]:
@@ -115,6 +129,7 @@ def batch_sizes() -> list[str]:
             parts += [f"{model.upper()}, {data}, test AP, {title}:", table(["batch", *map(str, size.values())], lines)]
             parts += [f"Share of the plain model's loss that is won back, {title}:", _won_back(found, size)]
         parts.append(f"![AP against batch size](figures/{figure_name(data, model)})")
+    parts += _missing_batch_sizes()
     costs = [row for row in rows_of("pres") if "ratio_pres" in row]
     if costs:
         lines = [
@@ -130,6 +145,18 @@ def batch_sizes() -> list[str]:
         "over seeds, whose number is in brackets."
     )
     return ["## Large temporal batches", words, *parts] if parts else []
+
+
+def _missing_batch_sizes() -> list[str]:
+    """What is planned and not in the file, of the arms that every case has."""
+    missing = []
+    for (data, model), (factors, seeds) in PLANNED.items():
+        found = {(row["arm"], row["factor"], row["seed"]) for row in rows_for("pres", data, model)}
+        cells = [(arm, f) for arm in ARMS for f in factors if f in factors_of(arm)]
+        lacking = [sum((*cell, seed) not in found for seed in range(seeds)) for cell in cells]
+        if sum(lacking):
+            missing.append(f"{model.upper()} on {data}, {sum(lacking)} of {seeds * len(cells)}")
+    return [f"Not run yet, runs of the arms {', '.join(ARMS)}: {'; '.join(missing)}."] if missing else []
 
 
 def _cell(values: list[float] | None) -> str:
