@@ -187,6 +187,20 @@ def test_float_times(build: Callable[..., TemporalLinkModel]) -> None:
         model.score(batch.src, candidates(batch), batch.t.double())
 
 
+@pytest.mark.parametrize("drift", ["log", "linear"])
+def test_drift_of_jodie(drift: str) -> None:
+    torch.manual_seed(0)
+    model = JODIE(NODES, MSG, memory_dim=6, time_dim=4, time_scale=3.0, drift=drift).eval()
+    model.update(events())
+    nodes = torch.arange(NODES)
+    state, since = model.memory(nodes)
+    t = since + 5 * nodes
+    age = (t - since).float() / 3
+    factor = 1 + model.projection((age.log1p() if drift == "log" else age).unsqueeze(1))
+    torch.testing.assert_close(model.embed(nodes, t), state * factor)
+    assert model.embed(nodes, since - 9).isfinite().all()  # ages are never negative
+
+
 def test_jodie_drifts_and_tgn_of_the_example_does_not() -> None:
     for name, moves in (("jodie", True), ("tgn-query", True), ("apan", True), ("tgn", False)):
         torch.manual_seed(0)
