@@ -148,7 +148,7 @@ class ReleasedSEMBA(StateModule):
             raise ArgumentError("events: expected weights, whose signs are those of the events, got None")
         dtypes = (self.last_update.dtype,)
         t = _check.tensor("events.t", events.t, shape=(src.numel(),), dtypes=dtypes, device=self.memory.device)
-        negative = sign <= 0
+        negative = sign < 0
         ends, place = distinct(torch.cat((src, dst)))
         heads = self._append(src, dst, t, weight.abs().float(), negative)
         edges = self._into(ends)

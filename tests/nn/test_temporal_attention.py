@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,15 @@ NODES, IN, OUT, TIME, MSG, K = 12, 5, 8, 6, 3, 4
 def build(msg_dim: int = MSG, dropout: float = 0.0) -> TemporalAttention:
     torch.manual_seed(1)
     return TemporalAttention(IN, OUT, msg_dim, TimeEncoder(TIME), dropout=dropout).double()
+
+
+def narrow() -> TemporalAttention:
+    """Heads so narrow that queries are computed first, and their products with the keys then."""
+    torch.manual_seed(1)
+    module = TemporalAttention(24, OUT, MSG, TimeEncoder(TIME), heads=4, dropout=0.0).double()
+    assert not module._fold
+    assert build()._fold
+    return module
 
 
 def events(roots: int, msg_dim: int = MSG) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,6 +69,52 @@ def test_is_transformer_conv(msg_dim: int) -> None:
     assert len(outcome[0]) == len(outcome[1]) == 2 + len(names)
     for got, want in zip(*outcome, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_narrow_heads_are_transformer_conv() -> None:
+    ours = narrow()
+    theirs = TransformerConv(24, OUT // 4, heads=4, edge_dim=TIME + MSG).double()
+    own = {name: weight for name, weight in ours.state_dict().items() if not name.startswith("time_enc")}
+    theirs.load_state_dict({"lin_key.bias": torch.zeros(OUT, dtype=torch.float64), **own})
+    nbr, dt, msg = events(5)
+    x, there = torch.randn(NODES, 24, dtype=torch.float64), nbr >= 0
+    place = torch.arange(5).unsqueeze(1).expand_as(nbr)[there]
+    edge_attr = torch.cat((ours.time_enc(dt), msg), -1)[there]
+    outs = ours(x, nbr, dt, *table(msg)), theirs((x, x[:5]), torch.stack((nbr[there], place)), edge_attr)
+    weight = torch.arange(outs[0].numel()).view_as(outs[0]).sin()
+    torch.testing.assert_close(*outs)
+    for name, parameter in ours.named_parameters():
+        if not name.startswith("time_enc"):
+            found = torch.autograd.grad((outs[0] * weight).sum(), parameter, retain_graph=True)[0]
+            want = torch.autograd.grad((outs[1] * weight).sum(), theirs.get_parameter(name), retain_graph=True)[0]
+            torch.testing.assert_close(found, want)
+
+
+@pytest.mark.parametrize("make", [build, narrow])
+def test_lists_of_any_length(make: Callable[[], TemporalAttention]) -> None:
+    module = make()
+    torch.manual_seed(3)
+    length = torch.tensor([0, 4, 1, 70, 0, 17, 5, 16])
+    count = int(length.sum())
+    x = torch.randn(NODES, module.in_channels, dtype=torch.float64).requires_grad_()
+    nbr, dt, msg = torch.randint(NODES, (count,)), torch.randint(-9, 9, (count,)), torch.randn(count, MSG).double()
+    at = (length.cumsum(0) - length).unsqueeze(1) + torch.arange(70)
+    there = torch.arange(70) < length.unsqueeze(1)
+    at = at.where(there, 0)
+    padded = module(x, nbr[at].where(there, -1), dt[at], msg, at)
+    lists = module.over_lists(x, length, nbr, dt, msg)
+    torch.testing.assert_close(lists, padded)
+    for got, want in zip(*(torch.autograd.grad(out.square().sum(), x) for out in (lists, padded)), strict=True):
+        torch.testing.assert_close(got, want)
+    none = torch.empty(0, dtype=torch.int64)
+    assert module.over_lists(x, none, none, none, msg[:0]).shape == (0, OUT)
+
+
+def test_lists_without_messages() -> None:
+    module, length = build(0), torch.tensor([2, 0, 1])
+    x, nbr, dt = torch.randn(NODES, IN, dtype=torch.float64), torch.tensor([4, 5, 6]), torch.tensor([1, 2, 3])
+    padded = module(x, torch.tensor([[4, 5], [-1, -1], [6, -1]]), torch.tensor([[1, 2], [0, 0], [3, 0]]))
+    torch.testing.assert_close(module.over_lists(x, length, nbr, dt), padded)
 
 
 def test_a_node_without_events_keeps_its_skip_term() -> None:

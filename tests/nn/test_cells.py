@@ -1,0 +1,47 @@
+"""Recurrent cells against torch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from graphmem.nn.cells import GRUCell, RNNCell
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("ours", "theirs"), [(GRUCell, torch.nn.GRUCell), (RNNCell, torch.nn.RNNCell)])
+def test_is_torchs_cell(ours: type[torch.nn.Module], theirs: type[torch.nn.Module], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    cell, other = ours(7, 5).to(dtype), theirs(7, 5).to(dtype)
+    other.load_state_dict(cell.state_dict())
+    for state in (torch.randn(9, 5, dtype=dtype), None):
+        x, leaves = torch.randn(9, 7, dtype=dtype), [*cell.parameters()]
+        outs = cell(x, state), other(x, state)
+        close = {"rtol": 0.1, "atol": 0.05} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(*outs, **close)
+        for got, want in zip(
+            torch.autograd.grad(outs[0].sum(), leaves),
+            torch.autograd.grad(outs[1].sum(), [*other.parameters()]),
+            strict=True,
+        ):
+            torch.testing.assert_close(got, want, **close)
+
+
+def test_an_input_in_two_parts() -> None:
+    torch.manual_seed(0)
+    cell = GRUCell(7, 5).double()
+    x, h = torch.randn(9, 7, dtype=torch.float64), torch.randn(9, 5, dtype=torch.float64)
+    rest = x[:, 4:].clone().requires_grad_()
+    out, whole = cell.forward_parts(x[:, :4], rest, h), cell(torch.cat((x[:, :4], rest), 1), h)
+    torch.testing.assert_close(out, whole)
+    leaves = [*cell.parameters(), rest]
+    for got, want in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (out, whole)), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_under_autocast() -> None:
+    """Where our operators do not apply, torch's operations serve."""
+    torch.manual_seed(0)
+    cell, x, h = GRUCell(7, 5), torch.randn(9, 7), torch.randn(9, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (cell(x, h).float() - torch.nn.GRUCell.forward(cell, x, h).float()).abs().max() < 0.05
