@@ -6,10 +6,10 @@ Everything as in `dyglib.py`, but for one option:
 
 hash-even, hash-odd: the released hash with seed 0 and with seed 1; an even seed reaches 7 of 32 slots, an odd one all.
 absolute: times as they are, and none in the pooled features and the decoder. sum: sums instead of attention. one-hop: a
-dictionary of 32 slots alone. sequential: every event of a batch meets what the one before it has left in the caches.
-rate-...: another learning rate than 0.001. wide: 8 numbers a slot, states of 172, time codes of 100, as TPNet's search
-for NAT on this stream has them. released: the first, the third and the fourth together, with the released widths of
-time code (1) and pool (1).
+dictionary of 32 slots alone. copied: values of the second hop do not pass the cell again (the paper's Algorithm 1).
+sequential: every event of a batch meets what the one before it has left in the caches. rate-...: another learning rate
+than 0.001. wide: 8 numbers a slot, states of 172, time codes of 100, as TPNet's search for NAT on this stream has them.
+released: the first, the third and the fourth together, with the released widths of time code (1) and pool (1).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "absolute": {"time": "absolute"},
     "sum": {"pool": "sum"},
     "one-hop": {"sizes": [32]},
+    "copied": {"refresh_hop2": False},
     "sequential": {"semantics": "sequential"},
     "wide": {"value_dim": 8, "memory_dim": 172, "time_dim": 100},
     "rate-0.0001": {"lr": 1e-4},

@@ -84,6 +84,8 @@ class NAT(NATAtOnce):
             node's the time between its last two events; or "absolute", times as they are and no times in h and
             the decoder, as in the released code.
         dropout: of pooled neighbourhoods.
+        refresh_hop2: whether a value of the second hop, which the cell has made before it was copied there, passes it
+            again where it is read: as in the released code, where the paper's Algorithm 1 has a plain copy.
         replace_prob: see :class:`~graphmem.nn.NeighborCache`.
         hash: likewise.
         seed: likewise; a run of the engine takes its own seed.
@@ -114,6 +116,7 @@ class NAT(NATAtOnce):
         pool: str | None = None,
         time: str | None = None,
         dropout: float = 0.1,
+        refresh_hop2: bool = True,
         replace_prob: float = 0.9,
         hash: str | None = None,
         seed: int = 0,
@@ -142,7 +145,7 @@ class NAT(NATAtOnce):
         # The other end of a node's last event; number and time of that event are in the cache's own entry.
         self.register_state("other", (num_nodes,), dtype=torch.int64, fill=-1)
         self.register_state("gap", (num_nodes,), dtype=time_dtype)
-        self.msg_dim, self.dropout, self.heads = msg_dim, dropout, heads
+        self.msg_dim, self.dropout, self.heads, self.refresh_hop2 = msg_dim, dropout, heads, refresh_hop2
         self._make_layers(memory_dim, position_dim, chosen["time_dim"], chosen["pool_dim"])
         self.reset_parameters()
 
@@ -238,6 +241,9 @@ class NAT(NATAtOnce):
         cell = self.value_cell
         of_value = CellWeights(*code, self.lin_value.weight, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         value = cache.refresh(nodes, self.state, of_value, messages, row, delta=self.time == "delta")
+        if not self.refresh_hop2:
+            near = 1 + cache.layout.sizes[0]
+            value = torch.cat((value[:, :near], cache.value[nodes, near:].to(value.dtype)), 1)
         return _Read(nodes, state, value)
 
     def _with_features(self, read: _Read) -> _Read:

@@ -68,7 +68,7 @@ class LayersOfNAT:
 
     def _fits(self, model: Any) -> bool:
         kind, device = self._kind, model.state.device
-        if model.compat == "reference" or model.features is not None:
+        if model.compat == "reference" or model.features is not None or not model.refresh_hop2:
             return False
         fits = kind in (torch.float32, torch.float64) and _check.accumulate_dtype(model.cache.value.dtype) == kind
         return fits and all(x.dtype == kind and x.device == device for x in self.parameters)

@@ -63,7 +63,7 @@ STREAM_OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("dropout", "time_scale", "window", "replace_prob", "decoder_dropout"), float),
     "hidden_channels": int,
     "sizes": list,
-    **dict.fromkeys(("directed", "sign_in_edge", "tie_params", "t_batches"), bool),
+    **dict.fromkeys(("directed", "sign_in_edge", "tie_params", "t_batches", "refresh_hop2"), bool),
 }
 MODELS = ("gae", "ncn", "ncnc", "ncn-diff", "ncn2")
 STREAM_MODELS = ("tgn", "tncn", "dyrep", "jodie", "apan", "nat")

@@ -64,7 +64,7 @@ def node_state(model: NAT, u: int, msg: Tensor) -> Tensor:
 def slot_value(model: NAT, u: int, column: int, msg: Tensor) -> Tensor:
     """z'_{u,a} of the key in a slot."""
     cache = model.cache
-    if cache.eid[u, column] < 0:
+    if cache.eid[u, column] < 0 or (not model.refresh_hop2 and column > SIZES[0]):
         return cache.value[u, column]
     when = cache.time[u, column]
     dt = cache.time[u, 0] - when if model.time == "delta" else when
@@ -105,13 +105,16 @@ def slow_score(model: NAT, u: int, v: int, t: int, msg: Tensor) -> Tensor:
     return model.predictor(torch.cat(parts).unsqueeze(0)).squeeze()
 
 
-MODES = [{"pool": pool, "time": time} for pool in ("attn", "sum") for time in ("delta", "absolute")]
+MODES: list[dict[str, Any]] = [
+    *({"pool": pool, "time": time} for pool in ("attn", "sum") for time in ("delta", "absolute")),
+    {"refresh_hop2": False},
+]
 
 
 @pytest.mark.parametrize("options", [*MODES, {"compat": "reference"}, {"compat": "reference", "time": "delta"}])
 @pytest.mark.parametrize("hash", ["mix", "reference"])
 @pytest.mark.parametrize("width", [0, 2])
-def test_scores_by_loops(options: dict[str, str], hash: str, width: int) -> None:
+def test_scores_by_loops(options: dict[str, Any], hash: str, width: int) -> None:
     node_feat = torch.randn(NODES, width, generator=torch.Generator().manual_seed(1)) if width else None
     model, stream = make(**options, hash=hash, node_feat=node_feat).eval(), events()
     model.prepare(stream)  # type: ignore[arg-type]
