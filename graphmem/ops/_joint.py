@@ -95,6 +95,8 @@ def joined(known: KnownSlots, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     _, slots, hops = known.column.shape
     size = rows.size(1)
+    if size == 0:  # tuples of no node hold nothing
+        return rows.new_zeros(rows.size(0) + 1), rows.new_empty(0), rows.new_empty(0, 0)
     key = known.key[rows].flatten(1)  # [P, q L], the first node's slots, then the second's
     column = known.column[rows].flatten(1, 2)  # [P, q L, H + 1]
     asked = torch.cat([side * slots + column for side in range(size)], dim=2)  # that may hold each slot's key
