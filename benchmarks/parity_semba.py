@@ -19,16 +19,12 @@ from typing import Any
 
 import torch
 from common import difference, provenance, write_json
-from peer_semba import Authors, as_loader, released_loss, take_weights
+from peer_semba import Authors, as_loader, batches_of, released_loss, take_weights
 
 from graphmem.data import EventStream, load_stream, split_stream
 from graphmem.models.semba_released import ReleasedSEMBA
 
-BATCH, HOUR = 1000, 3600
-
-
-def cut(events: EventStream, most: int | None = None) -> list[EventStream]:
-    return [events[at : at + BATCH] for at in range(0, len(events), BATCH)][:most]
+HOUR = 3600
 
 
 def compare(stream: EventStream, path: str, count: int) -> dict[str, Any]:
@@ -42,7 +38,8 @@ def compare(stream: EventStream, path: str, count: int) -> dict[str, Any]:
     optimizer = torch.optim.Adam(ours.parameters(), lr=0.01)
     peer.start()
     split, losses = split_stream(stream), []
-    for batch in cut(split.train, count):
+    train = batches_of(split.train)[:count]
+    for batch in train:
         optimizer.zero_grad()
         loss = released_loss(ours(batch), batch)
         loss.backward()
@@ -50,13 +47,13 @@ def compare(stream: EventStream, path: str, count: int) -> dict[str, Any]:
         losses.append((float(loss.detach()), peer.train_step(batch)))
     ours.eval(), peer.model.eval()
     with torch.no_grad():
-        logits = [(ours(batch), peer.logits(batch)) for batch in cut(split.valid)]
+        logits = [(ours(batch), peer.logits(batch)) for batch in batches_of(split.valid)]
     memory = peer.model.mem_model
     theirs = torch.stack((memory.memory_pos, memory.memory_neg), 1)
     clocks = torch.stack((memory.last_update_pos, memory.last_update_neg), 1)
     gaps = [abs(a - b) for a, b in losses]
     return {
-        "events": sum(map(len, cut(split.train, count))) + len(split.valid),
+        "events": sum(map(len, train)) + len(split.valid),
         "losses": losses,
         "loss": {"absolute": max(gaps), "relative": max(gap / b for gap, (_, b) in zip(gaps, losses, strict=True))},
         "logits": difference(*(torch.cat(part) for part in zip(*logits, strict=True))),

@@ -23,6 +23,8 @@ from graphmem.data import EventStream
 from graphmem.engine.signed_task import class_mean
 from graphmem.models.semba_released import ReleasedSEMBA
 
+BATCH = 1000
+"""Events of a batch, as in their train.py."""
 FEATURES = 8
 """Width of the nodes' features, all zeros."""
 
@@ -84,6 +86,11 @@ class Authors:
         )
         ends = torch.stack((src_pos, dst_pos)), torch.stack((src_neg, dst_neg))
         return self.model(self.x, *ends, *times, *weights, to_update=True), ends, positive
+
+
+def batches_of(events: EventStream) -> list[EventStream]:
+    """Cut as their loader does."""
+    return [events[at : at + BATCH] for at in range(0, len(events), BATCH)]
 
 
 def as_loader(stream: EventStream) -> EventStream:

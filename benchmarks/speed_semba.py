@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from cases import Rows, add_arguments, run_cases
-from peer_semba import Authors, as_loader, released_loss
+from peer_semba import BATCH, Authors, as_loader, batches_of, released_loss
 from timing import paired
 
 from graphmem.data import EventStream, load_stream, split_stream
@@ -33,7 +33,6 @@ from graphmem.models import SEMBA
 from graphmem.models.semba_released import ReleasedSEMBA
 from graphmem.presets import load_preset
 
-BATCH = 1000
 ALIKE = {"features": "memory", "decoder": "linear", "sign_in_edge": False, "compat": "released"}
 CASES: dict[str, tuple[str, dict[str, Any] | None]] = {
     "otc": ("bitcoin-otc", ALIKE),
@@ -97,7 +96,7 @@ def measure(key: str, args: argparse.Namespace) -> Rows:
     if case.endswith("loader"):
         stream = as_loader(stream)
     train = split_stream(stream).train
-    batches = [train[at : at + BATCH] for at in range(0, len(train), BATCH)][: args.batches]
+    batches = batches_of(train)[: args.batches]
     sides = Released(stream) if options is None else Ours(stream, options), Authors(stream, args.peer)
     losses: list[list[float]] = [[], []]
 

@@ -311,14 +311,15 @@ class SignedMemory(Correctable, StateModule):
         own, clock = self.memory[halves.nodes], self.last_update[halves.nodes]
         table, first = self.memory.view(-1, self.memory_dim), 2 * halves.other
         code, pool = self._time_code(halves, clock), self._pool(halves, None)
+        msg, age = pool(each, halves.msg), pool(each, code)
         states = []
         for side, cell in enumerate((self.cell_pos, self.cell_neg)):
             before, read = own[:, side], [first + (sign ^ side)]
             if side == 1 and self.compat == "released":  # negative events alone, of each both states
                 pool, read = self._pool(halves, sign), [first, first + 1]
+                msg, age = pool(each, halves.msg), pool(each, code)
             other = torch.stack([pool(rows, table) for rows in read]).mean(0)
-            constant = torch.cat((before, other, pool(each, halves.msg)), 1)
-            after = cell.forward_parts(constant, pool(each, code), before)
+            after = cell.forward_parts(torch.cat((before, other, msg), 1), age, before)
             states.append(torch.where(pool.any.unsqueeze(1), after, before))
         clock = clock.flatten().scatter_reduce(0, 2 * halves.row + sign, halves.t, "amax").view_as(clock)
         return torch.cat(states, 1), clock
