@@ -60,10 +60,7 @@ class DyRep(TGN):
 
     def _represent(self, nodes: Tensor) -> Tensor:
         nodes, place = distinct(nodes)
-        return gather_rows(self._attend(self._read(nodes, None, self._written), None), place)
-
-    def _written(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        return self.memory.memory.index_select(0, nodes), self.memory.last_update.index_select(0, nodes)
+        return gather_rows(self._attend(self._read(nodes, None, self.memory.stored), None), place)
 
     @torch.no_grad()
     def update(self, events: EventStream) -> None:

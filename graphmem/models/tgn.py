@@ -67,6 +67,8 @@ class TGN(ReadsMessages, MemoryLinkModel):
             which takes ``delta="query"``; :meth:`reveal` may show it events before their update. With ``events()``, the
             numbers of those it may still answer, a model that follows a stream drops the messages of others.
         time_dtype: of times, int64 or float64.
+        state_device: "cpu": memory, mail and the default neighbours stay in main memory, see
+            :class:`~graphmem.nn.NodeMemory`.
         **memory_options: of :class:`~graphmem.nn.NodeMemory`.
 
     Raises:
@@ -87,9 +89,11 @@ class TGN(ReadsMessages, MemoryLinkModel):
         delta: str = "edge",
         neighbors: nn.Module | None = None,
         time_dtype: torch.dtype = torch.int64,
+        state_device: str | None = None,
         **memory_options: Any,
     ) -> None:
-        memory = NodeMemory(num_nodes, msg_dim, memory_dim, time_dim, time_dtype=time_dtype, **memory_options)
+        memory_options |= {"time_dtype": time_dtype, "state_device": state_device}
+        memory = NodeMemory(num_nodes, msg_dim, memory_dim, time_dim, **memory_options)
         super().__init__(memory, embedding_dim)
         _check.integer("num_neighbors", num_neighbors, 1)
         self.embeds_time = _check.choice("delta", delta, ("edge", "query")) == "query"
@@ -98,7 +102,7 @@ class TGN(ReadsMessages, MemoryLinkModel):
             memory_dim, embedding_dim, msg_dim, memory.time_enc, heads=heads, dropout=dropout
         )
         if neighbors is None:
-            neighbors = RecentNeighbors(num_nodes, num_neighbors, dtype=time_dtype)
+            neighbors = RecentNeighbors(num_nodes, num_neighbors, dtype=time_dtype, state_device=state_device)
         if isinstance(neighbors, TemporalNeighbors) and not self.embeds_time:
             raise ArgumentError(f'delta: expected "query" with TemporalNeighbors, asked about a time, got {delta!r}')
         self.neighbors: Any = neighbors

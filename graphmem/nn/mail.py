@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphmem.nn.state import StateModule
+from graphmem.nn.state import StateModule, fetch
 from graphmem.ops import _check, distinct
 from graphmem.ops._joint import last_of
 
@@ -58,6 +58,10 @@ class Mail:
     def event(self) -> Tensor:
         """int64 [M], number of the event; -1 where it was not given."""
         return self.columns["event"].index_select(0, self.at)
+
+    def copy_to(self, device: torch.device) -> dict[str, Tensor]:
+        """The fields of these half events, on a device."""
+        return {name: fetch(self.columns[name], self.at, device) for name in FIELDS}
 
     def select(self, place: Tensor) -> Mail:
         """The half events int64 [*] of these."""

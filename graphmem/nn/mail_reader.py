@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,20 @@ from graphmem.nn.cells import GRUCell
 from graphmem.nn.correction import Correctable
 from graphmem.nn.functional import gather_rows, gather_sum
 from graphmem.nn.mail import Mail, MailStore
+from graphmem.nn.state import fetch
+from graphmem.ops import distinct
 from graphmem.ops.memory_gru import memory_gru_unchecked
+
+
+class _Table(NamedTuple):
+    """What messages look up: the whole state, or copies of some rows where the weights are."""
+
+    memory: Tensor
+    """[N, d]."""
+    since: Tensor
+    """[N]."""
+    ids: Tensor | None = None
+    """int64 [N], nodes of the rows; ``None``: row v is that of node v."""
 
 
 class MailReader(Correctable):
@@ -31,31 +44,59 @@ class MailReader(Correctable):
     msg_s_module: nn.Module
     msg_d_module: nn.Module
     _others: Callable[[Tensor], Tensor] | None
+    _state_stays: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where events, questions and answers are: that of the weights."""
+        device: torch.device = self.time_enc.lin.weight.device if self._state_stays else self.memory.device
+        return device
+
+    def stored(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Memories [n, d] and times [n] of nodes int64 [n] as they were written, without the mail that waits."""
+        device, nodes = self.device, nodes.to(self.memory.device)
+        return fetch(self.memory, nodes, device), fetch(self.last_update, nodes, device)
 
     def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
-        """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0."""
+        """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0.
+
+        Nodes and mail are where the state is, what comes out is where the weights are.
+        """
+        table = _Table(self.memory, self.last_update)
+        if self._state_stays:
+            table, nodes, mail = self._brought(nodes, mail)
         if self.aggregator == "sequence":
-            return self._in_turn(nodes, mail)
+            return self._in_turn(nodes, mail, table)
         last = mail.newest() if self.mail.size > 1 or self.mail_d is not None else mail
         if self._is_fused(last, nodes):
-            return self._fused(last), last.t
+            return self._fused(last, table), last.t
         if self.aggregator == "last":
-            aggregate = place_rows(self._messages(last), last.row, nodes.numel())
+            aggregate = place_rows(self._messages(last, table), last.row, nodes.numel())
         elif self.aggregator == "mean":
             order = torch.arange(len(mail), device=nodes.device)
             ptr = torch.searchsorted(mail.row, torch.arange(nodes.numel() + 1, device=nodes.device))
-            messages = self._messages(mail)
+            messages = self._messages(mail, table)
             aggregate = gather_sum(ptr, order, messages) / ptr.diff().clamp(min=1).unsqueeze(1)
         else:
             assert self.aggr_module is not None
-            aggregate = self.aggr_module(self._messages(mail), mail.row, mail.t, nodes.numel())
-        return self.updater(aggregate, self.memory[nodes]), place_rows(last.t, last.row, nodes.numel())
+            aggregate = self.aggr_module(self._messages(mail, table), mail.row, mail.t, nodes.numel())
+        return self.updater(aggregate, table.memory[nodes]), place_rows(last.t, last.row, nodes.numel())
 
-    def _in_turn(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
-        state, since = self.memory[nodes], self.last_update[nodes]
+    def _brought(self, nodes: Tensor, mail: Mail) -> tuple[_Table, Tensor, Mail]:
+        """Copies where the weights are of what reading mail looks at; nodes and mail then name rows of the copies."""
+        device = self.device
+        ids, row = distinct(torch.cat((nodes, mail.node, mail.other.clamp(min=0))))
+        table = _Table(*self.stored(ids), ids.to(device))
+        asked, owner, other = row.to(device).split([nodes.numel(), len(mail), len(mail)])
+        columns = mail.copy_to(device)
+        columns["other"] = torch.where(columns["other"] < 0, -1, other)
+        return table, asked, Mail(mail.row.to(device), owner, columns, torch.arange(len(mail), device=device))
+
+    def _in_turn(self, nodes: Tensor, mail: Mail, table: _Table) -> tuple[Tensor, Tensor]:
+        state, since = table.memory[nodes], table.since[nodes]
         for part in mail.in_turn():
             own = state.index_select(0, part.row)
-            messages = self._messages(part, own, since[part.row])
+            messages = self._messages(part, table, own, since[part.row])
             state = state.index_copy(0, part.row, self.updater(messages, own))
             since = since.index_copy(0, part.row, part.t)
         return state, since
@@ -68,28 +109,31 @@ class MailReader(Correctable):
             return False
         return usual and every and self.memory.dtype in (torch.float32, torch.float64)
 
-    def _fused(self, mail: Mail) -> Tensor:
+    def _fused(self, mail: Mail, table: _Table) -> Tensor:
         code, cell = self.time_enc.lin, self.updater
-        dt = (mail.t - self.last_update.index_select(0, mail.node)).double()
+        dt = (mail.t - table.since.index_select(0, mail.node)).double()
         weights = (code.weight.view(-1), code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        return memory_gru_unchecked(self.memory, mail.node, mail.other, mail.msg, dt, *weights)
+        return memory_gru_unchecked(table.memory, mail.node, mail.other, mail.msg, dt, *weights)
 
-    def _messages(self, mail: Mail, own: Tensor | None = None, since: Tensor | None = None) -> Tensor:
+    def _messages(self, mail: Mail, table: _Table, own: Tensor | None = None, since: Tensor | None = None) -> Tensor:
         """Messages [M, C]; ``own`` and ``since`` take the place of the nodes' memories and the times of these."""
         if self.node_message is None or not bool((mail.other < 0).any()):
-            return self._link_messages(mail, own, since)
-        own = self.memory[mail.node] if own is None else own
-        since = self.last_update[mail.node] if since is None else since
+            return self._link_messages(mail, table, own, since)
+        own = table.memory[mail.node] if own is None else own
+        since = table.since[mail.node] if since is None else since
         link, lone = ((mail.other >= 0).nonzero().view(-1), (mail.other < 0).nonzero().view(-1))
-        messages = [self._link_messages(mail.select(link), own[link], since[link])] if link.numel() else []
+        messages = [self._link_messages(mail.select(link), table, own[link], since[link])] if link.numel() else []
         code = self.time_enc(mail.t[lone] - since[lone])
         messages.append(self.node_message(own[lone], mail.msg[lone], code))
         return gather_rows(torch.cat(messages), torch.cat((link, lone)).argsort())
 
-    def _link_messages(self, mail: Mail, own: Tensor | None, since: Tensor | None) -> Tensor:
-        own = self.memory[mail.node] if own is None else own
-        time_code = self.time_enc(mail.t - (self.last_update[mail.node] if since is None else since))
-        other = self.memory[mail.other] if self._others is None else self._others(mail.other)
+    def _link_messages(self, mail: Mail, table: _Table, own: Tensor | None, since: Tensor | None) -> Tensor:
+        own = table.memory[mail.node] if own is None else own
+        time_code = self.time_enc(mail.t - (table.since[mail.node] if since is None else since))
+        if self._others is None:
+            other = table.memory[mail.other]
+        else:
+            other = self._others(mail.other if table.ids is None else table.ids[mail.other])
         parts = (own, other, mail.msg, time_code)
         if isinstance(self.msg_s_module, ConcatMessage):
             out: Tensor = self.msg_s_module(*parts)

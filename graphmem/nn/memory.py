@@ -15,6 +15,7 @@ from graphmem.nn.aggregate import ConcatMessage, NodeMessage, aggregator_name, i
 from graphmem.nn.cells import GRUCell, RNNCell
 from graphmem.nn.mail import Mail, MailStore, by_time, group, half_events, with_lone
 from graphmem.nn.mail_reader import MailReader
+from graphmem.nn.pres import PRES
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
@@ -76,6 +77,8 @@ class NodeMemory(MailReader, StateModule):
         node_message_module: for events of single nodes, which are refused without: "concat" (:class:`NodeMessage`) or
             ``module(own [M, d], raw_msg [M, D], time_code [M, T])`` to as many columns as the other messages have.
         flush_on_eval: read all mail when evaluation mode begins; default: with ``compat="reference"`` only.
+        state_device: "cpu": memories and mail stay in main memory where the module moves to a GPU, for graphs whose
+            state does not fit there; a batch's rows are copied to the weights and back. Not with PRES.
 
     Raises:
         ArgumentError: options that are unknown or do not fit each other.
@@ -102,6 +105,7 @@ class NodeMemory(MailReader, StateModule):
         t_batches: bool = False,
         node_message_module: nn.Module | str | None = None,
         flush_on_eval: bool | None = None,
+        state_device: str | None = None,
     ) -> None:
         super().__init__()
         for name, value, low in (("num_nodes", num_nodes, 0), ("raw_msg_dim", raw_msg_dim, 0), ("mailbox", mailbox, 1)):
@@ -137,17 +141,15 @@ class NodeMemory(MailReader, StateModule):
         self.mail_d: MailStore | None = None
         if compat == "reference":  # `mail` is for sources then, and this for destinations
             self.mail_d = MailStore(num_nodes, mailbox, raw_msg_dim, time_dtype)
+        for part in (self, self.mail, self.mail_d):
+            if part is not None:
+                part.keep_state(state_device)
         self.reset_parameters()
 
     @property
     def num_nodes(self) -> int:
         """N."""
         return self.memory.size(0)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the memory lies."""
-        return self.memory.device
 
     def reset_parameters(self) -> None:
         """Draw all weights anew and forget everything, as PyG's module does."""
@@ -171,10 +173,11 @@ class NodeMemory(MailReader, StateModule):
         """
         n_id = _check.tensor("n_id", n_id, shape=(None,), dtypes=(torch.int64,), device=self.device)
         _check.in_range("n_id", n_id, self.num_nodes)
+        n_id = n_id.to(self.memory.device)
         if self.compat == "reference" and self.training:
             return self._corrected(n_id)
         # index_select where speed counts: it is three times as fast as the same with brackets.
-        memory, last_update = self.memory.index_select(0, n_id), self.last_update.index_select(0, n_id)
+        memory, last_update = self.stored(n_id)
         waiting = self.mail.count.index_select(0, n_id).nonzero().view(-1)
         if self.compat == "reference" or waiting.numel() == 0:
             return memory, last_update
@@ -184,6 +187,7 @@ class NodeMemory(MailReader, StateModule):
         self.remember(nodes, new)
         if nodes.numel() > count:
             new, t = new[:count], t[:count]
+        waiting = waiting.to(new.device)
         return memory.index_copy(0, waiting, new), last_update.index_copy(0, waiting, t)
 
     @torch.inference_mode()  # nothing of this has a gradient, and operators need not look for one
@@ -239,7 +243,9 @@ class NodeMemory(MailReader, StateModule):
         if lone is not None and len(lone):
             msg = raw_msg.new_zeros(len(lone), self.raw_msg_dim) if lone.msg is None else lone.msg
             columns = with_lone(columns, lone.node, lone.t, msg)
-        half = torch.arange(columns["owner"].numel(), device=self.device)
+        if self._state_stays:
+            columns = {name: column.to(self.memory.device) for name, column in columns.items()}
+        half = torch.arange(columns["owner"].numel(), device=self.memory.device)
         at_once = not self.training or self.commit == "eager"
         if self.mail_d is None:
             nodes, mail = group(columns, half, self.mail.size)
@@ -262,7 +268,7 @@ class NodeMemory(MailReader, StateModule):
     @torch.no_grad()
     def flush(self) -> None:
         """Write the effect of all mail into the memory and empty the stores."""
-        self._read_into_memory(torch.arange(self.num_nodes, device=self.device))
+        self._read_into_memory(torch.arange(self.num_nodes, device=self.memory.device))
         self.mail.reset()
         if self.mail_d is not None:
             self.mail_d.reset()
@@ -289,6 +295,16 @@ class NodeMemory(MailReader, StateModule):
         """
         super().forget(nodes, events)
 
+    def correct_by(self, pres: PRES) -> None:
+        """Let ``pres`` correct the memory from now on; it becomes a part of this module, with its state and weights.
+
+        Raises:
+            ArgumentError: ``pres`` is for another number of nodes or width, or ``state_device`` is given.
+        """
+        if self._state_stays:
+            raise ArgumentError("pres: expected a memory without state_device, whose state moves with its weights")
+        super().correct_by(pres)
+
     def represent_others(self, function: Callable[[Tensor], Tensor]) -> None:
         """Let messages have ``function(nodes int64 [M]) -> [M, d]`` in place of the other ends' memories.
 
@@ -313,7 +329,7 @@ class NodeMemory(MailReader, StateModule):
         count = src.numel()
         t = _check.tensor("t", t, shape=(count,), dtypes=(self.last_update.dtype,), device=self.device)
         if raw_msg is None and self.raw_msg_dim == 0:
-            raw_msg = self.memory.new_empty(count, 0)
+            raw_msg = t.new_empty(count, 0, dtype=self.memory.dtype)
         raw_msg = _check.tensor(
             "raw_msg", raw_msg, shape=(count, self.raw_msg_dim), dtypes=(self.memory.dtype,), device=self.device
         )
@@ -355,8 +371,8 @@ class NodeMemory(MailReader, StateModule):
             self.mail.clear(nodes)
 
     def _write(self, nodes: Tensor, memory: Tensor, t: Tensor) -> None:
-        self.memory[nodes] = self.committed(nodes, memory, t)
-        self.last_update[nodes] = t
+        self.memory[nodes] = self.committed(nodes, memory, t).to(self.memory.device)
+        self.last_update[nodes] = t.to(self.memory.device)
 
     def _stored(self) -> Tensor:
         return self.memory

@@ -39,6 +39,8 @@ class RecentNeighbors(StateModule):
         num_nodes: N.
         size: K.
         dtype: of times, int64 or float64.
+        state_device: "cpu": the rows stay in main memory where the module moves to a GPU; events are brought there, and
+            answers go to where the question is.
 
     Example:
         >>> neighbors = RecentNeighbors(num_nodes=3, size=2)
@@ -57,7 +59,9 @@ class RecentNeighbors(StateModule):
 
     _per_entry: tuple[str, ...] = ("nbr", "eid", "time")
 
-    def __init__(self, num_nodes: int, size: int, *, dtype: torch.dtype = torch.int64) -> None:
+    def __init__(
+        self, num_nodes: int, size: int, *, dtype: torch.dtype = torch.int64, state_device: str | None = None
+    ) -> None:
         super().__init__()
         _check.integer("num_nodes", num_nodes)
         _check.integer("size", size, 1)
@@ -71,6 +75,7 @@ class RecentNeighbors(StateModule):
         self.register_state("incomplete", (num_nodes,), dtype=torch.bool)
         self.register_state("next_event", (), dtype=torch.int64, per_node=False)
         self.register_state("latest", (), dtype=dtype, fill=_least(dtype), per_node=False)
+        self.keep_state(state_device)
 
     @property
     def num_nodes(self) -> int:
@@ -96,6 +101,10 @@ class RecentNeighbors(StateModule):
         """
         if eid is not None:
             eid = _check.tensor("eid", eid, shape=(None,), dtypes=(torch.int64,))
+        if self._state_stays:
+            home = self.nbr.device
+            src, dst = src.to(home), dst.to(home)
+            t, eid = (None if x is None else x.to(home) for x in (t, eid))
         ring_insert(*self._rows(), self.next_event, self.latest, src, dst, t, eid)
 
     def _rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -116,6 +125,13 @@ class RecentNeighbors(StateModule):
                 any more, see :meth:`exact_from`.
         """
         k = self.size if k is None else k
+        if not self._state_stays:
+            return self._find(ids, k, before)
+        home = self.nbr.device
+        found = self._find(ids.to(home), k, None if before is None else before.to(home))
+        return Neighborhood(*(column.to(ids.device) for column in found))
+
+    def _find(self, ids: Tensor, k: int, before: Tensor | None) -> Neighborhood:
         found = ring_query(*self._rows(), ids, k, before)
         if before is not None:
             self._check_known(ids, k, before)
@@ -176,7 +192,9 @@ class RecentNeighbors(StateModule):
             ArgumentError: wrong shape, dtype, device or range.
         """
         nbr, eid, _, count = self._rows()
-        return ring_graph(nbr, eid, count, n_id)
+        found = ring_graph(nbr, eid, count, n_id.to(nbr.device) if self._state_stays else n_id)
+        nodes, edges, events = (part.to(n_id.device) for part in found) if self._state_stays else found
+        return nodes, edges, events
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
         """Remove events: all of ``nodes``, from their rows and those of others, and ``events`` by their numbers.

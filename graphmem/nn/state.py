@@ -53,6 +53,7 @@ class StateModule(nn.Module):
         self._state_fill: dict[str, float] = {}
         self._state_per_node: set[str] = set()
         self._state_exact: set[str] = set()
+        self._state_stays = False
 
     def register_state(
         self,
@@ -91,9 +92,29 @@ class StateModule(nn.Module):
         if exact or dtype == torch.float64:
             self._state_exact.add(name)
 
+    def keep_state(self, state_device: str | None) -> None:
+        """Let the state stay in main memory from now on, wherever the module goes with ``.to(device)``.
+
+        For a subclass that brings rows across by :func:`fetch`; casts to other types still apply.
+
+        Args:
+            state_device: "cpu", or ``None``: it goes with the module.
+
+        Raises:
+            ArgumentError: something else.
+        """
+        if state_device is not None:
+            _check.choice("state_device", state_device, ("cpu",))
+            self._state_stays = True
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> StateModule:
         exact = {name: self.get_buffer(name) for name in self._state_exact}
+        stays = {name: self.get_buffer(name) for name in self._state_fill} if self._state_stays else {}
+        for name, buffer in stays.items():
+            self._buffers[name] = buffer.new_empty(0)  # shows the type
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in stays.items():
+            self._buffers[name] = buffer.to(self.get_buffer(name).dtype)
         for name, before in exact.items():
             if self.get_buffer(name).dtype.itemsize < before.dtype.itemsize:
                 setattr(self, name, before.to(self.get_buffer(name).device))
@@ -195,6 +216,21 @@ class StateModule(nn.Module):
             elif buffer.requires_grad:
                 setattr(self, name, buffer.detach().clone())  # never load into a tensor of a live autograd graph
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def fetch(table: Tensor, ids: Tensor, device: torch.device) -> Tensor:
+    """Rows of a table [N, *] as a copy on a device, which may be another than the table's.
+
+    Args:
+        table: state.
+        ids: int64 [n], on the table's device.
+        device: where the rows are needed.
+    """
+    if device.type != "cuda" or table.is_cuda:
+        return table.index_select(0, ids).to(device)
+    # Into page-locked memory, from which the copy runs beside what the host does next.
+    rows = torch.empty((ids.numel(), *table.shape[1:]), dtype=table.dtype, pin_memory=True)
+    return torch.index_select(table, 0, ids, out=rows).to(device, non_blocking=True)
 
 
 def entries_of(nodes: Tensor | None, of_node: Tensor, events: Tensor | None, of_event: Tensor) -> Tensor:

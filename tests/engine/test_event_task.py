@@ -57,9 +57,10 @@ def make_task(split: StreamSplit = SPLIT, **options: Any) -> TemporalLinkTask:
     return TemporalLinkTask(split, **{**defaults, **options})
 
 
-def make_model(name: str, msg_dim: int = 0, nodes: int = NODES) -> TemporalLinkModel:
+def make_model(name: str, msg_dim: int = 0, nodes: int = NODES, **options: Any) -> TemporalLinkModel:
+    """A small model; ``options`` are those of the node memory where it has one."""
     torch.manual_seed(0)
-    small = {"memory_dim": 8, "time_dim": 8}
+    small = {"memory_dim": 8, "time_dim": 8, **options}
     if name == "dyrep":
         return DyRep(nodes, msg_dim, **small, num_neighbors=3)
     if name == "tncn":
