@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
+from graphmem.nn.last_read import LastRead
 from graphmem.nn.pres import PRES
 
 
@@ -22,7 +23,7 @@ class Correctable(nn.Module):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.pres: PRES | None = None
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self._seen: LastRead | None = None
 
     def _stored(self) -> Tensor:
         """The memory [N, d]."""
@@ -98,21 +99,18 @@ class Correctable(nn.Module):
     def remember(self, nodes: Tensor, states: Tensor) -> None:
         """Keep states [n, d] that were read for the loss, until :meth:`aux_loss` or the next update."""
         if self.pres is not None and self.pres.beta > 0 and states.requires_grad:
-            self._seen = (nodes, states)
+            self._seen = LastRead(nodes, states)
 
     def _read_once(self, nodes: Tensor) -> Tensor:
         """States of distinct nodes; those that were read for the loss are not computed again."""
         if self._seen is None:
             return self._read(nodes)
-        known, order = self._seen[0].sort()
-        place = torch.searchsorted(known, nodes).clamp(max=known.numel() - 1)
-        hit = known[place] == nodes
-        order, states = order[place], self._seen[1]
-        self._seen = None
+        row, hit = self._seen.find(nodes)
+        states, self._seen = self._seen.states, None
         if bool(hit.all()):
-            return states.index_select(0, order)
+            return states.index_select(0, row)
         first, rest = hit.nonzero().view(-1), (~hit).nonzero().view(-1)
-        both = torch.cat((states.index_select(0, order[first]), self._read(nodes[rest])))
+        both = torch.cat((states.index_select(0, row[first]), self._read(nodes[rest])))
         return both.index_select(0, torch.cat((first, rest)).argsort())
 
 

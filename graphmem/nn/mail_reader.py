@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.nn.aggregate import ConcatMessage, place_rows
-from graphmem.nn.cells import GRUCell
+from graphmem.nn.cells import GRUCell, RNNCell
 from graphmem.nn.correction import Correctable
 from graphmem.nn.functional import gather_rows, gather_sum
-from graphmem.nn.mail import Mail, MailStore
+from graphmem.nn.last_read import LastRead
+from graphmem.nn.mail import Mail, MailStore, by_time
 from graphmem.nn.state import fetch
 from graphmem.ops import distinct
 from graphmem.ops.memory_gru import memory_gru_unchecked
@@ -45,6 +46,7 @@ class MailReader(Correctable):
     msg_d_module: nn.Module
     _others: Callable[[Tensor], Tensor] | None
     _state_stays: bool
+    _last: LastRead | None = None
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +58,43 @@ class MailReader(Correctable):
         """Memories [n, d] and times [n] of nodes int64 [n] as they were written, without the mail that waits."""
         device, nodes = self.device, nodes.to(self.memory.device)
         return fetch(self.memory, nodes, device), fetch(self.last_update, nodes, device)
+
+    def _read_mail(self, nodes: Tensor) -> Mail:
+        mail = self.mail.read(nodes)
+        return mail if self.mail_d is None else by_time(mail, self.mail_d.read(nodes))
+
+    def _behind(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """States behind the mail that waits, and times of the last events in it: with gradient."""
+        new, t = self._updated(nodes, self._read_mail(nodes))
+        self._last = LastRead(nodes, new.detach(), t, *self._sources()) if self._repeats() else None
+        return new, t
+
+    def _behind_again(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without gradient; states that were read last are not computed anew, as long as they are right."""
+        if self._last is None or not self._last.holds(*self._sources()):
+            return self._updated(nodes, self._read_mail(nodes))
+        assert self._last.t is not None
+        row, hit = (found.to(self.device) for found in self._last.find(nodes))
+        states, t = self._last.states.index_select(0, row), self._last.t.index_select(0, row)
+        rest = (~hit).nonzero().view(-1)
+        if rest.numel():
+            some = nodes.index_select(0, rest.to(nodes.device))
+            new, when = self._updated(some, self._read_mail(some))
+            states.index_copy_(0, rest, new)
+            t.index_copy_(0, rest, when)
+        return states, t
+
+    def _repeats(self) -> bool:
+        """Whether mail that is read twice gives the same: modules of ours, that draw nothing and ask nobody."""
+        plain = isinstance(self.msg_s_module, ConcatMessage) and isinstance(self.updater, GRUCell | RNNCell)
+        alone = self._others is None and self.aggr_module is None and self.node_message is None and self.mail_d is None
+        return plain and alone
+
+    def _sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What states are computed from: tables and, where :meth:`_repeats` says yes, weights."""
+        code, cell = self.time_enc.lin, self.updater
+        weights = (code.weight, code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        return (self.memory, self.last_update, self.mail.count), weights
 
     def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
         """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0.

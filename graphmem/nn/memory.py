@@ -13,7 +13,7 @@ from graphmem.data.node_events import NodeEvents
 from graphmem.errors import ArgumentError
 from graphmem.nn.aggregate import ConcatMessage, NodeMessage, aggregator_name, is_pyg
 from graphmem.nn.cells import GRUCell, RNNCell
-from graphmem.nn.mail import Mail, MailStore, by_time, group, half_events, with_lone
+from graphmem.nn.mail import MailStore, group, half_events, with_lone
 from graphmem.nn.mail_reader import MailReader
 from graphmem.nn.pres import PRES
 from graphmem.nn.state import StateModule, reset_state
@@ -354,10 +354,6 @@ class NodeMemory(MailReader, StateModule):
             shape, dtypes = (count, self.raw_msg_dim), (self.memory.dtype,)
             _check.tensor("node_events.msg", events.msg, shape=shape, dtypes=dtypes, device=device)
 
-    def _read_mail(self, nodes: Tensor) -> Mail:
-        mail = self.mail.read(nodes)
-        return mail if self.mail_d is None else by_time(mail, self.mail_d.read(nodes))
-
     def _read_into_memory(self, nodes: Tensor) -> None:
         """Write the effect of the mail of distinct nodes; in clean mode the mail is gone then."""
         if self.compat == "clean":
@@ -365,7 +361,8 @@ class NodeMemory(MailReader, StateModule):
         if nodes.numel() == 0:
             return
         # All messages are computed before the first write: they read the memories of others.
-        found = [self._updated(some, self._read_mail(some)) for some in nodes.split(_FLUSH_NODES)]
+        found = [self._behind_again(some) for some in nodes.split(_FLUSH_NODES)]
+        self._last = None
         self._write(nodes, *(torch.cat(part) for part in zip(*found, strict=True)))
         if self.compat == "clean":
             self.mail.clear(nodes)
@@ -385,7 +382,7 @@ class NodeMemory(MailReader, StateModule):
 
     def _corrected(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """States behind the mail that waits, and times of the last events in it."""
-        new, t = self._updated(nodes, self._read_mail(nodes))
+        new, t = self._behind(nodes)
         return self.corrected(nodes, new, t), t
 
     def extra_repr(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,8 +10,10 @@ from torch import Tensor
 from graphmem.errors import ArgumentError
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.correction import Correctable
-from graphmem.nn.functional import gather_rows, gather_sum
+from graphmem.nn.functional import gather_rows
+from graphmem.nn.last_read import LastRead
 from graphmem.nn.mail import half_events
+from graphmem.nn.signed_halves import Halves, Pool
 from graphmem.nn.state import StateModule, reset_state
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check, distinct
@@ -22,40 +24,6 @@ Clock = Literal["sign", "node"]
 Compat = Literal["clean", "released"]
 
 _PENDING = ("src", "dst", "t", "msg", "negative")
-
-
-class _Halves(NamedTuple):
-    """Half events of U nodes, in event order: an event has one at its source and one at its destination."""
-
-    nodes: Tensor
-    """int64 [U], distinct."""
-    row: Tensor
-    """int64 [H], which of them owns the half."""
-    other: Tensor
-    """int64 [H], the other end."""
-    t: Tensor
-    """[H]."""
-    msg: Tensor
-    """[H, D]."""
-    negative: Tensor
-    """bool [H]."""
-
-
-class _Pool(NamedTuple):
-    """Sums over half events in an order in which those of a node stand together."""
-
-    ptr: Tensor
-    """int64 [U + 1], where those of each node begin in the order."""
-    order: Tensor
-    """int64 [G], half events."""
-    share: Tensor | None
-    """[G], by what each is multiplied."""
-    any: Tensor
-    """bool [U], whether a node has one."""
-
-    def __call__(self, rows: Tensor, table: Tensor) -> Tensor:
-        """[U, C], of rows int64 [H] of a table [*, C]: one row a half event."""
-        return gather_sum(self.ptr, rows[self.order], table, self.share)
 
 
 class SignedMemory(Correctable, StateModule):
@@ -112,6 +80,7 @@ class SignedMemory(Correctable, StateModule):
 
     memory: Tensor
     last_update: Tensor
+    _last: LastRead | None = None
     src: Tensor
     dst: Tensor
     t: Tensor
@@ -204,9 +173,11 @@ class SignedMemory(Correctable, StateModule):
         n_id = _check.tensor("n_id", n_id, shape=(None,), dtypes=(torch.int64,), device=self.memory.device)
         _check.in_range("n_id", n_id, self.num_nodes)
         memory, clock = self.memory.index_select(0, n_id).flatten(1), self.last_update.index_select(0, n_id)
-        halves = self._halves(torch.cat((n_id, self.also(n_id))))
+        # In training all that waits, which the update behind asks for, too: rows more cost little in the same products.
+        halves = self._halves(None if self.training and torch.is_grad_enabled() else n_id)
         if halves.nodes.numel():
             state, t = self._updated(halves)
+            self._last = LastRead(halves.nodes, state.detach(), t, *self._sources())
             state = self.corrected(halves.nodes, state, t.amax(1))
             self.remember(halves.nodes, state)
             ordered, rank = halves.nodes.sort()
@@ -255,13 +226,37 @@ class SignedMemory(Correctable, StateModule):
     @torch.no_grad()
     def flush(self) -> None:
         """Write the effect of the events that wait into the memory; none waits afterwards."""
-        halves = self._halves(None)
-        if halves.nodes.numel():
-            state, t = self._updated(halves)
-            state = self.committed(halves.nodes, state, t.amax(1))
-            self.memory[halves.nodes] = state.view(-1, 2, self.memory_dim)
-            self.last_update[halves.nodes] = t
+        nodes, state, t = self._waiting()
+        if nodes.numel():
+            state = self.committed(nodes, state, t.amax(1))
+            self.memory[nodes] = state.view(-1, 2, self.memory_dim)
+            self.last_update[nodes] = t
         self._keep_pending(torch.zeros_like(self.negative))
+
+    def _waiting(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Nodes int64 [U] that events wait for, their states behind these [U, 2 d] and clocks [U, 2]."""
+        last, self._last = self._last, None
+        if last is None or not last.holds(*self._sources()):
+            halves = self._halves(None)
+            return halves.nodes, *self._updated(halves)
+        assert last.t is not None
+        nodes = distinct(torch.stack((self.src, self.dst), 1).view(-1))[0]
+        row, hit = last.find(nodes)
+        state, t = last.states.index_select(0, row), last.t.index_select(0, row)
+        rest = (~hit).nonzero().view(-1)
+        if rest.numel():
+            halves = self._halves(nodes.index_select(0, rest))  # in this order
+            for found, new in zip((state, t), self._updated(halves), strict=True):
+                found.index_copy_(0, rest, new)
+        return nodes, state, t
+
+    def _sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What states are computed from: tables and weights."""
+        code = self.time_enc.lin
+        weights = [code.weight, code.bias]
+        for cell in (self.cell_pos, self.cell_neg):
+            weights += [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        return (self.memory, self.last_update, self.src, self.dst, self.t, self.msg, self.negative), tuple(weights)
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
         """Empty the rows of ``nodes`` and drop the waiting events that they take part in.
@@ -294,7 +289,7 @@ class SignedMemory(Correctable, StateModule):
     def _read(self, nodes: Tensor) -> Tensor:
         return self.read(nodes)[0]
 
-    def _halves(self, asked: Tensor | None) -> _Halves:
+    def _halves(self, asked: Tensor | None) -> Halves:
         """What waits for the nodes that are asked for; for all of them where ``asked`` is ``None``."""
         # Signs in the place of the events' numbers, which are not kept.
         columns = half_events(self.src, self.dst, self.t, self.msg, self.negative)
@@ -303,9 +298,9 @@ class SignedMemory(Correctable, StateModule):
             wanted = torch.isin(owner, asked).nonzero().view(-1)
             columns = {name: column.index_select(0, wanted) for name, column in columns.items()}
         nodes, row = distinct(columns["owner"])
-        return _Halves(nodes, row, columns["other"], columns["t"], columns["msg"], columns["event"])
+        return Halves(nodes, row, columns["other"], columns["t"], columns["msg"], columns["event"])
 
-    def _updated(self, halves: _Halves) -> tuple[Tensor, Tensor]:
+    def _updated(self, halves: Halves) -> tuple[Tensor, Tensor]:
         """States [U, 2 d] and clocks [U, 2] of the nodes behind their half events."""
         sign, each = halves.negative.long(), torch.arange(halves.row.numel(), device=halves.row.device)
         own, clock = self.memory[halves.nodes], self.last_update[halves.nodes]
@@ -324,7 +319,7 @@ class SignedMemory(Correctable, StateModule):
         clock = clock.flatten().scatter_reduce(0, 2 * halves.row + sign, halves.t, "amax").view_as(clock)
         return torch.cat(states, 1), clock
 
-    def _time_code(self, halves: _Halves, clock: Tensor) -> Tensor:
+    def _time_code(self, halves: Halves, clock: Tensor) -> Tensor:
         """[H, T]; 0 where there was no earlier event to count from."""
         at = halves.row
         since = clock[at, halves.negative.long()] if self.clock == "sign" else clock.amax(1)[at]
@@ -333,17 +328,17 @@ class SignedMemory(Correctable, StateModule):
         code: Tensor = self.time_enc(scaled(delta, self.time_scale)) * known.unsqueeze(1)
         return code
 
-    def _pool(self, halves: _Halves, weight: Tensor | None) -> _Pool:
+    def _pool(self, halves: Halves, weight: Tensor | None) -> Pool:
         """How the half events of a node become one: all of them, or those of weight 1, int64 [H]."""
         row, count = halves.row, halves.nodes.numel()
         each = torch.arange(count + 1, device=row.device)
         if self.aggr == "last":
-            return _Pool(each, last_of(row, count), None, torch.ones_like(each[1:], dtype=torch.bool))
+            return Pool(each, last_of(row, count), None, torch.ones_like(each[1:], dtype=torch.bool))
         order = row.argsort(stable=True)
         ptr = torch.searchsorted(row[order], each)
         total = ptr.diff() if weight is None else torch.zeros_like(ptr[1:]).index_add(0, row, weight)
         share = (total.clamp(min=1).to(self.memory.dtype).reciprocal())[row[order]]
-        return _Pool(ptr, order, share if weight is None else share * weight[order], total > 0)
+        return Pool(ptr, order, share if weight is None else share * weight[order], total > 0)
 
     def extra_repr(self) -> str:
         """Show sizes and options."""

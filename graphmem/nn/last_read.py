@@ -1,0 +1,72 @@
+"""States that were read last, for whoever needs the same ones next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_STRIDE = 61
+
+
+class LastRead:
+    """States of nodes, found again by node.
+
+    In training the loss reads the mail of a batch's nodes, and the update behind it stores their states: the same, as
+    long as nothing has changed that they were computed from.
+
+    Args:
+        nodes: int64 [n]; where one is there twice, so are its states.
+        states: [n, d].
+        t: [n, ...], times of the states; ``None`` where nobody asks.
+        tables: state that they were computed from; torch counts the writes into it.
+        weights: likewise. Torch's fused optimizers, and writes into ``weight.data``, are not counted, so a part of the
+            entries is kept to compare: a step that changes some of them changes nearly all.
+    """
+
+    def __init__(
+        self,
+        nodes: Tensor,
+        states: Tensor,
+        t: Tensor | None = None,
+        tables: Sequence[Tensor] = (),
+        weights: Sequence[Tensor] = (),
+    ) -> None:
+        self.states, self.t = states, t
+        self._sorted, self._order = nodes.sort()
+        self._casts = _casts(states)
+        self._sources = [(source, _writes(source)) for source in (*tables, *weights)]
+        self._samples = [_sample(weight).clone() for weight in weights]
+
+    def holds(self, tables: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
+        """Whether these are the same tensors still, and nobody has written into them, with types as they were."""
+        for now, (then, writes) in zip((*tables, *weights), self._sources, strict=True):
+            if now is not then or writes is None or writes != _writes(now):
+                return False
+        if self._casts != _casts(self.states):
+            return False
+        return all(torch.equal(_sample(now), then) for now, then in zip(weights, self._samples, strict=True))
+
+    def find(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows int64 [m] of nodes int64 [m], and which nodes are there, bool [m]; any row for others."""
+        place = torch.searchsorted(self._sorted, nodes).clamp(max=self._sorted.numel() - 1)
+        return self._order[place], self._sorted[place] == nodes
+
+
+def _casts(tensor: Tensor) -> bool:
+    """Whether operators on the tensor's device choose types of their own."""
+    kind = tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _sample(weight: Tensor) -> Tensor:
+    return weight.detach().reshape(-1)[::_STRIDE]
+
+
+def _writes(tensor: Tensor) -> int | None:
+    """How often a tensor was written into; ``None`` where torch does not count."""
+    return None if tensor.is_inference() else tensor._version
+
+
+__all__ = ["LastRead"]
