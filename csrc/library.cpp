@@ -23,6 +23,7 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def("find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor");
   m.def("gru_step(Tensor g, Tensor h, Tensor state, bool save) -> (Tensor, Tensor)");
   m.def("gru_step_backward(Tensor grad, Tensor gates, Tensor state) -> (Tensor, Tensor, Tensor)");
+  m.def("head_matmul(Tensor a, Tensor b, bool transpose_a, bool transpose_b, bool rows_first) -> Tensor");
   m.def("matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor");
   m.def(
       "memory_gru(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt, Tensor time_weight, Tensor "

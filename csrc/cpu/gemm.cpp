@@ -96,7 +96,7 @@ GRAPHMEM_INLINE void panel(const T* a, int64_t row, int64_t col, const T* b, int
 
 template <class T, int kLanes, int kVectors, int kRows>
 GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const Panels<T>& right, const T* bias, int64_t m,
-                              int64_t k, int64_t n, T* c) {
+                              int64_t k, int64_t n, T* c, int64_t c_row) {
   constexpr int kColumns = kLanes * kVectors;
   // Rows in groups whose part of `a` stays in a second-level cache while the panels pass by.
   constexpr int64_t kGroup = kRows * 16;
@@ -107,14 +107,15 @@ GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const Panels
       const int64_t depth = std::min(kDepth, k - p);
       for (int64_t j = 0; j < n; j += kColumns) {
         const T* b = right.data + j / kColumns * right.panel + p * right.row;
-        T* out = c + i * n + j;
+        T* out = c + i * c_row + j;
         const T* init = p > 0 ? out : bias != nullptr ? bias + j : zeros;
         const T* left = a + i * row + p * col;
-        const int64_t columns = std::min<int64_t>(kColumns, n - j), init_row = p > 0 ? n : 0;
+        const int64_t columns = std::min<int64_t>(kColumns, n - j), init_row = p > 0 ? c_row : 0;
         if (columns <= kLanes) {
-          panel<T, kLanes, 1, kRows>(left, row, col, b, right.row, depth, init, init_row, rows, columns, out, n);
+          panel<T, kLanes, 1, kRows>(left, row, col, b, right.row, depth, init, init_row, rows, columns, out, c_row);
         } else {
-          panel<T, kLanes, kVectors, kRows>(left, row, col, b, right.row, depth, init, init_row, rows, columns, out, n);
+          panel<T, kLanes, kVectors, kRows>(left, row, col, b, right.row, depth, init, init_row, rows, columns, out,
+                                            c_row);
         }
       }
     }
@@ -124,13 +125,13 @@ GRAPHMEM_INLINE void multiply(const T* a, int64_t row, int64_t col, const Panels
 template <class T>
 struct Kernel {
   int64_t columns;
-  void (*multiply)(const T*, int64_t, int64_t, const Panels<T>&, const T*, int64_t, int64_t, int64_t, T*);
+  void (*multiply)(const T*, int64_t, int64_t, const Panels<T>&, const T*, int64_t, int64_t, int64_t, T*, int64_t);
 };
 
 #define GRAPHMEM_GEMM(NAME, TARGET, T, BYTES, VECTORS, ROWS)                                                          \
   TARGET void NAME(const T* a, int64_t row, int64_t col, const Panels<T>& right, const T* bias, int64_t m, int64_t k, \
-                   int64_t n, T* c) {                                                                                 \
-    multiply<T, BYTES / sizeof(T), VECTORS, ROWS>(a, row, col, right, bias, m, k, n, c);                              \
+                   int64_t n, T* c, int64_t c_row) {                                                                  \
+    multiply<T, BYTES / sizeof(T), VECTORS, ROWS>(a, row, col, right, bias, m, k, n, c, c_row);                       \
   }
 
 // Rows and vectors fill the registers: 24 of 32 sums of 64 bytes, 12 of 16 sums of 32 bytes.
@@ -192,14 +193,15 @@ void pack_panels(const T* b, int64_t row, int64_t col, int64_t k, int64_t n, int
 
 template <class T>
 void multiply_panels(const T* a, int64_t row, int64_t col, const Panels<T>& b, const T* bias, int64_t m, int64_t k,
-                     int64_t n, T* c) {
-  kernel<T>().multiply(a, row, col, b, bias, m, k, n, c);
+                     int64_t n, T* c, int64_t c_row) {
+  kernel<T>().multiply(a, row, col, b, bias, m, k, n, c, c_row);
 }
 
-#define GRAPHMEM_INSTANTIATE(T)                                                                  \
-  template int64_t panel_width<T>();                                                             \
-  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, T*); \
-  template void multiply_panels(const T*, int64_t, int64_t, const Panels<T>&, const T*, int64_t, int64_t, int64_t, T*);
+#define GRAPHMEM_INSTANTIATE(T)                                                                                        \
+  template int64_t panel_width<T>();                                                                                   \
+  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, T*);                       \
+  template void multiply_panels(const T*, int64_t, int64_t, const Panels<T>&, const T*, int64_t, int64_t, int64_t, T*, \
+                                int64_t);
 GRAPHMEM_INSTANTIATE(float)
 GRAPHMEM_INSTANTIATE(double)
 #undef GRAPHMEM_INSTANTIATE

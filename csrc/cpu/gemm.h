@@ -52,10 +52,17 @@ inline Panels<T> padded_panels(const T* b, int64_t n) {
   return {b, padded(n), panel_width<T>()};
 }
 
-// c[m, n] (contiguous) = a b + bias, element (i, p) of a at a[i * row + p * col]; bias [n] or null.
+// c[m, n] = a b + bias, element (i, p) of a at a[i * row + p * col], rows of c `c_row` apart; bias [n] or null.
 template <class T>
 void multiply_panels(const T* a, int64_t row, int64_t col, const Panels<T>& b, const T* bias, int64_t m, int64_t k,
-                     int64_t n, T* c);
+                     int64_t n, T* c, int64_t c_row);
+
+// With the rows of c one behind the other.
+template <class T>
+inline void multiply_panels(const T* a, int64_t row, int64_t col, const Panels<T>& b, const T* bias, int64_t m,
+                            int64_t k, int64_t n, T* c) {
+  multiply_panels(a, row, col, b, bias, m, k, n, c, n);
+}
 
 template <class T>
 inline void multiply_packed(const T* a, int64_t row, int64_t col, const T* packed, const T* bias, int64_t m, int64_t k,

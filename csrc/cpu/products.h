@@ -39,8 +39,11 @@ template <class T>
 class Products {
  public:
   // c [m, n] (contiguous) = a [m, k] b [k, n], once `run` is called.
-  void add(const Matrix<T>& a, const Matrix<T>& b, int64_t m, int64_t k, int64_t n, T* c) {
-    jobs_.push_back({a, packed(b, k, n), m, k, n, c});
+  void add(const Matrix<T>& a, const Matrix<T>& b, int64_t m, int64_t k, int64_t n, T* c) { add(a, b, m, k, n, c, n); }
+
+  // With the rows of c `c_row` apart.
+  void add(const Matrix<T>& a, const Matrix<T>& b, int64_t m, int64_t k, int64_t n, T* c, int64_t c_row) {
+    jobs_.push_back({a, packed(b, k, n), m, k, n, c, c_row});
     for (int64_t row = 0; row < m; row += kRows) tasks_.push_back({jobs_.size() - 1, row});
   }
 
@@ -52,8 +55,8 @@ class Products {
         const auto& [number, row] = tasks_[task];
         const Job& job = jobs_[number];
         const Matrix<T> a = job.a.from(row, 0);
-        multiply_packed<T>(a.data, a.row, a.col, job.b.data(), nullptr, std::min(kRows, job.m - row), job.k, job.n,
-                           job.c + row * job.n);
+        multiply_panels<T>(a.data, a.row, a.col, packed_panels<T>(job.b.data(), job.k), nullptr,
+                           std::min(kRows, job.m - row), job.k, job.n, job.c + row * job.c_row, job.c_row);
       }
     });
   }
@@ -65,6 +68,7 @@ class Products {
     Blank<T> b;
     int64_t m, k, n;
     T* c;
+    int64_t c_row;
   };
   struct Task {
     size_t job;

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from graphmem.errors import ArgumentError
 from graphmem.nn.functional import Linear, draw_seed, gather_rows, linear
 from graphmem.nn.time import TimeEncoder
-from graphmem.ops import _check, matmul
+from graphmem.ops import _check
+from graphmem.ops.head_matmul import head_matmul_unchecked
 from graphmem.ops.temporal_attention import temporal_attention_operator
 
-_Maps = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+_Maps = tuple[tuple[Tensor, ...], Tensor]
 
 
 class TemporalAttention(nn.Module):
@@ -151,8 +152,11 @@ class TemporalAttention(nn.Module):
         query = linear(x_root, weight, bias)
         if not keys:
             return query
-        heads = zip(query.chunk(self.heads, 1), keys[0].chunk(self.heads), strict=True)
-        return torch.cat([matmul(q, key) for q, key in heads], 1)
+        rows = query.view(query.size(0), self.heads, query.size(1) // self.heads).transpose(0, 1)
+        return head_matmul_unchecked(rows, self._by_head(keys[0]), rows_first=True).transpose(0, 1).flatten(1)
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        return weight.view(self.heads, -1, weight.size(1))
 
     def _mixed(
         self, query: Tensor, x: Tensor, nbr: Tensor, dt: Tensor, messages: Tensor | None, eid: Tensor | None
@@ -166,10 +170,10 @@ class TemporalAttention(nn.Module):
         )[0]
         return out
 
-    def _combined(self, x_root: Tensor, mixed: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-        heads = [linear(rows, weight) for rows, weight in zip(mixed, values, strict=True)]
+    def _combined(self, x_root: Tensor, mixed: Tensor, values: Tensor) -> Tensor:
+        heads = head_matmul_unchecked(mixed, self._by_head(values), transpose_b=True, rows_first=True)
         skip: Tensor = self.lin_skip(x_root)
-        return skip + torch.cat(heads, 1)
+        return skip + heads.transpose(0, 1).flatten(1)
 
     def freeze(self) -> None:
         """Keep what is computed from weights alone between calls without gradient, for as long as no weight changes.
@@ -192,18 +196,18 @@ class TemporalAttention(nn.Module):
         """From a node to its queries times the key weights, in all heads, and from mixed features to values.
 
         The former: a weight [H F, in_channels] and a bias [H F]; or those of the queries alone, [out_channels, *], and
-        the weight [out_channels, F] of the keys. The latter: of each head the weight [C, F + 1] from mixed features and
-        the sum of their coefficients.
+        the weight [out_channels, F] of the keys. The latter: the weight [H C, F + 1] from mixed features and the sum of
+        their coefficients.
         """
         query = torch.cat((self.lin_query.weight, self.lin_query.bias.unsqueeze(1)), 1)
         query = query / math.sqrt(self.out_channels // self.heads)
         key = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
         keys: tuple[Tensor, ...] = (key,)
         if self._fold:
-            heads = zip(key.chunk(self.heads), query.chunk(self.heads), strict=True)
-            query, keys = torch.cat([matmul(k, q, transpose_a=True) for k, q in heads]), ()
+            by_head = head_matmul_unchecked(self._by_head(key), self._by_head(query), transpose_a=True)
+            query, keys = by_head.flatten(0, 1), ()
         values = torch.cat((self.lin_value.weight, self.lin_edge.weight, self.lin_value.bias.unsqueeze(1)), 1)
-        return (query[:, :-1].contiguous(), query[:, -1].contiguous(), *keys), values.chunk(self.heads)
+        return (query[:, :-1].contiguous(), query[:, -1].contiguous(), *keys), values
 
     def extra_repr(self) -> str:
         """Show the widths."""

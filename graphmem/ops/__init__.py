@@ -23,6 +23,7 @@ from graphmem.ops.common_neighbors import (
 from graphmem.ops.distinct import distinct
 from graphmem.ops.dropout import dropout
 from graphmem.ops.gru_step import gru_step
+from graphmem.ops.head_matmul import head_matmul
 from graphmem.ops.matmul import linear, matmul
 from graphmem.ops.memory_gru import memory_gru
 from graphmem.ops.nat import NATState, NATWidths, nat_score, nat_update, nat_weights
@@ -73,6 +74,7 @@ __all__ = [
     "grouped_pairs",
     "gru_step",
     "linear",
+    "head_matmul",
     "matmul",
     "memory_gru",
     "nat_score",

@@ -78,6 +78,14 @@ def tensor(
     return value.contiguous()
 
 
+def strided(name: str, value: object, *, dims: int, dtypes: Iterable[torch.dtype]) -> Tensor:
+    """Check type, rank and dtype of a tensor whose strides may be any."""
+    shape = (None,) * dims
+    if isinstance(value, Tensor) and value.layout == torch.strided and value.dim() == dims and value.dtype in dtypes:
+        return value
+    return tensor(name, value, shape=shape, dtypes=dtypes)
+
+
 def in_range(name: str, value: Tensor, upper: int, where: Tensor | None = None) -> None:
     """Raise unless every id (``where`` that is true) lies in [0, upper).
 

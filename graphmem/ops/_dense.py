@@ -23,6 +23,7 @@ DENSE: dict[str, Callable[..., Any]] = {
     "distinct": _reference_temporal.distinct,
     "gru_step": _reference_temporal.gru_step,
     "gru_step_backward": _reference_temporal.gru_step_backward,
+    "head_matmul": _reference_products.head_matmul,
     "matmul": _reference_products.matmul,
     "memory_gru": _reference_temporal.memory_gru,
     "memory_gru_backward": _reference_temporal.memory_gru_backward,

@@ -35,6 +35,7 @@ SCHEMAS = (
     "find_edges(Tensor rowptr, Tensor col, Tensor pairs) -> Tensor",
     "gru_step(Tensor g, Tensor h, Tensor state, bool save) -> (Tensor, Tensor)",
     "gru_step_backward(Tensor grad, Tensor gates, Tensor state) -> (Tensor, Tensor, Tensor)",
+    "head_matmul(Tensor a, Tensor b, bool transpose_a, bool transpose_b, bool rows_first) -> Tensor",
     "matmul(Tensor a, Tensor b, Tensor? bias, bool transpose_a, bool transpose_b) -> Tensor",
     "memory_gru(Tensor memory, Tensor node, Tensor other, Tensor msg, Tensor dt, Tensor time_weight, Tensor "
     "time_bias, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, bool save) -> (Tensor, Tensor, "

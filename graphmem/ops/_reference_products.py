@@ -15,6 +15,12 @@ def matmul(a: Tensor, b: Tensor, bias: Tensor | None, transpose_a: bool, transpo
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
 
+def head_matmul(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool, rows_first: bool) -> Tensor:
+    """``op(a[h]) @ op(b[h])`` for every h: [H, M, N], or [M, H, N]."""
+    out = (a.transpose(1, 2) if transpose_a else a) @ (b.transpose(1, 2) if transpose_b else b)
+    return (out.transpose(0, 1) if rows_first else out).contiguous()
+
+
 def pair_head(
     h: Tensor,
     pairs: Tensor,

@@ -210,6 +210,17 @@ def _matmul(rng: random.Random) -> Arguments:
     return {"a": tensor(rng, 4, 5), "b": tensor(rng, 5, 3), "transpose_a": False, "transpose_b": False}
 
 
+def _head_matmul(rng: random.Random) -> Arguments:
+    heads = rng.randint(0, 3)
+    return {
+        "a": tensor(rng, heads * 4, 5).view(heads, 4, 5),
+        "b": tensor(rng, heads * 5, 3).view(heads, 5, 3),
+        "transpose_a": False,
+        "transpose_b": False,
+        "rows_first": rng.random() < 0.5,
+    }
+
+
 def _linear(rng: random.Random) -> Arguments:
     return {"x": tensor(rng, 4, 5), "weight": tensor(rng, 3, 5), "bias": tensor(rng, 3)}
 
@@ -361,6 +372,7 @@ TARGETS: dict[str, Target] = {
     "norm_dropout_relu": Target(norm_arguments, ops.norm_dropout_relu),
     "matmul": Target(_matmul, ops.matmul),
     "linear": Target(_linear, ops.linear),
+    "head_matmul": Target(_head_matmul, ops.head_matmul),
     "gru_step": Target(_gru_step, ops.gru_step),
     "memory_gru": Target(_gru, ops.memory_gru),
     "temporal_attention": Target(_attention, ops.temporal_attention),

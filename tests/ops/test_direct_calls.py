@@ -223,7 +223,7 @@ def test_a_dimension_too_many(operator: str, arguments: tuple[Any, ...], place: 
 def test_a_size_too_short(operator: str, arguments: tuple[Any, ...], place: int, name: str) -> None:
     given = dict(zip(arguments_of(operator), arguments, strict=True))
     value = arguments[place].detach()
-    if operator == "matmul":
+    if operator in ("matmul", "head_matmul"):
         pytest.skip("has a test of its own: which size is the inner one depends on the transposes")
     if given.get("slot") is not None and name in ("weight", "keep"):
         pytest.skip("slots name their own places")
@@ -252,6 +252,8 @@ def test_a_dtype_of_the_same_size(operator: str, arguments: tuple[Any, ...], pla
 
 @every_tensor
 def test_a_layout_with_gaps(operator: str, arguments: tuple[Any, ...], place: int, name: str) -> None:
+    if operator == "head_matmul":
+        pytest.skip("takes any strides")
     value = arguments[place].detach()
     if value.numel() == 1:
         pytest.skip("one number is contiguous whatever its strides")
@@ -318,6 +320,19 @@ def test_sizes_of_products(transpose_a: bool, transpose_b: bool) -> None:
     assert refused("matmul", arguments, 1, short) == message
     assert refused("matmul", arguments, 2, bias[:-1]) == "bias of shape [4], got [3]"
     assert refused("matmul", arguments, 0, a[0]) == f"a of shape [*, *], got [{a.size(1)}]"
+
+
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_sizes_of_products_by_head(transpose_a: bool, transpose_b: bool) -> None:
+    a, b = torch.ones(5, 2, 3), torch.ones(5, 3, 4)
+    a, b = a.transpose(1, 2) if transpose_a else a, b.transpose(1, 2) if transpose_b else b
+    arguments = (a, b, transpose_a, transpose_b, False)
+    wanted = "[5, *, 3]" if transpose_b else "[5, 3, *]"
+    for short in (b[1:], b[..., :-1] if transpose_b else b[:, :-1]):
+        found = ", ".join(map(str, short.shape))
+        assert refused("head_matmul", arguments, 1, short) == f"b of shape {wanted}, got [{found}]"
+    assert refused("head_matmul", arguments, 0, a[0]).startswith("a of shape [*, *, *], got ")
 
 
 def test_half_a_branch() -> None:

@@ -95,6 +95,16 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (features(6, 15, 1).double(), features(6, 15, 2).double(), features(6, 5, 3).double(), False),
         ],
         "gru_step_backward": [(features(6, 5, 1), features(6, 20, 2).sigmoid(), features(6, 5, 3))],
+        "head_matmul": [
+            (
+                features(5, 6, 1).view(5, 2, 3).transpose(0, 1).requires_grad_(),
+                features(6, 4, 2).view(2, 3, 4).requires_grad_(),
+                False,
+                False,
+                True,
+            ),
+            (features(10, 3, 1).view(2, 5, 3).double(), features(6, 5, 2).view(2, 3, 5).double(), True, True, False),
+        ],
         "matmul": [
             (leaf, features(4, 5, 1).requires_grad_(), x[0, :4].clone().requires_grad_(), False, True),
             (leaf, features(10, 3, 1), None, True, False),

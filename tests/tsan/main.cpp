@@ -172,6 +172,9 @@ void temporal() {
           [&] { return call<Three>("memory_gru_backward", grad, saved[1], saved[2], dt, w, b, ih); });
   }
 
+  const Tensor by_head = matrix({4, rows, d}), of_head = matrix({4, d, 3 * d});
+  check("head_matmul", "float", [&] { return call<Tensor>("head_matmul", by_head, of_head, false, false, true); });
+
   const Tensor of_input = matrix({rows, 3 * d}), of_state = matrix({rows, 3 * d}), before = matrix({rows, d});
   const auto step = [&] { return call<Two>("gru_step", of_input, of_state, before, true); };
   check("gru_step", "float", step);
