@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from graphmem.ops import distinct
+
 _STRIDE = 61
 
 
@@ -33,8 +35,7 @@ class LastRead:
         tables: Sequence[Tensor] = (),
         weights: Sequence[Tensor] = (),
     ) -> None:
-        self.states, self.t = states, t
-        self._sorted, self._order = nodes.sort()
+        self.nodes, self.states, self.t = nodes, states, t
         self._casts = _casts(states)
         self._sources = [(source, _writes(source)) for source in (*tables, *weights)]
         self._samples = [_sample(weight).clone() for weight in weights]
@@ -50,8 +51,12 @@ class LastRead:
 
     def find(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Rows int64 [m] of nodes int64 [m], and which nodes are there, bool [m]; any row for others."""
-        place = torch.searchsorted(self._sorted, nodes).clamp(max=self._sorted.numel() - 1)
-        return self._order[place], self._sorted[place] == nodes
+        count = self.nodes.numel()
+        known, asked = distinct(torch.cat((self.nodes, nodes)))[1].split((count, nodes.numel()))
+        row = torch.zeros(count + nodes.numel(), dtype=torch.int64, device=nodes.device)
+        row[known] = torch.arange(count, device=nodes.device)
+        # Ids are numbered as they come, so that those of nodes that were read are the smallest.
+        return row.index_select(0, asked), asked <= known.amax()
 
 
 def _casts(tensor: Tensor) -> bool:

@@ -180,10 +180,9 @@ class SignedMemory(Correctable, StateModule):
             self._last = LastRead(halves.nodes, state.detach(), t, *self._sources())
             state = self.corrected(halves.nodes, state, t.amax(1))
             self.remember(halves.nodes, state)
-            ordered, rank = halves.nodes.sort()
-            place = torch.searchsorted(ordered, n_id).clamp(max=ordered.numel() - 1)
-            rows = (ordered[place] == n_id).nonzero().view(-1)
-            at = rank[place[rows]]
+            at, waits = self._last.find(n_id)
+            rows = waits.nonzero().view(-1)
+            at = at.index_select(0, rows)
             memory, clock = memory.index_copy(0, rows, gather_rows(state, at)), clock.index_copy(0, rows, t[at])
         return memory, clock
 
@@ -335,7 +334,7 @@ class SignedMemory(Correctable, StateModule):
         if self.aggr == "last":
             return Pool(each, last_of(row, count), None, torch.ones_like(each[1:], dtype=torch.bool))
         order = row.argsort(stable=True)
-        ptr = torch.searchsorted(row[order], each)
+        ptr = torch.cat((each[:1], torch.bincount(row, minlength=count).cumsum(0)))
         total = ptr.diff() if weight is None else torch.zeros_like(ptr[1:]).index_add(0, row, weight)
         share = (total.clamp(min=1).to(self.memory.dtype).reciprocal())[row[order]]
         return Pool(ptr, order, share if weight is None else share * weight[order], total > 0)

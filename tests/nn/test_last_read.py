@@ -124,16 +124,16 @@ def stored(memory: NodeMemory | SignedMemory, between: Callable[..., None], part
         used += int(there.sum())
         return row, there
 
-    with mock.patch.object(LastRead, "find", counted):
-        for k in range(8):
-            src, dst = torch.randint(NODES, (2, 9), generator=generator)
-            t, msg = 10 * k + torch.arange(9), torch.randn(9, 2, generator=generator)
-            read = torch.cat((src, dst)).unique()[::parts]
-            memory.zero_grad()
-            loss = memory(read)[0].square().sum()
-            if loss.requires_grad:  # nothing waits before the first batch
-                loss.backward()
-            between(memory)
+    for k in range(8):
+        src, dst = torch.randint(NODES, (2, 9), generator=generator)
+        t, msg = 10 * k + torch.arange(9), torch.randn(9, 2, generator=generator)
+        read = torch.cat((src, dst)).unique()[::parts]
+        memory.zero_grad()
+        loss = memory(read)[0].square().sum()
+        if loss.requires_grad:  # nothing waits before the first batch
+            loss.backward()
+        between(memory)
+        with mock.patch.object(LastRead, "find", counted):
             if isinstance(memory, SignedMemory):
                 memory.update_state(src, dst, t, msg, 2 * (torch.arange(9) % 3 > 0).long() - 1)
             else:
