@@ -56,7 +56,7 @@ class LastRead:
         row = torch.zeros(count + nodes.numel(), dtype=torch.int64, device=nodes.device)
         row[known] = torch.arange(count, device=nodes.device)
         # Ids are numbered as they come, so that those of nodes that were read are the smallest.
-        return row.index_select(0, asked), asked <= known.amax()
+        return row.index_select(0, asked), asked <= (known.amax() if count else -1)
 
 
 def _casts(tensor: Tensor) -> bool:

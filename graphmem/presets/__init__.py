@@ -56,7 +56,7 @@ OPTION_TYPES: dict[str, type] = {
 STREAM_OPTION_TYPES: dict[str, type] = {
     **dict.fromkeys(("memory_dim", "time_dim", "embedding_dim", "num_neighbors", "heads", "mailbox"), int),
     **dict.fromkeys(("value_dim", "position_dim", "pool_dim", "seed"), int),
-    **dict.fromkeys(("updater", "commit", "aggregator_module", "node_message_module"), str),
+    **dict.fromkeys(("updater", "commit", "aggregator_module", "node_message_module", "state_device"), str),
     **dict.fromkeys(("time_init", "delta", "hops", "pool", "time", "hash", "semantics", "drift"), str),
     **dict.fromkeys(("key_dtype", "value_dtype"), str),
     **dict.fromkeys(("features", "decoder", "aggr", "clock", "ends"), str),

@@ -23,6 +23,8 @@ def test_states_are_found_by_node() -> None:
     row, there = last.find(torch.tensor([9, 3, 2, 7, 11]))
     assert there.tolist() == [True, False, True, True, False]
     assert torch.equal(last.states[row[there]], states[[2, 1, 0]])
+    assert last.find(torch.tensor([], dtype=torch.int64))[1].tolist() == []
+    assert LastRead(torch.tensor([], dtype=torch.int64), states[:0]).find(torch.tensor([7]))[1].tolist() == [False]
 
 
 def write_in_place(table: Tensor, weight: nn.Parameter) -> None:
