@@ -52,6 +52,11 @@ class Tensor {
   ScalarType scalar_type() const { return dtype_; }
   int64_t element_size() const { return size_of(dtype_); }
   bool is_contiguous() const { return true; }
+  int64_t stride(int64_t d) const {
+    int64_t step = 1;
+    for (size_t k = sizes_.size() - 1; k > static_cast<size_t>(d); --k) step *= sizes_[k];
+    return step;
+  }
   bool is_cuda() const { return false; }
   const void* const_data_ptr() const { return bytes_.get(); }
   void* mutable_data_ptr() const { return bytes_.get(); }
