@@ -183,7 +183,7 @@ def overhead(key: str, args: argparse.Namespace) -> Rows:
 def curves(rows: Rows, column: str) -> dict[str, dict[float, list[float]]]:
     """Values of each arm by the factor; where the learning rate is scaled, the plain rate's at the base size."""
     found: dict[str, dict[float, list[float]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["seed"]):
         found.setdefault(row["arm"], {}).setdefault(row["factor"], []).append(row[column])
     for arm, values in found.items():
         same = found.get(arm.partition(" ")[0], {})

@@ -167,14 +167,18 @@ def _cell(values: list[float] | None) -> str:
 
 
 def _won_back(found: dict[str, dict[float, list[float]]], size: dict[float, int]) -> str:
-    """(arm - plain) / (plain at the base size - plain), of the means over seeds."""
+    """(arm - plain) / (plain at the base size - plain), of the means over the seeds that all three have."""
     plain, lines = found["plain"], []
     for arm, values in found.items():
         cells = []
         for f in size:
-            loss = statistics.fmean(plain[1]) - statistics.fmean(plain[f]) if f > 1 and f in plain else 0
-            gain = statistics.fmean(values[f]) - statistics.fmean(plain[f]) if f in values and f in plain else 0
-            cells.append(f"{100 * gain / loss:+.0f} %" if loss > 0 and f in values else "–")
+            if f <= 1 or f not in plain or f not in values:
+                cells.append("–")
+                continue
+            # Seeds in ascending order, from 0.
+            base, large, arms = zip(*zip(plain[1], plain[f], values[f], strict=False), strict=True)
+            loss, gain = (statistics.fmean(high) - statistics.fmean(large) for high in (base, arms))
+            cells.append(f"{100 * gain / loss:+.0f} %" if loss > 0 else "–")
         if arm != "plain":
             lines.append([arm, *cells])
     return table(["batch", *map(str, size.values())], lines)
