@@ -55,9 +55,9 @@ def epoch(model: TemporalLinkModel, device: torch.device, events: int = 240) -> 
     return Found(torch.stack(losses), torch.cat(scores), state)
 
 
-def assert_same_epoch(found: Found, wanted: Found) -> None:
+def assert_same_epoch(found: Found, wanted: Found, batches: int = 8) -> None:
     """Losses, scores and real state to rounding; keys, numbers of events, times and counts exactly."""
-    assert found.losses.numel() >= 4
+    assert found.losses.numel() >= batches
     torch.testing.assert_close(found.losses, wanted.losses, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-3, atol=1e-4)
     for key, value in wanted.state.items():

@@ -39,13 +39,9 @@ def test_schemas_are_those_of_the_library() -> None:
 
 @pytest.mark.skipif(not ops.NATIVE, reason="this is the run without the library")
 def test_all_operator_tests_pass_on_the_reference() -> None:
-    """Everything in this folder again, with fewer examples, in a process that leaves the library out.
-
-    But for tracing: shapes and formulas of gradients are registered in Python, with the library and without.
-    """
+    """Everything in this folder again, with fewer examples, in a process that leaves the library out."""
     done = run(
         *("-m", "pytest", str(HERE), "-q", "-p", "no:cacheprovider", "--ignore", __file__),
-        *("-k", "not compile and not opcheck"),
         GRAPHMEM_FORCE_REFERENCE="1",
         GRAPHMEM_HYPOTHESIS_PROFILE="quick",
     )
