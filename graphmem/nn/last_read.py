@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -57,6 +57,18 @@ class LastRead:
         row[known] = torch.arange(count, device=nodes.device)
         # Ids are numbered as they come, so that those of nodes that were read are the smallest.
         return row.index_select(0, asked), asked <= (known.amax() if count else -1)
+
+    def complete(self, nodes: Tensor, compute: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """States and times of nodes int64 [m], without gradient; those that are not here by ``compute(nodes)``."""
+        assert self.t is not None
+        row, hit = self.find(nodes)
+        row = row.to(self.states.device)
+        states, t = self.states.index_select(0, row), self.t.index_select(0, row)
+        rest = (~hit).nonzero().view(-1)
+        if rest.numel():
+            for found, new in zip((states, t), compute(nodes.index_select(0, rest)), strict=True):
+                found.index_copy_(0, rest.to(found.device), new)
+        return states, t
 
 
 def _casts(tensor: Tensor) -> bool:

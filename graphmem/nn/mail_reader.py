@@ -73,16 +73,7 @@ class MailReader(Correctable):
         """The same without gradient; states that were read last are not computed anew, as long as they are right."""
         if self._last is None or not self._last.holds(*self._sources()):
             return self._updated(nodes, self._read_mail(nodes))
-        assert self._last.t is not None
-        row, hit = (found.to(self.device) for found in self._last.find(nodes))
-        states, t = self._last.states.index_select(0, row), self._last.t.index_select(0, row)
-        rest = (~hit).nonzero().view(-1)
-        if rest.numel():
-            some = nodes.index_select(0, rest.to(nodes.device))
-            new, when = self._updated(some, self._read_mail(some))
-            states.index_copy_(0, rest, new)
-            t.index_copy_(0, rest, when)
-        return states, t
+        return self._last.complete(nodes, lambda rest: self._updated(rest, self._read_mail(rest)))
 
     def _repeats(self) -> bool:
         """Whether mail that is read twice gives the same: modules of ours, that draw nothing and ask nobody."""
@@ -92,9 +83,12 @@ class MailReader(Correctable):
 
     def _sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """What states are computed from: tables and, where :meth:`_repeats` says yes, weights."""
+        return (self.memory, self.last_update, self.mail.count), self._weights()
+
+    def _weights(self) -> tuple[Tensor, ...]:
+        """Those of the time code, then those of a cell of ours."""
         code, cell = self.time_enc.lin, self.updater
-        weights = (code.weight, code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        return (self.memory, self.last_update, self.mail.count), weights
+        return code.weight, code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
 
     def _updated(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, Tensor]:
         """States after reading ``mail``, and times of the last events in it; without mail of a zero message, and 0.
@@ -149,10 +143,9 @@ class MailReader(Correctable):
         return usual and every and self.memory.dtype in (torch.float32, torch.float64)
 
     def _fused(self, mail: Mail, table: _Table) -> Tensor:
-        code, cell = self.time_enc.lin, self.updater
         dt = (mail.t - table.since.index_select(0, mail.node)).double()
-        weights = (code.weight.view(-1), code.bias, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        return memory_gru_unchecked(table.memory, mail.node, mail.other, mail.msg, dt, *weights)
+        frequencies, *weights = self._weights()
+        return memory_gru_unchecked(table.memory, mail.node, mail.other, mail.msg, dt, frequencies.view(-1), *weights)
 
     def _messages(self, mail: Mail, table: _Table, own: Tensor | None = None, since: Tensor | None = None) -> Tensor:
         """Messages [M, C]; ``own`` and ``since`` take the place of the nodes' memories and the times of these."""

@@ -225,8 +225,8 @@ class SignedMemory(Correctable, StateModule):
     @torch.no_grad()
     def flush(self) -> None:
         """Write the effect of the events that wait into the memory; none waits afterwards."""
-        nodes, state, t = self._waiting()
-        if nodes.numel():
+        if self.src.numel():
+            nodes, state, t = self._waiting()
             state = self.committed(nodes, state, t.amax(1))
             self.memory[nodes] = state.view(-1, 2, self.memory_dim)
             self.last_update[nodes] = t
@@ -238,16 +238,9 @@ class SignedMemory(Correctable, StateModule):
         if last is None or not last.holds(*self._sources()):
             halves = self._halves(None)
             return halves.nodes, *self._updated(halves)
-        assert last.t is not None
         nodes = distinct(torch.stack((self.src, self.dst), 1).view(-1))[0]
-        row, hit = last.find(nodes)
-        state, t = last.states.index_select(0, row), last.t.index_select(0, row)
-        rest = (~hit).nonzero().view(-1)
-        if rest.numel():
-            halves = self._halves(nodes.index_select(0, rest))  # in this order
-            for found, new in zip((state, t), self._updated(halves), strict=True):
-                found.index_copy_(0, rest, new)
-        return nodes, state, t
+        # The halves of some of these nodes come in the nodes' order.
+        return nodes, *last.complete(nodes, lambda rest: self._updated(self._halves(rest)))
 
     def _sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """What states are computed from: tables and weights."""
