@@ -94,6 +94,7 @@ def build_stream(
             'nodes; take stream.with_node_events(None), or options={"node_message_module": "concat"} where the model '
             "has a node memory, without PRES"
         )
+    model.fit_times(split.train)
     if settings.pres is not None:
         model.correctable.fit_pres(split.train.src, split.train.dst, split.train.t)
     model, task = model.to(device), task.to(device)

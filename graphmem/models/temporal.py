@@ -43,6 +43,9 @@ class TemporalLinkModel(StateModule):
         Nothing of an event may show in a score before :meth:`update` was called with it.
         """
 
+    def fit_times(self, events: EventStream) -> None:
+        """Learn from training events the unit of time, where the model has one and its options leave it open."""
+
     def follow(self) -> None:
         """Be ready for a stream without an end, in place of :meth:`prepare`: keep what later events refer back to."""
 

@@ -61,6 +61,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return ops.linear(x, weight, bias) if is_dense(x, weight) else F.linear(x, weight, bias)
 
 
+def node_gaps(src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
+    """Positive gaps between the times of two events in a row of a node, in either role, sorted; float64 [M].
+
+    Args:
+        src: int64 [E], in the order of time.
+        dst: int64 [E].
+        t: [E].
+    """
+    owner, order = torch.stack((src, dst), 1).view(-1).sort(stable=True)
+    gaps = t.repeat_interleave(2)[order].diff()[owner[1:] == owner[:-1]]
+    return gaps[gaps > 0].double().sort().values
+
+
 def is_dense(x: Tensor, other: Tensor) -> bool:
     """Whether our operators for matrices are better than torch's: float32 or float64 on the CPU, in eager mode."""
     fits = x.dim() == 2 and x.dtype in (torch.float32, torch.float64) and x.dtype == other.dtype

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.functional import gather_rows, sum_rows
+from graphmem.nn.functional import gather_rows, node_gaps, sum_rows
 from graphmem.nn.rates import RateTracker
 from graphmem.nn.state import StateModule
 from graphmem.nn.waiting import WaitingEvents
@@ -159,15 +159,13 @@ class PRES(StateModule):
         Raises:
             ArgumentError: no node has events at two times.
         """
-        owner, order = torch.stack((src, dst), 1).view(-1).sort(stable=True)
-        gaps = t.repeat_interleave(2)[order].diff()[owner[1:] == owner[:-1]]
-        gaps = gaps[gaps > 0].double().sort().values
+        gaps = node_gaps(src, dst, t)
         if gaps.numel() == 0:
             raise ArgumentError("t: expected a node with events at two times, from which to take the unit of time")
         if float(self.tau) == 0:
             self.tau.copy_(gaps[(gaps.numel() - 1) // 2])
         self.max_dt.copy_(gaps[(99 * (gaps.numel() - 1)) // 100])
-        self.rates.choose(torch.bincount(owner, minlength=self.waiting.count.numel()))
+        self.rates.choose(torch.bincount(torch.cat((src, dst)), minlength=self.waiting.count.numel()))
 
     def forward(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
         """Correct what updates made of memories, for those of the nodes whose waiting mail had pending events.
