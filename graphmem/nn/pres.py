@@ -163,7 +163,7 @@ class PRES(StateModule):
         if gaps.numel() == 0:
             raise ArgumentError("t: expected a node with events at two times, from which to take the unit of time")
         if float(self.tau) == 0:
-            self.tau.copy_(gaps[(gaps.numel() - 1) // 2])
+            self.tau.copy_(gaps.median())
         self.max_dt.copy_(gaps[(99 * (gaps.numel() - 1)) // 100])
         self.rates.choose(torch.bincount(torch.cat((src, dst)), minlength=self.waiting.count.numel()))
 
