@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.functional import Linear, dropout, gather_sum
+from graphmem.nn.functional import Linear, draw_seed, dropout, gather_sum
 from graphmem.nn.state import StateModule
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
+from graphmem.ops.head_matmul import head_matmul_unchecked
+from graphmem.ops.temporal_attention import temporal_attention_operator
 
 
 class Mailbox(StateModule):
@@ -42,7 +44,7 @@ class Mailbox(StateModule):
     def read(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mail of nodes int64 [n]: vectors [n, S, W], times [n, S] and, bool [n, S], which are there; in no order."""
         there = torch.arange(self.size, device=nodes.device) < self.count[nodes].unsqueeze(1)
-        return self.mail[nodes], self.t[nodes], there
+        return self.mail.index_select(0, nodes), self.t.index_select(0, nodes), there
 
     @torch.no_grad()
     def deliver(self, owner: Tensor, letter: Tensor, letters: Tensor, t: Tensor) -> None:
@@ -74,7 +76,8 @@ class MailAttention(nn.Module):
 
     over the mails s, :math:`\Delta_s` the time since the mail; MLP: Lin, ReLU, dropout, Lin. Source: X. Wang et al.,
     "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding", SIGMOD 2021, section
-    3.2, with codes of time in the place of positions, as in TGL.
+    3.2, with codes of time in the place of positions, as in TGL. The products are arranged as in
+    :class:`TemporalAttention`: what is projected is a node's query and its mixture, not its S mails.
 
     Args:
         channels: d, width of z.
@@ -105,19 +108,47 @@ class MailAttention(nn.Module):
             module.reset_parameters()  # type: ignore[operator]
 
     def forward(self, z: Tensor, mail: Tensor, dt: Tensor, there: Tensor) -> Tensor:
-        """z [n, d], mail [n, S, W], its ages dt [n, S] and, bool [n, S], which are there, to [n, d]."""
-        n, size = dt.shape
-        letter = torch.cat((mail, self.time_enc(dt)), -1).flatten(0, 1)
-        projected = ((self.lin_query(z), 1), (self.lin_key(letter), size), (self.lin_value(letter), size))
-        width = z.size(1) // self.heads
-        query, key, value = (x.view(n, count, self.heads, width).transpose(1, 2) for x, count in projected)
-        score = query @ key.transpose(2, 3) / math.sqrt(query.size(-1))
-        absent = ~there.view(n, 1, 1, size)
-        alpha = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(-1).masked_fill(absent, 0)
-        alpha = dropout(alpha, self.dropout, self.training)
-        mixed = (alpha @ value).transpose(1, 2).flatten(1)
+        """z [n, d], mail [n, S, W], its ages dt [n, S] and, bool [n, S], which are there, to [n, d].
+
+        Raises:
+            ArgumentError: mail requires a gradient, which it would not get.
+        """
+        if mail.requires_grad:
+            raise ArgumentError("mail: expected a tensor that requires no gradient")
+        query = self.lin_query(z) / math.sqrt(z.size(1) // self.heads)
+        key, value = (self._time_first(lin.weight, mail.size(2)) for lin in (self.lin_key, self.lin_value))
+        value = torch.cat((value, self.lin_value.bias.unsqueeze(1)), 1)
+        rows = query.view(-1, self.heads, key.size(0) // self.heads).transpose(0, 1)
+        asked = head_matmul_unchecked(rows, self._by_head(key), rows_first=True).transpose(0, 1).flatten(1)
+        letters = self._mixed(asked, mail, dt, there)
+        by_head = head_matmul_unchecked(letters, self._by_head(value), transpose_b=True, rows_first=True)
+        mixed = by_head.transpose(0, 1).flatten(1)
         # Scaled apart: torch's gradients of the two vectors depend on the number of threads.
         normal = F.layer_norm(z + mixed, self.norm.normalized_shape) * self.norm.weight + self.norm.bias
         hidden = dropout(self.hidden(normal).relu(), self.dropout, self.training)
         out: Tensor = self.out(hidden)
         return out
+
+    def _mixed(self, query: Tensor, mail: Tensor, dt: Tensor, there: Tensor) -> Tensor:
+        """Letters [code of the age, mail] of each node, mixed by its queries [n, H F], and sums: [H, n, F + 1]."""
+        code, p = self.time_enc.lin, self.dropout if self.training else 0.0
+        no_features = query.new_empty(1, 0)  # of the letters' senders: they lie in the mail
+        out: Tensor = temporal_attention_operator(
+            query,
+            no_features,
+            there.long() - 1,
+            dt.double(),
+            code.weight.view(-1),
+            code.bias,
+            mail.flatten(0, 1),
+            torch.arange(dt.numel(), device=dt.device).view(dt.shape),
+            p,
+            draw_seed() if p > 0 else 0,
+        )[0]
+        return out
+
+    def _time_first(self, weight: Tensor, mail_dim: int) -> Tensor:
+        return torch.cat((weight[:, mail_dim:], weight[:, :mail_dim]), 1)
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        return weight.view(self.heads, -1, weight.size(1))

@@ -64,7 +64,26 @@ def test_is_torchs_attention() -> None:
         twin.out_proj.weight.copy_(torch.eye(8))
     mixed = twin(z.unsqueeze(1), letters, letters, need_weights=False)[0].squeeze(1)
     want = module.out(module.hidden(module.norm(z + mixed)).relu())
-    torch.testing.assert_close(module(z, mail, dt, torch.ones(5, SIZE, dtype=torch.bool)), want)
+    found = module(z, mail, dt, torch.ones(5, SIZE, dtype=torch.bool))
+    torch.testing.assert_close(found, want)
+    twins = (
+        twin.q_proj_weight,
+        twin.k_proj_weight,
+        twin.v_proj_weight,
+        twin.in_proj_bias,
+        *module.time_enc.parameters(),
+    )
+    want.square().sum().backward()
+    grads = [parameter.grad.clone() for parameter in twins]
+    module.zero_grad()
+    found.square().sum().backward()
+    query, value = module.lin_query, module.lin_value
+    for own, other in zip((query.weight, module.lin_key.weight, value.weight), grads[:3], strict=True):
+        torch.testing.assert_close(own.grad, other)
+    torch.testing.assert_close(query.bias.grad, grads[3][:8])
+    torch.testing.assert_close(value.bias.grad, grads[3][16:])
+    for parameter, other in zip(module.time_enc.parameters(), grads[4:], strict=True):
+        torch.testing.assert_close(parameter.grad, other)
 
 
 def test_bad_sizes_are_named() -> None:
@@ -72,3 +91,6 @@ def test_bad_sizes_are_named() -> None:
         MailAttention(8, WIDTH, 4, heads=3)
     with pytest.raises(ArgumentError, match="size"):
         Mailbox(NODES, 0, WIDTH)
+    mail, dt = torch.randn(5, SIZE, WIDTH, requires_grad=True), torch.zeros(5, SIZE)
+    with pytest.raises(ArgumentError, match="mail: expected a tensor that requires no gradient"):
+        build()(torch.randn(5, 8), mail, dt, dt == 0)
