@@ -46,6 +46,13 @@ def test_models_do_not_bring_in_the_engine_or_extras() -> None:
     assert not (extras | {"scipy", "numba"}) & (loaded - peers)
 
 
+@pytest.mark.parametrize("module", ["graphmem.models", "graphmem.data", "graphmem.cli.commands"])
+def test_pyg_waits_until_it_is_asked_for(module: str) -> None:
+    """It takes longer to import than torch."""
+    assert "torch_geometric" not in modules_after(f"import {module}")
+    assert "torch_geometric" in modules_after("from graphmem.data import AddPairScores")
+
+
 def test_numba_waits_until_the_reference_is_called() -> None:
     assert "numba" not in modules_after("import graphmem.ops")
 

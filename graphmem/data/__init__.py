@@ -1,5 +1,7 @@
 """Graphs, streams of events, data sets, splits, negatives and transforms."""
 
+from typing import TYPE_CHECKING
+
 from graphmem.data.convert import to_csr
 from graphmem.data.dataset import GraphDataset, LinkSplit
 from graphmem.data.event_batches import batch_bounds
@@ -13,7 +15,9 @@ from graphmem.data.registry import dataset_card, list_datasets, load_dataset, lo
 from graphmem.data.splits import split_edges
 from graphmem.data.stream import EventStream
 from graphmem.data.stream_splits import StreamSplit, split_stream
-from graphmem.data.transforms import AddPairScores
+
+if TYPE_CHECKING:
+    from graphmem.data.transforms import AddPairScores
 
 __all__ = [
     "AddPairScores",
@@ -37,3 +41,12 @@ __all__ = [
     "split_stream",
     "to_csr",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is a PyG transform when it is asked for: PyG takes longer to import than all the rest."""
+    if name == "AddPairScores":
+        from graphmem.data.transforms import AddPairScores
+
+        return AddPairScores
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

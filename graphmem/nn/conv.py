@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn.dense.linear import Linear
 
 from graphmem.data.graph import CSRGraph
 from graphmem.errors import ArgumentError
-from graphmem.nn.functional import linear
+from graphmem.nn.functional import Linear
 
 Aggregation = Literal["gcn", "sum", "mean", "max"]
 
@@ -57,19 +57,19 @@ class LinearConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, aggregation: Aggregation) -> None:
         super().__init__()
         self.aggregation = aggregation
-        # PyG's layer for its initialisation, which GCNConv uses too (Glorot and Bengio 2010).
-        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
+        self.lin = Linear(in_channels, out_channels, bias=False)
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Glorot weights, zero bias."""
-        self.lin.reset_parameters()
+        """Weights of Glorot and Bengio (2010), zero bias: the draws of PyG's GCNConv."""
+        bound = math.sqrt(6 / (self.lin.in_features + self.lin.out_features))
+        nn.init.uniform_(self.lin.weight, -bound, bound)
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, graph: CSRGraph) -> Tensor:
         """[N, in_channels] to [N, out_channels]."""
-        return propagate(graph, linear(x, self.lin.weight), self.aggregation) + self.bias
+        return propagate(graph, self.lin(x), self.aggregation) + self.bias
 
     def extra_repr(self) -> str:
         """Show the aggregation."""
