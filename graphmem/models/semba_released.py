@@ -154,7 +154,7 @@ class ReleasedSEMBA(StateModule):
         edges = self._into(ends)
         nodes, at = distinct(torch.cat((ends, self.other[edges])))
         state, clock = self.read(nodes)
-        self._take_in(ends, place, negative, heads)
+        self._take_in(ends, place, negative, heads, state, clock)
         z = self._attend(state, clock, ends, edges, at[ends.numel() :])
         pairs = torch.cat([gather_rows(z, rows) for rows in place.chunk(2)], 1)
         logits: Tensor = self.lin(pairs)
@@ -183,12 +183,28 @@ class ReleasedSEMBA(StateModule):
         return key, before + count.cumsum(0) - count, count
 
     @torch.no_grad()
-    def _take_in(self, ends: Tensor, place: Tensor, negative: Tensor, heads: tuple[Tensor, ...]) -> None:
-        """Write the states of a batch's ends, before its own events wait for them; in evaluation behind."""
+    def _take_in(
+        self,
+        ends: Tensor,
+        place: Tensor,
+        negative: Tensor,
+        heads: tuple[Tensor, ...],
+        state: Tensor,
+        clock: Tensor,
+    ) -> None:
+        """Write the states of a batch's ends, before its own events wait for them; in evaluation behind.
+
+        The states and clocks that were read, the ends' first, are those to write where no event waits of a kind that
+        the batch lacks; a negative one is of both kinds, see :meth:`_updated`.
+        """
         met = torch.zeros(2, ends.numel(), dtype=torch.bool, device=ends.device)
         met[negative.repeat(2).long(), place] = True
         if self.training:
-            self._write(ends, met)
+            positive, negative = self.count[ends].view(-1, 2, 2).any(2).unbind(1)
+            rows = ((positive & ~met[0]) | (negative & ~met.all(0))).nonzero().view(-1)
+            state, clock = state[: ends.numel()].clone(), clock[: ends.numel()].clone()
+            state[rows], clock[rows] = self._updated(ends[rows], *met[:, rows])
+            self._store(ends, met, state, clock)
         key, first, count = heads
         self.first = self.first.view(-1).index_copy(0, key, first).view(-1, 4)
         self.count = self.count.view(-1).index_copy(0, key, count).view(-1, 4)
@@ -197,7 +213,9 @@ class ReleasedSEMBA(StateModule):
 
     @torch.no_grad()
     def _write(self, nodes: Tensor, asked: Tensor) -> None:
-        state, clock = self._updated(nodes, *asked)
+        self._store(nodes, asked, *self._updated(nodes, *asked))
+
+    def _store(self, nodes: Tensor, asked: Tensor, state: Tensor, clock: Tensor) -> None:
         self.memory = self.memory.index_copy(0, nodes, state.view(-1, 2, self.memory_dim))
         clock = torch.where(asked.t(), clock, self.last_update[nodes])
         self.last_update = self.last_update.index_copy(0, nodes, clock)
@@ -219,8 +237,10 @@ class ReleasedSEMBA(StateModule):
                 self._message(halves, own[:, side], since, terms) for side, terms in enumerate(([own_kind], twice))
             ]
         cells = zip((self.cell_pos, self.cell_neg), pairs, strict=True)
-        states = [cell(message, own[:, side]) for side, (cell, (message, _)) in enumerate(cells)]
-        return torch.cat(states, 1), torch.stack([clock for _, clock in pairs], 1)
+        states = [
+            cell.forward_rows(message, rows, own[:, side]) for side, (cell, (message, rows, _)) in enumerate(cells)
+        ]
+        return torch.cat(states, 1), torch.stack([clock for *_, clock in pairs], 1)
 
     def _waiting(self, nodes: Tensor) -> _Waiting:
         count = self.count[nodes].view(-1)
@@ -232,8 +252,8 @@ class ReleasedSEMBA(StateModule):
 
     def _message(
         self, halves: _Waiting, own: Tensor, since: Tensor, terms: list[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Mean [n, 2 d + 1 + T] of messages and their latest time [n], 0 where there is none.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Means [m, 2 d + 1 + T] of messages, of which nodes they are, int64 [m], and the latest times [n] or 0.
 
         Args:
             halves: those that wait.
@@ -252,9 +272,9 @@ class ReleasedSEMBA(StateModule):
             zeros = t.new_zeros(own.size(0))
             latest.append(zeros.scatter_reduce(0, halves.row[kept], t[kept], "amax", include_self=False))
         total = torch.stack(sums).sum(0)
-        count = total[:, -1:]
-        mean = torch.cat((own * (count > 0), total[:, :-1] / count.clamp(min=1)), 1)
-        return mean, torch.stack(latest).amax(0)
+        rows = total[:, -1].nonzero().view(-1)
+        total = total[rows]
+        return torch.cat((own[rows], total[:, :-1] / total[:, -1:]), 1), rows, torch.stack(latest).amax(0)
 
     def _into(self, nodes: Tensor) -> Tensor:
         """Places in the log of all events into nodes."""

@@ -29,6 +29,11 @@ class GRUCell(nn.GRUCell):
         first, last = self.weight_ih.split((constant.size(1), rest.size(1)), 1)
         return self._step(linear(constant, first, self.bias_ih) + linear(rest, last), h)
 
+    def forward_rows(self, input: Tensor, rows: Tensor, h: Tensor) -> Tensor:
+        """:meth:`forward` of inputs that are zeros but for those [M, *] of some distinct rows, int64 [M]."""
+        bias = self.bias_ih.expand(h.size(0), -1)
+        return self._step(bias.index_copy(0, rows, linear(input, self.weight_ih, self.bias_ih)), h)
+
     def _step(self, gates_x: Tensor, h: Tensor) -> Tensor:
         gates_h = linear(h, self.weight_hh, self.bias_hh)
         if is_dense(h, gates_x):
