@@ -58,6 +58,7 @@ def measure(case: dict[str, Any], path: str, default_malloc: bool) -> dict[str, 
     if not default_malloc:
         prepare_allocator()  # before torch makes its first tensor
     import torch
+    import torch._dynamo  # as torch's first optimizer does
 
     from graphmem.data.dataset import LinkSplit
     from graphmem.engine.build import _adam
