@@ -45,3 +45,16 @@ def test_under_autocast() -> None:
     cell, x, h = GRUCell(7, 5), torch.randn(9, 7), torch.randn(9, 5)
     with torch.autocast("cpu", torch.bfloat16):
         assert (cell(x, h).float() - torch.nn.GRUCell.forward(cell, x, h).float()).abs().max() < 0.05
+
+
+def test_inputs_of_some_rows() -> None:
+    torch.manual_seed(0)
+    cell, rows = GRUCell(7, 5).double(), torch.tensor([6, 0, 3])
+    x, h = (torch.randn(n, m, dtype=torch.float64, requires_grad=True) for n, m in ((3, 7), (9, 5)))
+    out = cell.forward_rows(x, rows, h)
+    whole = cell(torch.zeros(9, 7, dtype=torch.float64).index_copy(0, rows, x), h)
+    assert torch.equal(out, whole)
+    leaves = [*cell.parameters(), x, h]
+    for got, want in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (out, whole)), strict=True):
+        torch.testing.assert_close(got, want)
+    assert torch.equal(cell.forward_rows(x[:0], rows[:0], h), cell(torch.zeros(9, 7, dtype=torch.float64), h))
