@@ -200,8 +200,8 @@ class ReleasedSEMBA(StateModule):
         met = torch.zeros(2, ends.numel(), dtype=torch.bool, device=ends.device)
         met[negative.repeat(2).long(), place] = True
         if self.training:
-            positive, negative = self.count[ends].view(-1, 2, 2).any(2).unbind(1)
-            rows = ((positive & ~met[0]) | (negative & ~met.all(0))).nonzero().view(-1)
+            friendly, hostile = self.count[ends].view(-1, 2, 2).any(2).unbind(1)
+            rows = ((friendly & ~met[0]) | (hostile & ~met.all(0))).nonzero().view(-1)
             state, clock = state[: ends.numel()].clone(), clock[: ends.numel()].clone()
             state[rows], clock[rows] = self._updated(ends[rows], *met[:, rows])
             self._store(ends, met, state, clock)

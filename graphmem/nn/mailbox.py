@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.functional import Linear, draw_seed, dropout, gather_sum
+from graphmem.nn.functional import Linear, dropout, gather_sum
 from graphmem.nn.state import StateModule
+from graphmem.nn.temporal_attention import ask_features, mix_features, project_mixed
 from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
-from graphmem.ops.head_matmul import head_matmul_unchecked
-from graphmem.ops.temporal_attention import temporal_attention_operator
 
 
 class Mailbox(StateModule):
@@ -116,39 +115,20 @@ class MailAttention(nn.Module):
         if mail.requires_grad:
             raise ArgumentError("mail: expected a tensor that requires no gradient")
         query = self.lin_query(z) / math.sqrt(z.size(1) // self.heads)
-        key, value = (self._time_first(lin.weight, mail.size(2)) for lin in (self.lin_key, self.lin_value))
-        value = torch.cat((value, self.lin_value.bias.unsqueeze(1)), 1)
-        rows = query.view(-1, self.heads, key.size(0) // self.heads).transpose(0, 1)
-        asked = head_matmul_unchecked(rows, self._by_head(key), rows_first=True).transpose(0, 1).flatten(1)
-        letters = self._mixed(asked, mail, dt, there)
-        by_head = head_matmul_unchecked(letters, self._by_head(value), transpose_b=True, rows_first=True)
-        mixed = by_head.transpose(0, 1).flatten(1)
+        key, value = (_time_first(lin.weight, mail.size(2)) for lin in (self.lin_key, self.lin_value))
+        asked = ask_features(query, key, self.heads)
+        # Letters are messages of events whose other end has no features: what is to be known of it lies in the mail.
+        nobody, letter = z.new_empty(1, 0), torch.arange(dt.numel(), device=dt.device).view(dt.shape)
+        p = self.dropout if self.training else 0.0
+        letters = mix_features(asked, nobody, there.long() - 1, dt, mail.flatten(0, 1), letter, self.time_enc, p)
+        mixed = project_mixed(letters, torch.cat((value, self.lin_value.bias.unsqueeze(1)), 1), self.heads)
         # Scaled apart: torch's gradients of the two vectors depend on the number of threads.
         normal = F.layer_norm(z + mixed, self.norm.normalized_shape) * self.norm.weight + self.norm.bias
         hidden = dropout(self.hidden(normal).relu(), self.dropout, self.training)
         out: Tensor = self.out(hidden)
         return out
 
-    def _mixed(self, query: Tensor, mail: Tensor, dt: Tensor, there: Tensor) -> Tensor:
-        """Letters [code of the age, mail] of each node, mixed by its queries [n, H F], and sums: [H, n, F + 1]."""
-        code, p = self.time_enc.lin, self.dropout if self.training else 0.0
-        no_features = query.new_empty(1, 0)  # of the letters' senders: they lie in the mail
-        out: Tensor = temporal_attention_operator(
-            query,
-            no_features,
-            there.long() - 1,
-            dt.double(),
-            code.weight.view(-1),
-            code.bias,
-            mail.flatten(0, 1),
-            torch.arange(dt.numel(), device=dt.device).view(dt.shape),
-            p,
-            draw_seed() if p > 0 else 0,
-        )[0]
-        return out
 
-    def _time_first(self, weight: Tensor, mail_dim: int) -> Tensor:
-        return torch.cat((weight[:, mail_dim:], weight[:, :mail_dim]), 1)
-
-    def _by_head(self, weight: Tensor) -> Tensor:
-        return weight.view(self.heads, -1, weight.size(1))
+def _time_first(weight: Tensor, mail_dim: int) -> Tensor:
+    """Columns of a weight on [mail, code of its age] in the order of the operator, the code first."""
+    return torch.cat((weight[:, mail_dim:], weight[:, :mail_dim]), 1)

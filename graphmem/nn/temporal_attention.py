@@ -18,6 +18,41 @@ from graphmem.ops.temporal_attention import temporal_attention_operator
 _Maps = tuple[tuple[Tensor, ...], Tensor]
 
 
+def by_head(weight: Tensor, heads: int) -> Tensor:
+    """Rows [H C, F] as [H, C, F]."""
+    return weight.view(heads, -1, weight.size(1))
+
+
+def ask_features(query: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Queries [n, H C] times the key weights [H C, F]: what the features of an event are multiplied with, [n, H F]."""
+    rows = query.view(query.size(0), heads, query.size(1) // heads).transpose(0, 1)
+    return head_matmul_unchecked(rows, by_head(keys, heads), rows_first=True).transpose(0, 1).flatten(1)
+
+
+def mix_features(
+    query: Tensor,
+    x: Tensor,
+    nbr: Tensor,
+    dt: Tensor,
+    messages: Tensor | None,
+    eid: Tensor | None,
+    time_enc: TimeEncoder,
+    p: float,
+) -> Tensor:
+    """:func:`graphmem.ops.temporal_attention` for arguments made in this package, with a mask of its own."""
+    code = time_enc.lin
+    seed = draw_seed() if p > 0 else 0
+    weight = code.weight.view(-1)
+    out: Tensor = temporal_attention_operator(query, x, nbr, dt.double(), weight, code.bias, messages, eid, p, seed)[0]
+    return out
+
+
+def project_mixed(mixed: Tensor, values: Tensor, heads: int) -> Tensor:
+    """Mixed features and sums [H, n, F + 1] by the value weights and biases [H C, F + 1], [n, H C]."""
+    out = head_matmul_unchecked(mixed, by_head(values, heads), transpose_b=True, rows_first=True)
+    return out.transpose(0, 1).flatten(1)
+
+
 class TemporalAttention(nn.Module):
     r"""Multi-head attention over the k latest events of each node, by dense [n, k] tensors.
 
@@ -150,30 +185,17 @@ class TemporalAttention(nn.Module):
         """Queries times the key weights, [n, H F]."""
         weight, bias, *keys = queries
         query = linear(x_root, weight, bias)
-        if not keys:
-            return query
-        rows = query.view(query.size(0), self.heads, query.size(1) // self.heads).transpose(0, 1)
-        return head_matmul_unchecked(rows, self._by_head(keys[0]), rows_first=True).transpose(0, 1).flatten(1)
-
-    def _by_head(self, weight: Tensor) -> Tensor:
-        return weight.view(self.heads, -1, weight.size(1))
+        return ask_features(query, keys[0], self.heads) if keys else query
 
     def _mixed(
         self, query: Tensor, x: Tensor, nbr: Tensor, dt: Tensor, messages: Tensor | None, eid: Tensor | None
     ) -> Tensor:
-        code = self.time_enc.lin
         p = self.dropout if self.training else 0.0
-        seed = draw_seed() if p > 0 else 0
-        weight = code.weight.view(-1)
-        out: Tensor = temporal_attention_operator(
-            query, x, nbr, dt.double(), weight, code.bias, messages, eid, p, seed
-        )[0]
-        return out
+        return mix_features(query, x, nbr, dt, messages, eid, self.time_enc, p)
 
     def _combined(self, x_root: Tensor, mixed: Tensor, values: Tensor) -> Tensor:
-        heads = head_matmul_unchecked(mixed, self._by_head(values), transpose_b=True, rows_first=True)
         skip: Tensor = self.lin_skip(x_root)
-        return skip + heads.transpose(0, 1).flatten(1)
+        return skip + project_mixed(mixed, values, self.heads)
 
     def freeze(self) -> None:
         """Keep what is computed from weights alone between calls without gradient, for as long as no weight changes.
@@ -204,8 +226,8 @@ class TemporalAttention(nn.Module):
         key = torch.cat((self.lin_key.weight, self.lin_edge.weight), 1)
         keys: tuple[Tensor, ...] = (key,)
         if self._fold:
-            by_head = head_matmul_unchecked(self._by_head(key), self._by_head(query), transpose_a=True)
-            query, keys = by_head.flatten(0, 1), ()
+            folded = head_matmul_unchecked(by_head(key, self.heads), by_head(query, self.heads), transpose_a=True)
+            query, keys = folded.flatten(0, 1), ()
         values = torch.cat((self.lin_value.weight, self.lin_edge.weight, self.lin_value.bias.unsqueeze(1)), 1)
         return (query[:, :-1].contiguous(), query[:, -1].contiguous(), *keys), values
 
