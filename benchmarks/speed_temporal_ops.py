@@ -89,7 +89,7 @@ def pyg_code(ours: TimeEncoder) -> nn.Module:
 CASES: dict[str, Case] = {"gru": gru, "attention": attention, "predict": predict}
 
 
-def measure(key: str, pairs: int) -> Rows:
+def measure(key: str, pairs: int, calls: int) -> Rows:
     name, threads = key.rsplit(" ", 1)
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
@@ -105,9 +105,9 @@ def measure(key: str, pairs: int) -> Rows:
     for stage in ("forward", "forward and gradient"):
         with torch.set_grad_enabled(stage != "forward"):
             mine, other = (ours, theirs) if stage == "forward" else (both_ways(ours), both_ways(theirs))
-            repeat = lambda work: lambda: [work() for _ in range(20)] and None  # noqa: E731
+            repeat = lambda work: lambda: [work() for _ in range(calls)] and None  # noqa: E731
             result = paired(repeat(mine), repeat(other), pairs)
-        rows.append({"case": name, "threads": int(threads), "stage": stage, "calls_a_sample": 20, **result})
+        rows.append({"case": name, "threads": int(threads), "stage": stage, "calls_a_sample": calls, **result})
     return rows
 
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_arguments(parser, "speed_temporal_ops")
     args = parser.parse_args(arguments)
     keys = [f"{case} {n}" for case in args.cases for n in args.threads]
-    run_cases(args, __doc__ or "", keys, lambda key: measure(key, args.pairs))
+    run_cases(args, __doc__ or "", keys, lambda key: measure(key, args.pairs, 1 if args.smoke else 20))
 
 
 if __name__ == "__main__":

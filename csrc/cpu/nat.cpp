@@ -47,8 +47,8 @@ Blank<T> project(const Blank<T>& state, int64_t count, const NatWeights<T>& w, c
 }
 
 // Logits of pairs.
-template <class Key, class Time, class Value, class T>
-void score_pairs(const NatPairs<Key, Time, Value>& pairs, const NatRead<T>& read, T* out) {
+template <class Key, class Time, class T>
+void score_pairs(const NatPairs<Key, Time, T>& pairs, const NatRead<T>& read, T* out) {
   const NatWeights<T>& w = pairs.state.w;
   const Blank<T> source = project(read.state, pairs.count, w, w.source, pairs.first);
   const Blank<T> target = project(read.state, pairs.count, w, w.target, pairs.second);

@@ -49,14 +49,14 @@ struct NatWeights {
   }
 };
 
-// State of NAT as it is stored.
-template <class Key, class Time, class Value>
-struct NatState {
-  using T = typename Accumulate<Value>::type;
+// State of NAT as it is stored, but for the values of cells, which have dtypes of their own. What needs no values takes it
+// in this form: it is compiled once for all of those.
+template <class Key, class Time, class Number>
+struct NatHistory {
+  using T = Number;
   Dictionaries layout;
   Cells<Key> cells;
   Time* time;
-  Value* value;
   T* state;
   int64_t* other;
   Time* gap;
@@ -70,6 +70,11 @@ struct NatState {
   int64_t letter(int64_t event) const {
     return known == nullptr ? event : std::lower_bound(known, known + letters, event) - known;
   }
+};
+
+template <class Key, class Time, class Value>
+struct NatState : NatHistory<Key, Time, typename Accumulate<Value>::type> {
+  Value* value;
 };
 
 // The state, but for the weights that go with it.
@@ -150,8 +155,8 @@ struct NatRead {
 };
 
 // Rows of nodes whose last event is known: those of others are what is stored.
-template <class State>
-Room<int64_t> met_rows(const State& s, const int64_t* nodes, int64_t count) {
+template <class Key, class Time, class T>
+Room<int64_t> met_rows(const NatHistory<Key, Time, T>& s, const int64_t* nodes, int64_t count) {
   Room<int64_t> met;
   for (int64_t i = 0; i < count; ++i) {
     if (s.cells.eid[nodes[i] * s.cells.columns] >= 0 && s.other[nodes[i]] >= 0) met.push_back(i);
@@ -160,8 +165,8 @@ Room<int64_t> met_rows(const State& s, const int64_t* nodes, int64_t count) {
 }
 
 // The time that the last event of a node is read with.
-template <class State>
-double last_step(const State& s, int64_t node) {
+template <class Key, class Time, class T>
+double last_step(const NatHistory<Key, Time, T>& s, int64_t node) {
   return static_cast<double>(s.delta ? s.gap[node] : s.time[node * s.cells.columns]);
 }
 
@@ -172,8 +177,8 @@ struct CellTrace {
 };
 
 // Returns how many nodes have met another.
-template <class Key, class Time, class Value, class T>
-int64_t read_states(const NatState<Key, Time, Value>& s, const int64_t* nodes, int64_t count, T* out,
+template <class Key, class Time, class T>
+int64_t read_states(const NatHistory<Key, Time, T>& s, const int64_t* nodes, int64_t count, T* out,
                     const CellTrace<T>& trace = {}) {
   const NatWeights<T>& w = s.w;
   const int64_t d = w.d, wide = 3 * d;
@@ -233,8 +238,8 @@ auto values_of(const char* op, const NatState<Key, Time, Value>& s, const int64_
   return r;
 }
 
-template <class State>
-void expect_others(const char* op, const State& s, const int64_t* nodes, int64_t count) {
+template <class Key, class Time, class T>
+void expect_others(const char* op, const NatHistory<Key, Time, T>& s, const int64_t* nodes, int64_t count) {
   bool inside = true;
   for (int64_t n = 0; n < count; ++n) inside &= s.other[nodes[n]] < s.cells.nodes;
   STD_TORCH_CHECK(inside, op, ": expected other with ids below ", s.cells.nodes);

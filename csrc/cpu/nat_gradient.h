@@ -18,8 +18,8 @@ class NatGradient {
     for (size_t n = 0; n < out.size(); ++n) out_[n] = static_cast<T*>(out[n].mutable_data_ptr());
   }
 
-  // grad [pairs].
-  void run(const char* op, const T* grad, const DropRate& rate, uint64_t seed) {
+  // Of all but the cell of values. grad [pairs].
+  void run(const T* grad, const DropRate& rate, uint64_t seed) {
     const int64_t n = pairs_.pairs;
     dhidden_.resize(n * w_.hidden), dread_.resize(n * l_.read());
     decode(grad, rate, seed);
@@ -27,7 +27,23 @@ class NatGradient {
     cells();
     products_.run();
     take_apart();
-    values(op);
+  }
+
+  // Of the cell of values, from the gradient of what it gives, which `run` has found.
+  template <class Value>
+  void run_values(Refresh<Value, T> r) {
+    const Gates<T>& p = r.gates;
+    Room<T> total(p.sums());
+    std::fill_n(out_[kLinValue], w_.f * l_.inputs(), T(0));  // before the first event nothing reads messages
+    differentiate(r, dnow_.data(), l_.inputs(), out_[kLinValue], total.data());
+    const int64_t f = w_.f;
+    std::copy_n(total.data() + p.of_ih(), 3 * f * f, out_[kValueIh]);
+    std::copy_n(total.data() + p.of_hh(), 3 * f * f, out_[kValueHh]);
+    std::copy_n(total.data() + p.of_bias(), 3 * f, out_[kValueBiasIh]);
+    std::copy_n(total.data() + p.of_bias(), 2 * f, out_[kValueBiasHh]);
+    std::copy_n(total.data() + p.of_bias() + 3 * f, f, out_[kValueBiasHh] + 2 * f);
+    axpy(out_[kTimeWeight], T(1), total.data() + p.of_time(), w_.times);
+    axpy(out_[kTimeBias], T(1), total.data() + p.of_time() + w_.times, w_.times);
   }
 
  private:
@@ -144,23 +160,6 @@ class NatGradient {
         out_[kAttn][h * width + k] = dot(projection + k * features, dquery, features) + offset[k] * dconstant_[h];
       }
     }
-  }
-
-  // Of the cell of values.
-  void values(const char* op) {
-    auto r = values_of(op, pairs_.state, pairs_.nodes, pairs_.count);
-    const Gates<T>& p = r.gates;
-    Room<T> total(p.sums());
-    std::fill_n(out_[kLinValue], w_.f * l_.inputs(), T(0));  // before the first event nothing reads messages
-    differentiate(r, dnow_.data(), l_.inputs(), out_[kLinValue], total.data());
-    const int64_t f = w_.f;
-    std::copy_n(total.data() + p.of_ih(), 3 * f * f, out_[kValueIh]);
-    std::copy_n(total.data() + p.of_hh(), 3 * f * f, out_[kValueHh]);
-    std::copy_n(total.data() + p.of_bias(), 3 * f, out_[kValueBiasIh]);
-    std::copy_n(total.data() + p.of_bias(), 2 * f, out_[kValueBiasHh]);
-    std::copy_n(total.data() + p.of_bias() + 3 * f, f, out_[kValueBiasHh] + 2 * f);
-    axpy(out_[kTimeWeight], T(1), total.data() + p.of_time(), w_.times);
-    axpy(out_[kTimeBias], T(1), total.data() + p.of_time() + w_.times, w_.times);
   }
 
   const NatLayers<T>& l_;

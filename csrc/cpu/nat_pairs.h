@@ -8,20 +8,19 @@ namespace graphmem {
 
 constexpr int64_t kNatPairs = 48;  // that go through the decoder at once
 
-template <class Key, class Time, class Value>
+template <class Key, class Time, class Number>
 struct NatPairs {
-  using State = NatState<Key, Time, Value>;
-  using T = typename State::T;
+  using T = Number;
 
-  const State& state;
+  const NatHistory<Key, Time, T>& state;
   int64_t pairs, count;  // count: of nodes
   const int64_t* nodes;
   Room<int64_t> first, second;  // places of the ends of pairs among the nodes
   Room<Time> when;
 
   // Of sources at times t [b] with c candidates each. `of`: distinct nodes; `source` [b] and `target` [b, c]: places.
-  NatPairs(const State& s, const int64_t* of, int64_t size, const int64_t* source, const int64_t* target, const Time* t,
-           int64_t b, int64_t c)
+  NatPairs(const NatHistory<Key, Time, T>& s, const int64_t* of, int64_t size, const int64_t* source,
+           const int64_t* target, const Time* t, int64_t b, int64_t c)
       : state(s), pairs(b * c), count(size), nodes(of), first(pairs), second(target, target + pairs), when(pairs) {
     for (int64_t n = 0; n < pairs; ++n) {
       first[n] = source[n / c];

@@ -32,9 +32,9 @@ void put_pooled(const NatLayers<T>& layers, const Blank<T>& projection, const T*
   }
 }
 
-template <class Pairs, class T>
-void score(const NatLayers<T>& layers, const Pairs& pairs, const DropRate& rate, uint64_t seed, const T* own,
-           const NatSaved<T>& saved, T* out) {
+template <class Key, class Time, class T>
+void score(const NatLayers<T>& layers, const NatPairs<Key, Time, T>& pairs, const DropRate& rate, uint64_t seed,
+           const T* own, const NatSaved<T>& saved, T* out) {
   const NatWeights<T>& w = layers.w;
   const auto pool = make_pool(pairs.joint(saved.now), pairs.count);
   const auto scores = position_scores(pool);
@@ -83,8 +83,7 @@ Scored nat_train_cpu(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor s
   constexpr const char* kOp = "nat_train";
   const NatStored stored{key, eid, time, value, state, other, gap, messages, known, sizes, reference_hash, seed, delta};
   const NatQuestion question{stored, nodes, place, t, layers, heads, p, dropout_seed};
-  return question.dispatch(kOp, [&](const auto& of_model, const auto& pairs, const DropRate& rate) {
-    const auto& s = pairs.state;
+  return question.dispatch(kOp, [&](const auto& of_model, const auto& s, const auto& pairs, const DropRate& rate) {
     using T = typename std::decay_t<decltype(s)>::T;
     const NatWeights<T>& w = of_model.w;
     const int64_t count = pairs.count;
@@ -99,8 +98,7 @@ Scored nat_train_cpu(Tensor key, Tensor eid, Tensor time, Tensor value, Tensor s
     const int64_t met = read_states(s, pairs.nodes, count, at(own), {saved.inputs, saved.gates});
     std::fill(saved.inputs + met * inputs.size(1), saved.inputs + inputs.numel(), T(0));
     std::fill(saved.gates + met * gates.size(1), saved.gates + gates.numel(), T(0));
-    score<std::decay_t<decltype(pairs)>, T>(of_model, pairs, rate, static_cast<uint64_t>(dropout_seed), at(own), saved,
-                                            at(scores));
+    score(of_model, pairs, rate, static_cast<uint64_t>(dropout_seed), at(own), saved, at(scores));
     return Scored(scores, own, now, inputs, gates, mixed, read, hidden);
   });
 }
@@ -115,8 +113,7 @@ std::vector<Tensor> nat_train_backward_cpu(Tensor grad, Tensor now, Tensor input
   constexpr const char* kOp = "nat_train_backward";
   const NatStored stored{key, eid, time, value, state, other, gap, messages, known, sizes, reference_hash, seed, delta};
   const NatQuestion question{stored, nodes, place, t, layers, heads, p, dropout_seed};
-  return question.dispatch(kOp, [&](const auto& of_model, const auto& pairs, const DropRate& rate) {
-    const auto& s = pairs.state;
+  return question.dispatch(kOp, [&](const auto& of_model, const auto& s, const auto& pairs, const DropRate& rate) {
     using T = typename std::decay_t<decltype(s)>::T;
     const NatWeights<T>& w = of_model.w;
     const int64_t count = pairs.count, n = pairs.pairs;
@@ -132,7 +129,8 @@ std::vector<Tensor> nat_train_backward_cpu(Tensor grad, Tensor now, Tensor input
     std::vector<Tensor> out;
     for (const Tensor& layer : layers) out.push_back(fresh_like(layer));
     NatGradient<std::decay_t<decltype(pairs)>> gradient(of_model, pairs, saved, out);
-    gradient.run(kOp, slopes, rate, static_cast<uint64_t>(dropout_seed));
+    gradient.run(slopes, rate, static_cast<uint64_t>(dropout_seed));
+    gradient.run_values(values_of(kOp, s, pairs.nodes, count));
     return out;
   });
 }

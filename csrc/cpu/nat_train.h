@@ -22,7 +22,7 @@ struct NatQuestion {
   double p;  // of dropout
   int64_t seed;
 
-  // Calls f(layers, pairs, rate).
+  // Calls f(layers, state, pairs, rate).
   template <class F>
   auto dispatch(const char* op, F&& f) const {
     expect_number(op, "layers with entries", static_cast<int64_t>(layers.size()), kAttn, kAttn + 1);
@@ -43,7 +43,7 @@ struct NatQuestion {
       const int64_t c = b > 0 ? place.size(0) / b - 1 : 0;
       expect_shape(op, "place", place, {b * (1 + c)});
       const NatPairs pairs(s, list, nodes.size(0), places, places + b, times, b, c);
-      return f(of_model, pairs, drop_rate(op, p));
+      return f(of_model, s, pairs, drop_rate(op, p));
     });
   }
 };

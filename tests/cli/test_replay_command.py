@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from cli_command import Command
@@ -172,32 +172,28 @@ def test_killed_and_resumed(command: Command, run: str) -> None:
     words += ["--save_every", "3", "--quiet", "--json"]
     whole = json.loads(command(*words, "--out", "whole.csv", "--save_state", "whole"))
 
-    def start() -> subprocess.Popen[bytes]:
-        script = "import sys; from graphmem.cli import main; sys.exit(main(sys.argv[1:]))"
+    def start() -> ForkServerProcess:
         more = ["--out", "killed.csv", "--save_state", "killed", "--resume"]
-        return subprocess.Popen([sys.executable, "-c", script, *words, *more], stdout=subprocess.PIPE)
+        return forked.start([*words, *more], out=Path("killed.json"))
 
     state = Path("killed/predictor.pt")
     process, kills = start(), 0
     for attempt in range(12):
         before = state.stat().st_mtime_ns if state.exists() else 0
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process.is_alive():
             if attempt < 3 and state.exists() and state.stat().st_mtime_ns != before:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 break
             time.sleep(0.001)
-        kills += process.wait(60) == -signal.SIGKILL
-        if process.returncode == 0:
+        kills += forked.wait(process, 60) == -signal.SIGKILL
+        if process.exitcode == 0:
             break
         load_checkpoint(state)  # whole, whatever the moment
-        process.stdout.close()  # type: ignore[union-attr]
         process = start()
-    assert process.returncode == 0
+    assert process.exitcode == 0
     assert kills >= 2
-    assert process.stdout is not None
-    done = json.loads(process.stdout.read())
-    process.stdout.close()
+    done = json.loads(Path("killed.json").read_text())
     assert Path("killed.csv").read_bytes() == Path("whole.csv").read_bytes()
     assert done["metrics"] == whole["metrics"]
     assert done["events"] == whole["events"] == 4000

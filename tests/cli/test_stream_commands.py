@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from cli_command import Command
@@ -173,28 +172,25 @@ def test_killed_in_mid_epoch_and_resumed(events: str, tmp_path: Path, model: str
     words = ["train", model, "--data", events, "--epochs", "3", *map(str, SMALL), *ALL_STATE[model]]
     words += ["--checkpoint_every_steps", "3", "--quiet"]
 
-    def run(out: str, *more: str) -> subprocess.Popen[bytes]:
-        script = "import sys; from graphmem.cli import main; sys.exit(main(sys.argv[1:]))"
-        return subprocess.Popen([sys.executable, "-c", script, *words, "--out", str(tmp_path / out), *more])
+    def run(out: str, *more: str) -> ForkServerProcess:
+        return forked.start([*words, "--out", str(tmp_path / out), *more])
 
-    assert run("whole").wait() == 0
+    assert forked.wait(run("whole")) == 0
     process = run("killed")
     checkpoint = tmp_path / "killed" / ("seed_3" if model == "nat" else "seed_0") / "last.pt"
     kills = 0
     for _ in range(20):
         deadline, before = time.monotonic() + 60, checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process.is_alive():
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
                 break
             time.sleep(0.002)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+        process.kill()
+        kills += forked.wait(process) == -signal.SIGKILL
         if (tmp_path / "killed/result.json").exists():
             break
         process = run("killed", "--resume")
-    assert process.wait() == 0
+    assert forked.wait(process) == 0
     assert kills > 1
     folder = "seed_3" if model == "nat" else "seed_0"
     one, other = (load_checkpoint(tmp_path / name / folder / "best.pt") for name in ("whole", "killed"))
