@@ -2,7 +2,7 @@
 
 Source: X. Wang et al., "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding",
 SIGMOD 2021, with the choices of TGL's configuration: a mailbox of ten, mail to both ends and their ten latest
-neighbours, a mail that concatenates what the paper adds up, and codes of time.
+neighbours, a mail that concatenates what the paper adds up, and codes of time, here of ages on a logarithmic scale.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         num_neighbors: latest neighbours that get an event's mail.
         heads: of the attention.
         dropout: of the encoder.
+        time_scale: unit of the ages of mails; None: that of training events. See :class:`~graphmem.nn.LogAge`.
         neighbors: as in :class:`TGN`.
         time_dtype: of times, int64 or float64.
 
@@ -61,6 +62,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         num_neighbors: int = 10,
         heads: int = 2,
         dropout: float = 0.1,
+        time_scale: float | None = None,
         neighbors: nn.Module | None = None,
         time_dtype: torch.dtype = torch.int64,
     ) -> None:
@@ -71,7 +73,9 @@ class APAN(Correctable, EmbeddingLinkModel):
         mail_dim = 2 * embedding_dim + msg_dim
         self.register_state("z", (num_nodes, embedding_dim))
         self.mailbox = Mailbox(num_nodes, mailbox, mail_dim, time_dtype)
-        self.encoder = MailAttention(embedding_dim, mail_dim, time_dim, heads=heads, dropout=dropout)
+        self.encoder = MailAttention(
+            embedding_dim, mail_dim, time_dim, heads=heads, dropout=dropout, time_scale=time_scale
+        )
         if neighbors is None:
             neighbors = RecentNeighbors(num_nodes, max(num_neighbors, 1), dtype=time_dtype)
         self.neighbors: Any = neighbors
@@ -111,14 +115,18 @@ class APAN(Correctable, EmbeddingLinkModel):
         self.encoder.reset_parameters()
         self.predictor.reset_parameters()
 
+    def fit_times(self, events: EventStream) -> None:
+        """Fit the unit of ages, where it was not given: see :class:`~graphmem.nn.LogAge`."""
+        self.encoder.age.fit(events.src, events.dst, events.t)
+
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Encode nodes int64 [n] at times [n]."""
         assert t is not None
         return self.corrected(nodes, self._encode(nodes, t), t)
 
     def _encode(self, nodes: Tensor, t: Tensor) -> Tensor:
-        mail, when, there = self.mailbox.read(nodes)
-        out: Tensor = self.encoder(self.z[nodes], mail, t.unsqueeze(1) - when, there)
+        mail, when, _ = self.mailbox.read(nodes)
+        out: Tensor = self.encoder(self.z[nodes], mail, t.unsqueeze(1) - when)
         return out
 
     @torch.no_grad()

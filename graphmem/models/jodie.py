@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from graphmem.data.stream import EventStream
-from graphmem.errors import ArgumentError
 from graphmem.models.temporal import MemoryLinkModel
-from graphmem.nn.functional import Linear, gather_rows, node_gaps
+from graphmem.nn.functional import Linear, gather_rows
 from graphmem.nn.memory import NodeMemory
+from graphmem.nn.time import LogAge
 from graphmem.ops import _check, distinct
-
-DAY = 86_400.0
 
 
 class JODIE(MemoryLinkModel):
@@ -39,8 +37,7 @@ class JODIE(MemoryLinkModel):
         drift: "log" as above; "linear" for :math:`a_i(t) = (t - t_i) / \tau`, as in the paper, with which the embedding
             of a node that comes back late is large without bounds: on CollegeMsg, in 20 epochs at a learning rate of
             0.001 and in units of a day, a test AP of 81.8 +- 4.7 in place of 91.5 +- 0.7 (five seeds).
-        time_scale: :math:`\tau`, a typical time between two events of a node, in the unit of the stream's times. None:
-            :meth:`fit_times` takes the median of training events; a day in seconds until then.
+        time_scale: :math:`\tau`; None: that of training events. See :class:`~graphmem.nn.LogAge`.
         time_dtype: of times, int64 or float64.
         **memory_options: of :class:`~graphmem.nn.NodeMemory`.
 
@@ -49,7 +46,6 @@ class JODIE(MemoryLinkModel):
     """
 
     embeds_time = True
-    time_scale: Tensor
 
     def __init__(
         self,
@@ -65,12 +61,8 @@ class JODIE(MemoryLinkModel):
     ) -> None:
         options = {"updater": "rnn", "time_dtype": time_dtype, **memory_options}
         super().__init__(NodeMemory(num_nodes, msg_dim, memory_dim, time_dim, **options), memory_dim)
-        if time_scale is not None and not _check.real("time_scale", time_scale) > 0:
-            raise ArgumentError(f"time_scale: expected a positive number or None, got {time_scale}")
-        self.drift, self._fits_times = _check.choice("drift", drift, ("log", "linear")), time_scale is None
-        # Not state: a fact about the data, which a new epoch does not forget.
-        self.register_buffer("time_scale", torch.tensor(time_scale or DAY, dtype=torch.float64))
-        self._state_exact |= {"time_scale"}
+        self.drift = _check.choice("drift", drift, ("log", "linear"))
+        self.age = LogAge(time_scale)
         self.projection = Linear(1, memory_dim)
 
     def reset_parameters(self) -> None:
@@ -78,24 +70,16 @@ class JODIE(MemoryLinkModel):
         for module in (self.memory, self.projection, self.predictor):
             module.reset_parameters()
 
-    @torch.no_grad()
     def fit_times(self, events: EventStream) -> None:
-        """Take the median of the positive gaps between two events in a row of a node, where ``time_scale`` is None.
-
-        Without such gaps it stays what it was.
-        """
-        if not self._fits_times:
-            return
-        gaps = node_gaps(events.src, events.dst, events.t)
-        if gaps.numel():
-            self.time_scale.copy_(gaps.median())
+        """Fit the unit of ages, where it was not given: see :class:`~graphmem.nn.LogAge`."""
+        self.age.fit(events.src, events.dst, events.t)
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Project nodes int64 [n] to times [n]."""
         assert t is not None
         nodes, place = distinct(nodes)
         z, last_update = self.memory(nodes)
-        age = (t - last_update[place]).double() / self.time_scale
-        age = (age.clamp(min=0).log1p() if self.drift == "log" else age).to(z.dtype)
-        out: Tensor = gather_rows(z, place) * (1 + self.projection(age.unsqueeze(1)))
+        dt = t - last_update[place]
+        age = self.age(dt) if self.drift == "log" else dt.double() / self.age.time_scale
+        out: Tensor = gather_rows(z, place) * (1 + self.projection(age.to(z.dtype).unsqueeze(1)))
         return out

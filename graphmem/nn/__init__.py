@@ -20,7 +20,7 @@ from graphmem.nn.signed_history import SignedHistoryFeatures
 from graphmem.nn.signed_memory import SignedMemory
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
-from graphmem.nn.time import TimeEncoder
+from graphmem.nn.time import LogAge, TimeEncoder
 
 __all__ = [
     "PRES",
@@ -33,6 +33,7 @@ __all__ = [
     "GraphEncoder",
     "LinearConv",
     "LinkPredictor",
+    "LogAge",
     "MailAttention",
     "Mailbox",
     "Memo",

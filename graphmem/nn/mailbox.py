@@ -12,14 +12,14 @@ from graphmem.errors import ArgumentError
 from graphmem.nn.functional import Linear, dropout, gather_sum
 from graphmem.nn.state import StateModule
 from graphmem.nn.temporal_attention import ask_features, mix_features, project_mixed
-from graphmem.nn.time import TimeEncoder
+from graphmem.nn.time import LogAge, TimeEncoder
 from graphmem.ops import _check
 
 
 class Mailbox(StateModule):
     """The S latest mails of every node, as vectors without gradient.
 
-    The mail that came as the c-th lies in column c mod S.
+    The mail that came as the c-th lies in column c mod S. A column that none has come to holds zeros, of time 0.
 
     Args:
         num_nodes: N.
@@ -70,13 +70,19 @@ class MailAttention(nn.Module):
     r"""A node's new embedding from its last one and its mailbox.
 
     .. math::
-        a = \mathrm{MultiHead}(q = W_q z, k = W_k [m_s, \phi(\Delta_s)], v = W_v [m_s, \phi(\Delta_s)]), \quad
-        z' = \mathrm{MLP}(\mathrm{LN}(z + a))
+        h = \mathrm{MultiHead}(q = W_q z, k = W_k [m_s, \phi(a_s)], v = W_v [m_s, \phi(a_s)]), \quad
+        z' = \mathrm{MLP}(\mathrm{LN}(z + h))
 
-    over the mails s, :math:`\Delta_s` the time since the mail; MLP: Lin, ReLU, dropout, Lin. Source: X. Wang et al.,
-    "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding", SIGMOD 2021, section
-    3.2, with codes of time in the place of positions, as in TGL. The products are arranged as in
-    :class:`TemporalAttention`: what is projected is a node's query and its mixture, not its S mails.
+    over the S places of the mailbox, :math:`a_s` the age of the mail there by :class:`~graphmem.nn.LogAge`; MLP: Lin,
+    ReLU, dropout, Lin. An empty place counts as a mail of zeros at time 0, so that a node with one mail differs from
+    one with S that are alike.
+
+    Source: X. Wang et al., "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding",
+    SIGMOD 2021, section 3.2, with codes of time in the place of positions and empty places as in TGL. TGL codes the
+    time itself, by frequencies that are learned; see docs/temporal_models.md for what the logarithm is worth.
+
+    The products are arranged as in :class:`TemporalAttention`: what is projected is a node's query and its mixture, not
+    its S mails.
 
     Args:
         channels: d, width of z.
@@ -84,17 +90,27 @@ class MailAttention(nn.Module):
         time_dim: width of the time code.
         heads: of the attention; divides d.
         dropout: of coefficients and of the perceptron.
+        time_scale: of :class:`~graphmem.nn.LogAge`.
 
     Raises:
         ArgumentError: ``channels`` is no multiple of ``heads``.
     """
 
-    def __init__(self, channels: int, mail_dim: int, time_dim: int, *, heads: int = 2, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        mail_dim: int,
+        time_dim: int,
+        *,
+        heads: int = 2,
+        dropout: float = 0.1,
+        time_scale: float | None = None,
+    ) -> None:
         super().__init__()
         if channels % heads:
             raise ArgumentError(f"channels: expected a multiple of heads = {heads}, got {channels}")
         self.heads, self.dropout = heads, _check.probability("dropout", dropout)
-        self.time_enc = TimeEncoder(time_dim)
+        self.age, self.time_enc = LogAge(time_scale), TimeEncoder(time_dim, "slow")
         self.lin_query = Linear(channels, channels)
         self.lin_key = Linear(mail_dim + time_dim, channels, bias=False)
         self.lin_value = Linear(mail_dim + time_dim, channels)
@@ -104,10 +120,11 @@ class MailAttention(nn.Module):
     def reset_parameters(self) -> None:
         """Reset every layer."""
         for module in self.children():
-            module.reset_parameters()  # type: ignore[operator]
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
 
-    def forward(self, z: Tensor, mail: Tensor, dt: Tensor, there: Tensor) -> Tensor:
-        """z [n, d], mail [n, S, W], its ages dt [n, S] and, bool [n, S], which are there, to [n, d].
+    def forward(self, z: Tensor, mail: Tensor, dt: Tensor) -> Tensor:
+        """z [n, d], mail [n, S, W] and times since it came dt [n, S], to [n, d].
 
         Raises:
             ArgumentError: mail requires a gradient, which it would not get.
@@ -120,7 +137,8 @@ class MailAttention(nn.Module):
         # Letters are messages of events whose other end has no features: what is to be known of it lies in the mail.
         nobody, letter = z.new_empty(1, 0), torch.arange(dt.numel(), device=dt.device).view(dt.shape)
         p = self.dropout if self.training else 0.0
-        letters = mix_features(asked, nobody, there.long() - 1, dt, mail.flatten(0, 1), letter, self.time_enc, p)
+        nbr, age = torch.zeros_like(letter), self.age(dt)
+        letters = mix_features(asked, nobody, nbr, age, mail.flatten(0, 1), letter, self.time_enc, p)
         mixed = project_mixed(letters, torch.cat((value, self.lin_value.bias.unsqueeze(1)), 1), self.heads)
         # Scaled apart: torch's gradients of the two vectors depend on the number of threads.
         normal = F.layer_norm(z + mixed, self.norm.normalized_shape) * self.norm.weight + self.norm.bias

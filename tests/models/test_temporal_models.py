@@ -209,29 +209,31 @@ def test_unit_of_time_of_jodie() -> None:
     tensors = [torch.tensor(x) for x in ([0, 1, 0, 2, 0], [1, 2, 3, 3, 1], [1, 1, 5, 9, 90])]
     stream = EventStream(*tensors, num_nodes=NODES)  # gaps: 0: 4, 85; 1: 0, 89; 2: 8; 3: 4
     model = JODIE(NODES, memory_dim=6, time_dim=4).eval()
-    assert model.time_scale == 86_400
+    assert model.age.time_scale == 86_400
     model.fit_times(stream)
-    assert model.time_scale == 8
+    assert model.age.time_scale == 8
     reset_state(model)
     model.reset_parameters()
     again = JODIE(NODES, memory_dim=6, time_dim=4)
     again.load_state_dict(model.state_dict())
-    assert model.half().time_scale.dtype == torch.float64
-    assert model.time_scale == again.time_scale == 8
+    assert model.half().age.time_scale.dtype == torch.float64
+    assert model.age.time_scale == again.age.time_scale == 8
     again.fit_times(stream[:1])
-    assert again.time_scale == 8  # no gaps, nothing to learn
+    assert again.age.time_scale == 8  # no gaps, nothing to learn
     fixed = JODIE(NODES, memory_dim=6, time_dim=4, time_scale=3.0)
     fixed.fit_times(stream)
-    assert fixed.time_scale == 3
+    assert fixed.age.time_scale == 3
 
 
-def test_a_run_takes_the_unit_of_time_of_its_training_events() -> None:
+def test_runs_take_the_unit_of_time_of_their_training_events() -> None:
     t = torch.cat((torch.arange(0, 700, 5), torch.arange(10_000, 10_060)))  # the first 70 % are five apart
     pair = torch.zeros_like(t), torch.ones_like(t)
     stream = EventStream(*pair, t, num_nodes=3)
     for options, unit in (({}, 5), ({"time_scale": 7.0}, 7)):
         config = StreamRunConfig(model="jodie", data="made.csv", options={"memory_dim": 6, "time_dim": 4, **options})
-        assert build_stream(config, 0, stream).model.time_scale == unit
+        assert build_stream(config, 0, stream).model.age.time_scale == unit
+        config = StreamRunConfig(model="apan", data="made.csv", options={"embedding_dim": 6, "time_dim": 4, **options})
+        assert build_stream(config, 0, stream).model.encoder.age.time_scale == unit
 
 
 def test_jodie_drifts_and_tgn_of_the_example_does_not() -> None:
