@@ -62,6 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
 ARMS = ("plain", "pres", "plain linear", "pres linear", "plain sqrt")
 MORE_ARMS = ("sequence linear", "t-batches linear", "pres-event linear", "pres-v linear", "pres-s linear")
 MORE_ARMS += ("pres-kalman linear", "sequence", "t-batches")
+IN_TURN = ("sequence", "t-batches")
 # Streams and models: batch sizes over the base, and seeds.
 PLANNED = {
     ("collegemsg", "tgn"): (FACTORS, 5),
@@ -75,8 +76,13 @@ TESTS = {"ap_base": "tested with batches of the base size", "ap_train": "tested 
 
 def factors(arm: str) -> list[float]:
     """Those where an arm is not another one: a scaled learning rate is the plain one at the base size."""
-    slow = arm.startswith(("sequence", "t-batches"))
+    slow = arm.startswith(IN_TURN)
     return [f for f in FACTORS if (f > 1 or " " not in arm) and not (slow and f < 1)]
+
+
+def arms_of(model: str) -> list[str]:
+    """All that the model can do: embeddings of APAN are not updated in turn."""
+    return [arm for arm in (*ARMS, *MORE_ARMS) if model != "apan" or not arm.startswith(IN_TURN)]
 
 
 def batches_of(data: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -244,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--arms", nargs="+", default=[*ARMS, *MORE_ARMS])
+    parser.add_argument("--arms", nargs="+", help="default: all that the model can do")
     parser.add_argument("--factors", type=float, nargs="+", default=list(FACTORS), choices=FACTORS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", action="store_true", help="draw what is in the file, and measure nothing")
@@ -259,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         costs = [f"overhead, {args.data}, {args.model} {size}" for size in (50, 200, 800, 3200)]
         run_cases(args, __doc__ or "", costs, lambda key: overhead(key, args))
         return
-    keys = [key_of(args, arm, seed) for seed in range(args.seeds) for arm in args.arms]
+    keys = [key_of(args, arm, seed) for seed in range(args.seeds) for arm in args.arms or arms_of(args.model)]
     run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))
 
 
