@@ -5,6 +5,7 @@ A card is a TOML file of the top-level folder `datasets/`; the build copies thes
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -155,7 +156,12 @@ def read_cards() -> dict[str, DatasetCard]:
     for folder in card_folders():
         paths = sorted(folder.glob("*.toml"))
         if paths:
-            cards = [parse_card(path.read_text(encoding="utf-8"), str(path)) for path in paths]
-            return {card.name: card for card in cards}
+            return {card.name: card for card in map(_read_card, paths, (path.stat().st_mtime_ns for path in paths))}
     looked = ", ".join(str(folder) for folder in card_folders())
     raise DatasetError(f"no data-set cards found; looked for *.toml in {looked}. Reinstall graphmem.")
+
+
+@functools.cache
+def _read_card(path: Path, modified: int) -> DatasetCard:
+    """The card of a file that was modified then: one that does not change is parsed once a process."""
+    return parse_card(path.read_text(encoding="utf-8"), str(path))

@@ -107,6 +107,17 @@ def test_cards_of_an_installed_wheel_come_first(tmp_path: Path, monkeypatch: pyt
         list_datasets()
 
 
+def test_a_card_is_read_again_when_its_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "only.toml"
+    monkeypatch.setattr(cards, "card_folders", lambda: [tmp_path])
+    path.write_text('name = "only"\ntitle = "one"')
+    first = dataset_card("only")
+    assert dataset_card("only") is first
+    path.write_text('name = "only"\ntitle = "two"')
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert dataset_card("only").title == "two"
+
+
 def test_missing_everything_is_a_typed_error(cache: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="no network in tests"):
         load_dataset("cora")

@@ -218,8 +218,11 @@ def run_worker(directory: str, every: int, pause: float) -> None:
 def serve() -> None:
     """For every line ``directory every pause``, fork a worker; answer its pid, then its status.
 
-    A fork of a process that has imported torch and not yet used it starts in milliseconds instead of seconds.
+    A fork of a process that has imported torch and not yet used it starts in milliseconds instead of seconds. Its
+    compiler is what optimizers bring in.
     """
+    import torch._dynamo  # noqa: F401
+
     for line in sys.stdin:
         directory, every, pause = line.split()
         pid = os.fork()
