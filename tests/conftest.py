@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,12 @@ settings.register_profile("default", max_examples=30, derandomize=True, **_commo
 settings.register_profile("quick", max_examples=6, derandomize=True, **_common)
 settings.register_profile("explore", max_examples=1000, **_common)
 settings.load_profile(os.environ.get("GRAPHMEM_HYPOTHESIS_PROFILE", "default"))
+
+# All processes of a run share the reference's compiled loops: most of its time is numba's. By content of the sources,
+# for numba looks at the file of a loop only, not at those of what it calls.
+_ROOT = Path(__file__).parent.parent
+_sources = b"".join(path.read_bytes() for path in sorted((_ROOT / "graphmem" / "ops").glob("_reference*.py")))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(_ROOT / "build" / "numba" / hashlib.sha256(_sources).hexdigest()[:16]))
 
 _realdata: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": []}
 

@@ -300,7 +300,7 @@ class PRES(StateModule):
         if rows.numel() == 0:
             return None
         mine = rows if share is None else share(rows)
-        found = self.coherence(read(nodes.index_select(0, mine)), prev.index_select(0, mine))
+        found = _incoherence(read(nodes.index_select(0, mine)), prev.index_select(0, mine))
         return self.beta * found * (mine.numel() / rows.numel())
 
     def asked(self) -> Tensor:
@@ -313,15 +313,19 @@ class PRES(StateModule):
     def coherence(self, new: Tensor, prev: Tensor) -> Tensor:
         r""":math:`\overline{1 - \cos(\bar s, s)}` over rows [M, d] where s is not zero; 0 where there is none."""
         rows = prev.any(1).nonzero().view(-1)
-        if rows.numel() == 0:
-            return new.sum() * 0
-        new, prev = new.index_select(0, rows), prev.index_select(0, rows)
-        norms = new.square().sum(1).clamp(min=torch.finfo(new.dtype).tiny).sqrt() * prev.square().sum(1).sqrt()
-        return sum_rows(1 - (new * prev).sum(1) / norms) / rows.numel()
+        return _incoherence(new.index_select(0, rows), prev.index_select(0, rows))
 
     def extra_repr(self) -> str:
         """Show the options that matter most."""
         return f"gate={self.gate!r}, rate={self.rate!r}, beta={self.beta}, only_pending={self.only_pending}"
+
+
+def _incoherence(new: Tensor, prev: Tensor) -> Tensor:
+    """:meth:`PRES.coherence` of some rows, none of which is zero in ``prev``."""
+    if new.size(0) == 0:
+        return new.sum() * 0
+    norms = new.square().sum(1).clamp(min=torch.finfo(new.dtype).tiny).sqrt() * prev.square().sum(1).sqrt()
+    return sum_rows(1 - (new * prev).sum(1) / norms) / new.size(0)
 
 
 def _positive(name: str, value: object, zero: bool = False) -> float:

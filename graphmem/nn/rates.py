@@ -145,13 +145,15 @@ class RateTracker(StateModule):
         if self.anchored:
             rows = ((slots >= 0) & (slots < self.capacity)).nonzero().view(-1)
             slots, x, weights = slots[rows], x[rows], weights[rows]
-        before = self.mean[slots]
-        n = self.decay * self.n[slots] + weights
+        before = self.mean.index_select(0, slots)
+        n = self.decay * self.n.index_select(0, slots) + weights
         gap = x.unsqueeze(1) - before
         mean = torch.addcmul(before, (weights / n.clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2), gap)
         if self.variance:
-            self.m2[slots] = self.decay * self.m2[slots] + weights.unsqueeze(2) * gap * (x.unsqueeze(1) - mean)
-        self.n[slots], self.mean[slots] = n, mean
+            m2 = self.decay * self.m2.index_select(0, slots) + weights.unsqueeze(2) * gap * (x.unsqueeze(1) - mean)
+            self.m2.index_copy_(0, slots, m2)
+        self.n.index_copy_(0, slots, n)
+        self.mean.index_copy_(0, slots, mean)
 
     def _observe_together(self, x: Tensor, weights: Tensor) -> None:
         n = weights.sum(0)

@@ -47,9 +47,11 @@ class WaitingEvents(StateModule):
             ArgumentError: wrong shape, dtype or range.
         """
         found = pending_events(src, dst)
-        # A self-loop counts once.
-        once = torch.stack((torch.ones_like(src, dtype=torch.bool), src != dst), 1).view(-1).nonzero().view(-1)
-        kinds = self._count_kinds(found.place[once], once // 2, types, found.nodes.numel())
+        kinds = None
+        if self.num_types > 1:
+            # A self-loop counts once.
+            once = torch.stack((torch.ones_like(src, dtype=torch.bool), src != dst), 1).view(-1).nonzero().view(-1)
+            kinds = self._count_kinds(found.place[once], once // 2, types, found.nodes.numel())
         self._note(found.nodes, found.events, found.affected, kinds)
 
     def mark_mail(self, src: Tensor, dst: Tensor, owner: Tensor, event: Tensor, types: Tensor | None = None) -> None:
@@ -68,13 +70,11 @@ class WaitingEvents(StateModule):
         nodes, place = distinct(pair // src.numel())
         affected = torch.zeros_like(nodes, dtype=torch.bool)
         affected[place[mask[event]]] = True
-        kinds = self._count_kinds(place, event, types, nodes.numel())
+        kinds = self._count_kinds(place, event, types, nodes.numel()) if self.num_types > 1 else None
         self._note(nodes, torch.bincount(place, minlength=nodes.numel()), affected, kinds)
 
-    def _count_kinds(self, place: Tensor, event: Tensor, types: Tensor | None, num: int) -> Tensor | None:
+    def _count_kinds(self, place: Tensor, event: Tensor, types: Tensor | None, num: int) -> Tensor:
         """Events of each kind [num, C], of entries each of which has a place and an event."""
-        if self.num_types == 1:
-            return None
         types = _check.tensor("types", types, shape=(None,), dtypes=(torch.int64,), device=place.device)
         _check.in_range("types", types, self.num_types)
         at = place * self.num_types + types[event]
@@ -84,9 +84,10 @@ class WaitingEvents(StateModule):
     def _note(self, nodes: Tensor, count: Tensor, affected: Tensor, kinds: Tensor | None) -> None:
         if self.every:
             affected = torch.ones_like(affected)
-        self.count[nodes], self.affected[nodes] = count, affected
+        self.count.index_copy_(0, nodes, count)
+        self.affected.index_copy_(0, nodes, affected)
         if kinds is not None:
-            self.kinds[nodes] = kinds
+            self.kinds.index_copy_(0, nodes, kinds)
         with torch.inference_mode(False):  # the next step's autograd will meet it
             self.recent = nodes[affected]
 

@@ -1,7 +1,8 @@
 """The loops behind :mod:`graphmem.ops.reference`: every operator as plain Python over NumPy arrays, compiled by numba.
 
-numba compiles at the first call, in memory only. Import this module where a loop is about to run, not before: importing
-numba takes longer than importing all of ``graphmem.ops``. Outputs are arguments, filled in place; sums arrive zeroed.
+numba compiles at the first call, in memory only, unless NUMBA_CACHE_DIR says where to keep the code. Import this module
+where a loop is about to run, not before: importing numba takes longer than importing all of ``graphmem.ops``. Outputs
+are arguments, filled in place; sums arrive zeroed.
 Arrays ``keep`` and ``weight`` are always there (ones where the operator got none).
 
 Sums take ``out += weight * x`` in the dtype of ``out``, one entry after the other: without ``fastmath`` LLVM neither
@@ -10,6 +11,7 @@ reorders nor contracts, which is what makes the compiled kernels comparable bit 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -29,7 +31,8 @@ MAX_ATTEMPTS = 1024
 
 def _loop(function: _Function) -> _Function:
     # error_model: a division by zero is inf or nan, as in C++, not an exception
-    compiled: _Function = njit(cache=False, fastmath=False, error_model="numpy")(function)
+    kept = "NUMBA_CACHE_DIR" in os.environ
+    compiled: _Function = njit(cache=kept, fastmath=False, error_model="numpy")(function)
     return compiled
 
 

@@ -69,11 +69,23 @@ def test_import_leaves_numba_alone(force: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_reference_writes_no_cache_beside_the_sources() -> None:
-    graph = random_graph(5, 0.5, 0)
-    reference.find_edges(graph.rowptr, graph.col, random_pairs(5, 3, 0))
+def test_reference_writes_a_cache_only_where_it_is_told(tmp_path: Path) -> None:
+    code = """
+import os, sys
+if sys.argv[1:]:
+    os.environ["NUMBA_CACHE_DIR"] = sys.argv[1]
+else:
+    os.environ.pop("NUMBA_CACHE_DIR", None)
+import torch
+from graphmem.ops import reference
+edges = torch.tensor([0, 1, 2]), torch.tensor([1, 0])
+print(reference.find_edges(*edges, torch.tensor([[0], [1]])).tolist())
+"""
     folder = Path(reference.__file__).parent
-    assert not [path for path in folder.rglob("*") if path.suffix in {".nbi", ".nbc"}]
+    for words in ((), (str(tmp_path),)):
+        assert run("-c", code, *words).stdout == "[0]\n"
+        assert not [path for path in folder.rglob("*") if path.suffix in {".nbi", ".nbc"}]
+    assert [path for path in tmp_path.rglob("*.nbi")]
 
 
 def test_detour_through_the_cpu_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
