@@ -97,8 +97,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         return self.z_time.index_select(0, nodes)
 
     def _read(self, nodes: Tensor) -> Tensor:
-        _, when, there = self.mailbox.read(nodes)
-        return self.embed(nodes, when.masked_fill(~there, 0).amax(1))
+        return self.embed(nodes, self.mailbox.read(nodes)[1].amax(1))
 
     @property
     def num_nodes(self) -> int:
@@ -115,17 +114,13 @@ class APAN(Correctable, EmbeddingLinkModel):
         self.encoder.reset_parameters()
         self.predictor.reset_parameters()
 
-    def fit_times(self, events: EventStream) -> None:
-        """Fit the unit of ages, where it was not given: see :class:`~graphmem.nn.LogAge`."""
-        self.encoder.age.fit(events.src, events.dst, events.t)
-
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Encode nodes int64 [n] at times [n]."""
         assert t is not None
         return self.corrected(nodes, self._encode(nodes, t), t)
 
     def _encode(self, nodes: Tensor, t: Tensor) -> Tensor:
-        mail, when, _ = self.mailbox.read(nodes)
+        mail, when = self.mailbox.read(nodes)
         out: Tensor = self.encoder(self.z[nodes], mail, t.unsqueeze(1) - when)
         return out
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphmem.data.stream import EventStream
 from graphmem.models.temporal import MemoryLinkModel
 from graphmem.nn.functional import Linear, gather_rows
 from graphmem.nn.memory import NodeMemory
@@ -69,10 +68,6 @@ class JODIE(MemoryLinkModel):
         """Draw all weights anew and forget what the memory knows."""
         for module in (self.memory, self.projection, self.predictor):
             module.reset_parameters()
-
-    def fit_times(self, events: EventStream) -> None:
-        """Fit the unit of ages, where it was not given: see :class:`~graphmem.nn.LogAge`."""
-        self.age.fit(events.src, events.dst, events.t)
 
     def embed(self, nodes: Tensor, t: Tensor | None) -> Tensor:
         """Project nodes int64 [n] to times [n]."""

@@ -15,6 +15,7 @@ from graphmem.nn.link_predictor import LinkPredictor
 from graphmem.nn.memory import NodeMemory
 from graphmem.nn.pres import PRES
 from graphmem.nn.state import StateModule
+from graphmem.nn.time import LogAge
 from graphmem.ops import _check, distinct
 
 
@@ -44,7 +45,10 @@ class TemporalLinkModel(StateModule):
         """
 
     def fit_times(self, events: EventStream) -> None:
-        """Learn from training events the unit of time, where the model has one and its options leave it open."""
+        """Fit the units of ages to training events, where they were not given: see :class:`~graphmem.nn.LogAge`."""
+        for module in self.modules():
+            if isinstance(module, LogAge):
+                module.fit(events.src, events.dst, events.t)
 
     def follow(self) -> None:
         """Be ready for a stream without an end, in place of :meth:`prepare`: keep what later events refer back to."""

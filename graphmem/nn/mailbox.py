@@ -40,10 +40,9 @@ class Mailbox(StateModule):
         self.register_state("t", (num_nodes, size), dtype=time_dtype)
         self.register_state("count", (num_nodes,), dtype=torch.int64)
 
-    def read(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mail of nodes int64 [n]: vectors [n, S, W], times [n, S] and, bool [n, S], which are there; in no order."""
-        there = torch.arange(self.size, device=nodes.device) < self.count[nodes].unsqueeze(1)
-        return self.mail.index_select(0, nodes), self.t.index_select(0, nodes), there
+    def read(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mail of nodes int64 [n], in no order: vectors [n, S, W] and times [n, S]."""
+        return self.mail.index_select(0, nodes), self.t.index_select(0, nodes)
 
     @torch.no_grad()
     def deliver(self, owner: Tensor, letter: Tensor, letters: Tensor, t: Tensor) -> None:

@@ -12,7 +12,7 @@ from graphmem import ops
 
 CAPABILITIES = ("base", "avx2", "avx512", "all")
 # What the other tests run on is not run again.
-OLDER = {"AVX512": CAPABILITIES[:-1], "AVX2": CAPABILITIES[:1]}.get(torch.backends.cpu.get_cpu_capability(), ())
+OLDER = CAPABILITIES[: -1 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 1]
 TESTS = (
     "test_common_neighbors.py",
     "test_cn_gather_sum.py",
