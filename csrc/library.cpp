@@ -16,6 +16,8 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
       "cn_index(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
       "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
       "-> (Tensor, Tensor, Tensor)");
+  m.def("coherence(Tensor x, Tensor row, Tensor prev) -> (Tensor, Tensor)");
+  m.def("coherence_backward(Tensor grad, Tensor x, Tensor row, Tensor prev, Tensor saved) -> Tensor");
   m.def("csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)");
   m.def("distinct(Tensor ids) -> (Tensor, Tensor, Tensor)");
   m.def("dropout(Tensor x, float p, int seed, bool relu) -> Tensor");
@@ -94,6 +96,17 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def("pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor");
   m.def("pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)");
   m.def("pending_events(Tensor src, Tensor dst) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "pres_correct(Tensor measured, Tensor prev, Tensor nodes, Tensor? affected, Tensor? slot, Tensor n, Tensor mean, "
+      "Tensor? m2, Tensor? kinds, Tensor? dt, Tensor? tau, Tensor? longest, Tensor? count, Tensor? scale, Tensor "
+      "weight, float eps, float max_shift, float min_count, bool kalman) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "pres_correct_backward(Tensor grad, Tensor measured, Tensor guess, Tensor alpha, Tensor hit, Tensor weight) -> "
+      "(Tensor, Tensor)");
+  m.def(
+      "pres_observe(Tensor(a!) n, Tensor(b!) mean, Tensor(c!) m2, Tensor(d!) scale, Tensor x, Tensor? prev, Tensor "
+      "nodes, Tensor? slot, int capacity, Tensor? weights, Tensor? dt, Tensor? tau, Tensor? longest, float eps, float "
+      "decay, float scale_rate) -> Tensor");
   m.def("ring_graph(Tensor nbr, Tensor eid, Tensor count, Tensor ids) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "ring_insert(Tensor(a!) nbr, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) count, Tensor(e!) next_event, "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.last_read import LastRead
+from graphmem.nn.last_read import LastRead, find_rows
 from graphmem.nn.pres import PRES
 
 
@@ -23,7 +23,9 @@ class Correctable(nn.Module):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.pres: PRES | None = None
+        # What the loss has read, and the nodes that aux_loss will ask of, with their rows in it.
         self._seen: LastRead | None = None
+        self._asked: tuple[Tensor, Tensor] | None = None
 
     def _stored(self) -> Tensor:
         """The memory [N, d]."""
@@ -66,8 +68,9 @@ class Correctable(nn.Module):
         """
         if self.pres is None:
             return None
-        loss = self.pres.aux_loss(self._stored(), self._read_once, share)
-        self._seen = None
+        asked = self.pres.asked() if self._asked is None else self._asked[0]
+        loss = self.pres.aux_loss(asked, self._stored(), self._read_once, share)
+        self._forget_read()
         return loss
 
     def corrected(self, nodes: Tensor, new: Tensor, t: Tensor) -> Tensor:
@@ -79,39 +82,53 @@ class Correctable(nn.Module):
 
     def committed(self, nodes: Tensor, new: Tensor, t: Tensor) -> Tensor:
         """What storing rows stores; see :meth:`graphmem.nn.PRES.commit`."""
+        self._forget_read()
         if self.pres is None:
             return new
         return self.pres.commit(nodes, new, t, self._stored(), self._since(nodes))
 
     def mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
         """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""
-        self._seen = None  # read before the update
+        self._forget_read()
         if self.pres is not None:
             self.pres.waiting.mark(src, dst, types)
 
+    def _forget_read(self) -> None:
+        self._seen = self._asked = None
+
     def also(self, nodes: Tensor) -> Tensor:
         """Further nodes, int64 [m], of which :meth:`aux_loss` will ask, to be read with nodes int64 [n] in one go."""
+        self._asked = None  # rows of another read
         if self.pres is None or self._seen is not None or not (self.training and torch.is_grad_enabled()):
             return nodes[:0]
         asked = self.pres.asked()
-        return asked[~torch.isin(asked, nodes)] if asked.numel() else asked
+        if asked.numel() == 0:
+            return asked
+        row, hit = find_rows(nodes, asked)
+        rest = (~hit).nonzero().view(-1)
+        behind = torch.arange(nodes.numel(), nodes.numel() + rest.numel(), device=nodes.device)
+        self._asked = asked, row.index_copy_(0, rest, behind)
+        return asked.index_select(0, rest)
 
     def remember(self, nodes: Tensor, states: Tensor) -> None:
         """Keep states [n, d] that were read for the loss, until :meth:`aux_loss` or the next update."""
         if self.pres is not None and self.pres.beta > 0 and states.requires_grad:
             self._seen = LastRead(nodes, states)
 
-    def _read_once(self, nodes: Tensor) -> Tensor:
-        """States of distinct nodes; those that were read for the loss are not computed again."""
+    def _read_once(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """States, and the rows of distinct nodes in them; those that were read for the loss are not computed again."""
         if self._seen is None:
-            return self._read(nodes)
+            return self._read(nodes), torch.arange(nodes.numel(), device=nodes.device)
+        states = self._seen.states
+        if self._asked is not None and nodes is self._asked[0]:
+            return states, self._asked[1]
         row, hit = self._seen.find(nodes)
-        states, self._seen = self._seen.states, None
-        if bool(hit.all()):
-            return states.index_select(0, row)
-        first, rest = hit.nonzero().view(-1), (~hit).nonzero().view(-1)
-        both = torch.cat((states.index_select(0, row[first]), self._read(nodes[rest])))
-        return both.index_select(0, torch.cat((first, rest)).argsort())
+        rest = (~hit).nonzero().view(-1)
+        if rest.numel() == 0:
+            return states, row
+        self._forget_read()
+        row[rest] = torch.arange(states.size(0), states.size(0) + rest.numel(), device=nodes.device)
+        return torch.cat((states, self._read(nodes[rest]))), row
 
 
 __all__ = ["Correctable"]

@@ -50,12 +50,6 @@ def gather_sum(ptr: Tensor, idx: Tensor, x: Tensor, weight: Tensor | None = None
     return out
 
 
-def sum_rows(x: Tensor) -> Tensor:
-    """Sum of x [M] in a fixed order, whatever the number of threads."""
-    ptr = torch.tensor([0, x.numel()], device=x.device)
-    return gather_sum(ptr, torch.arange(x.numel(), device=x.device), x.unsqueeze(1)).view(())
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W^T + b``: by our operator where it applies (matrices of float32 or float64 on the CPU), else torch's."""
     return ops.linear(x, weight, bias) if is_dense(x, weight) else F.linear(x, weight, bias)

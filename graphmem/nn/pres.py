@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.functional import gather_rows, node_gaps, sum_rows
+from graphmem.nn.functional import node_gaps
 from graphmem.nn.rates import RateTracker
 from graphmem.nn.state import StateModule
 from graphmem.nn.waiting import WaitingEvents
 from graphmem.ops import _check
+from graphmem.ops.pres import Clock, coherence, pres_correct
 
 GATES = ("fixed", "scalar", "per_dim", "kalman")
 _SCALE_RATE = 0.1
@@ -180,16 +181,14 @@ class PRES(StateModule):
         Returns:
             [M, d]; ``new`` itself where no node is affected.
         """
-        due = self.waiting.affected.index_select(0, nodes).nonzero().view(-1)
-        if due.numel() == 0:
+        affected = self.waiting.affected.index_select(0, nodes)
+        if not bool(affected.any()):
             return new
-        rows = due[self.rates.known(nodes.index_select(0, due), self.min_count)]
-        if rows.numel() == 0:
-            return new
-        some = nodes.index_select(0, rows)
-        prev, dt = memory.index_select(0, some), (t - since).index_select(0, rows)
-        count, kinds = self.waiting.count.index_select(0, some), self.waiting.kinds_of(some)
-        return new.index_copy(0, rows, self.correct(some, prev, new.index_select(0, rows), dt, count, kinds))
+        return self._mix(nodes, memory.index_select(0, nodes), new, t - since, affected)
+
+    def _mix(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor, affected: Tensor) -> Tensor:
+        count, kinds = self.waiting.count.index_select(0, nodes), self.waiting.kinds_of(nodes)
+        return self.correct(nodes, prev, new, dt, count, kinds, affected)
 
     def correct(
         self,
@@ -199,41 +198,47 @@ class PRES(StateModule):
         dt: Tensor,
         count: Tensor | None = None,
         kinds: Tensor | None = None,
+        affected: Tensor | None = None,
     ) -> Tensor:
         r"""Mix predictions and measurements: :math:`\bar s`.
 
         Args:
-            nodes: int64 [M], with ``min_count`` observations of a kind that counts; others are predicted not to move.
+            nodes: int64 [M].
             prev: s [M, d].
             new: s' [M, d].
             dt: [M].
             count: q, int64 [M]; 1 by default.
             kinds: weights of the kinds of events [M, C]; by default those of the node's past.
+            affected: bool [M], nodes to be corrected, if there are ``min_count`` observations of a kind of theirs;
+                ``None``: all, and those without so many are predicted not to move.
         """
-        count = torch.ones_like(nodes) if count is None else count
-        rate, variance = self.rates.moments(nodes, kinds, self.min_count)
-        span = self._span(dt) if self.rate == "per_time" else count.to(rate.dtype).unsqueeze(1)
-        shift = span * rate
-        if self.max_shift is not None:
-            bound = self.max_shift * self.scale.sqrt().to(shift.dtype)
-            shift.clamp_(-bound, bound)
-        guess = shift.to(prev.dtype).add_(prev)
-        if self.logit is None:
-            return torch.lerp(guess, new, self.alpha)
-        # Rows of the logit by an operator whose gradient has the same bits for every number of threads.
-        logit = gather_rows(self.logit, torch.zeros_like(nodes))
-        if self.gate != "kalman":
-            return torch.lerp(guess, new, logit.sigmoid().to(new.dtype))
-        assert variance is not None
-        p = span.square() * variance
-        alpha = p / (p + (logit.exp() * count.unsqueeze(1)).clamp(min=torch.finfo(p.dtype).tiny))
-        return torch.lerp(guess, new, alpha.to(new.dtype))
+        dtype = self.rates.mean.dtype
+        mixed = pres_correct(
+            self.rates.table(),
+            nodes,
+            prev.to(dtype),
+            new.to(dtype),
+            self._weight(),
+            clock=self._clock(dt) if self.rate == "per_time" else None,
+            count=count,
+            kinds=None if kinds is None else kinds.to(dtype),
+            affected=affected,
+            bound=None if self.max_shift is None else (self.scale, self.max_shift),
+            min_count=self.min_count,
+            kalman=self.gate == "kalman",
+        )
+        return mixed.to(new.dtype)
 
-    def _span(self, dt: Tensor) -> Tensor:
+    def _weight(self) -> Tensor:
+        """[1, 1] or [1, d]: alpha, or R0 of the Kalman gate."""
+        if self.logit is None:
+            return self.rates.mean.new_full((1, 1), self.alpha)
+        return (self.logit.exp() if self.gate == "kalman" else self.logit.sigmoid()).to(self.rates.mean.dtype)
+
+    def _clock(self, dt: Tensor) -> Clock:
         if float(self.tau) == 0:
             raise ArgumentError('tau: "auto" is known after fit(src, dst, t), which was not called')
-        span = torch.minimum(dt.double(), self.max_dt) / self.tau
-        return span.clamp(min=self.eps).to(self.rates.mean.dtype).unsqueeze(1)
+        return Clock(dt.double(), self.tau, self.max_dt, self.eps)
 
     @torch.no_grad()
     def observe(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor, kinds: Tensor | None = None) -> None:
@@ -246,16 +251,17 @@ class PRES(StateModule):
             dt: [M].
             kinds: weights of the kinds of events [M, C].
         """
-        if nodes.numel() == 0:
-            return
-        moved = new.to(self.rates.mean.dtype) - prev
-        if self.rate == "per_time":
-            moved /= self._span(dt)
         if kinds is not None:
             kinds = kinds / kinds.sum(1, keepdim=True).clamp(min=1)
-        self.rates.observe(nodes, moved, kinds)
-        square = sum_rows(new.to(self.scale.dtype).square().mean(1)) / nodes.numel()
-        self.scale.copy_(torch.where(self.scale > 0, torch.lerp(self.scale, square, _SCALE_RATE), square))
+        self.rates.observe(
+            nodes,
+            new,
+            kinds,
+            prev=prev.to(self.rates.mean.dtype),
+            clock=self._clock(dt) if self.rate == "per_time" else None,
+            scale=self.scale,
+            scale_rate=_SCALE_RATE,
+        )
 
     @torch.no_grad()
     def commit(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
@@ -266,66 +272,60 @@ class PRES(StateModule):
         Returns:
             What to store [M, d].
         """
-        corrected = self(nodes, new, t, memory, since)
+        prev, dt = memory.index_select(0, nodes), t - since
+        affected = self.waiting.affected.index_select(0, nodes)
+        corrected = self._mix(nodes, prev, new, dt, affected)
         if self.training or self.eval_update:
-            some, seen, dt = nodes, new if self.observes_raw else corrected, t - since
+            some, seen = nodes, new if self.observes_raw else corrected
             rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)
             if rows.numel() < nodes.numel():
-                some, seen, dt = (x.index_select(0, rows) for x in (some, seen, dt))
-            self.observe(some, memory.index_select(0, some), seen, dt, self.waiting.kinds_of(some))
+                some, prev, seen, dt = (x.index_select(0, rows) for x in (some, prev, seen, dt))
+            self.observe(some, prev, seen, dt, self.waiting.kinds_of(some))
         self.waiting.clear(nodes)
         return corrected if self.persist else new
 
     def aux_loss(
         self,
+        nodes: Tensor,
         memory: Tensor,
-        read: Callable[[Tensor], Tensor],
+        read: Callable[[Tensor], tuple[Tensor, Tensor]],
         share: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor | None:
-        """Coherence over the nodes that the last batch left with pending events, to be added to a loss.
+        """Coherence over nodes that the last batch left with pending events, to be added to a loss.
 
         Args:
+            nodes: those that were :meth:`asked` for.
             memory: [N, d], as it is stored.
-            read: states [n, d] of nodes int64 [n] with their mail applied, with gradient.
+            read: of nodes int64 [n], a table of states [R, d] with their mail applied, with gradient, and the nodes'
+                rows in it, int64 [n].
             share: the part of the nodes that this process works on; the parts of all processes add up to the whole.
 
         Returns:
             A scalar; ``None`` where there is no such node, or ``beta`` is 0.
         """
-        nodes = self.asked()
         if nodes.numel() == 0:
             return None
-        prev = memory.index_select(0, nodes)
-        rows = prev.any(1).nonzero().view(-1)
-        if rows.numel() == 0:
-            return None
-        mine = rows if share is None else share(rows)
-        found = _incoherence(read(nodes.index_select(0, mine)), prev.index_select(0, mine))
-        return self.beta * found * (mine.numel() / rows.numel())
+        prev, part = memory.index_select(0, nodes), 1.0
+        if share is not None:
+            there = prev.any(1).nonzero().view(-1)
+            if there.numel() == 0:
+                return None
+            mine = share(there)
+            nodes, prev, part = nodes[mine], prev[mine], mine.numel() / there.numel()
+        states, row = read(nodes)
+        dtype = self.rates.mean.dtype
+        return coherence(states.to(dtype), row, prev.to(dtype)) * (self.beta * part)
 
     def asked(self) -> Tensor:
-        """Nodes whose states :meth:`aux_loss` reads, if they are not zero: int64 [n], distinct."""
+        """Nodes that the last batch left with pending events, whose mail waits: int64 [n], distinct; 0 without beta."""
         recent = self.waiting.recent
         if self.beta == 0 or recent.numel() == 0:
             return recent[:0]
         return recent[self.waiting.count.index_select(0, recent) > 0]
 
-    def coherence(self, new: Tensor, prev: Tensor) -> Tensor:
-        r""":math:`\overline{1 - \cos(\bar s, s)}` over rows [M, d] where s is not zero; 0 where there is none."""
-        rows = prev.any(1).nonzero().view(-1)
-        return _incoherence(new.index_select(0, rows), prev.index_select(0, rows))
-
     def extra_repr(self) -> str:
         """Show the options that matter most."""
         return f"gate={self.gate!r}, rate={self.rate!r}, beta={self.beta}, only_pending={self.only_pending}"
-
-
-def _incoherence(new: Tensor, prev: Tensor) -> Tensor:
-    """:meth:`PRES.coherence` of some rows, none of which is zero in ``prev``."""
-    if new.size(0) == 0:
-        return new.sum() * 0
-    norms = new.square().sum(1).clamp(min=torch.finfo(new.dtype).tiny).sqrt() * prev.square().sum(1).sqrt()
-    return sum_rows(1 - (new * prev).sum(1) / norms) / new.size(0)
 
 
 def _positive(name: str, value: object, zero: bool = False) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from graphmem.errors import ArgumentError
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check
+from graphmem.ops.pres import Rates, pres_observe
 
 _UNCHOSEN = -2
 
@@ -116,44 +117,40 @@ class RateTracker(StateModule):
             self._assign(degree.sort(descending=True, stable=True).indices[: self.capacity].sort().values)
 
     def slots(self, nodes: Tensor) -> Tensor:
-        """Rows of nodes int64 [M]; -1 for those about which nothing is kept.
+        """Rows of nodes int64 [M]; negative for those about which nothing is kept.
 
         Raises:
             ArgumentError: the nodes that are tracked were not chosen yet.
         """
-        if not self.anchored:
-            return nodes
-        slots = self.slot.index_select(0, nodes)
-        if bool((slots == _UNCHOSEN).any()):
+        slot = self.table().slot
+        return nodes if slot is None else slot.index_select(0, nodes)
+
+    def table(self) -> Rates:
+        """All moments, for the operators; they write in place.
+
+        Raises:
+            ArgumentError: as for :meth:`slots`.
+        """
+        if self.anchored and self.slot.numel() and int(self.slot[0]) == _UNCHOSEN:
             raise ArgumentError("anchors: a number of them is chosen by fit(src, dst, t), which was not called")
-        return slots
+        return Rates(self.n, self.mean, self.m2 if self.variance else None, self.slot if self.anchored else None)
 
     @torch.no_grad()
-    def observe(self, nodes: Tensor, x: Tensor, weights: Tensor | None = None) -> None:
+    def observe(self, nodes: Tensor, x: Tensor, weights: Tensor | None = None, **moved: Any) -> None:
         """Take in an observation of each of some distinct nodes. Writes rows in place.
 
         Args:
             nodes: int64 [M].
             x: [M, d].
             weights: of the kinds [M, C]; ``None``: one kind.
+            moved: where ``x`` are states, what :func:`graphmem.ops.pres.pres_observe` takes rates from.
         """
         x = x.to(self.mean.dtype)
-        weights = x.new_ones(nodes.numel(), 1) if weights is None else weights.to(x.dtype)
+        weights = None if weights is None else weights.to(x.dtype).contiguous()
+        table, decay = self.table(), self.decay
+        x = pres_observe(table, nodes, x, weights=weights, capacity=self.capacity, decay=decay, **moved)
         if self.share:
-            self._observe_together(x, weights)
-        slots = self.slots(nodes)
-        if self.anchored:
-            rows = ((slots >= 0) & (slots < self.capacity)).nonzero().view(-1)
-            slots, x, weights = slots[rows], x[rows], weights[rows]
-        before = self.mean.index_select(0, slots)
-        n = self.decay * self.n.index_select(0, slots) + weights
-        gap = x.unsqueeze(1) - before
-        mean = torch.addcmul(before, (weights / n.clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2), gap)
-        if self.variance:
-            m2 = self.decay * self.m2.index_select(0, slots) + weights.unsqueeze(2) * gap * (x.unsqueeze(1) - mean)
-            self.m2.index_copy_(0, slots, m2)
-        self.n.index_copy_(0, slots, n)
-        self.mean.index_copy_(0, slots, mean)
+            self._observe_together(x, x.new_ones(nodes.numel(), 1) if weights is None else weights)
 
     def _observe_together(self, x: Tensor, weights: Tensor) -> None:
         n = weights.sum(0)
@@ -163,39 +160,6 @@ class RateTracker(StateModule):
             found["m2"] = (weights.unsqueeze(2) * (x.unsqueeze(1) - mean).square()).sum(0)
         for name, value in combine({name: self.get_buffer(name)[-1] for name in found}, found).items():
             self.get_buffer(name)[-1] = value
-
-    def known(self, nodes: Tensor, min_count: float) -> Tensor:
-        """Whether there are so many observations of one kind of nodes int64 [M], bool [M]."""
-        slots = self.slots(nodes)
-        found = self.n.index_select(0, slots.clamp(min=0)).amax(1) >= min_count
-        return found & (slots >= 0) if self.anchored else found
-
-    def moments(self, nodes: Tensor, weights: Tensor | None, min_count: float) -> tuple[Tensor, Tensor | None]:
-        r"""Mean and variance of the mixture of kinds :math:`\sum_c \pi_c (\bar x_c, S_c / n_c)`.
-
-        Args:
-            nodes: int64 [M], that are :meth:`known`.
-            weights: [M, C], in proportion to :math:`\pi`; ``None``: in proportion to n.
-            min_count: kinds with fewer observations are left out; where none of the kinds is left that the weights
-                name, all that have enough count.
-
-        Returns:
-            Mean [M, d] and variance [M, d] (``None`` where it is not kept).
-        """
-        slots = self.slots(nodes)
-        n, means = self.n.index_select(0, slots), self.mean.index_select(0, slots)
-        if self.num_types == 1:
-            variance = self.m2.index_select(0, slots).squeeze(1) / n.clamp(min=1) if self.variance else None
-            return means.squeeze(1), variance
-        enough = n * (n >= min_count)
-        pi = enough if weights is None else weights.to(n.dtype) * (n >= min_count)
-        pi = torch.where(pi.any(1, keepdim=True), pi, enough)
-        pi = (pi / pi.sum(1, keepdim=True).clamp(min=torch.finfo(n.dtype).tiny)).unsqueeze(2)
-        mean = (pi * means).sum(1)
-        if not self.variance:
-            return mean, None
-        own = self.m2.index_select(0, slots) / n.clamp(min=1).unsqueeze(2)
-        return mean, (pi * (own + (means - mean.unsqueeze(1)).square())).sum(1)
 
     def merge(self, snapshot: Mapping[str, Tensor]) -> None:
         """Take in what another tracker of the same nodes observed, as its :meth:`snapshot` has it."""

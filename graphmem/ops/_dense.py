@@ -12,6 +12,7 @@ from graphmem.ops import (
     _reference_events,
     _reference_nat,
     _reference_nat_train,
+    _reference_pres,
     _reference_products,
     _reference_temporal,
 )
@@ -20,6 +21,8 @@ _Library: Any = torch.library.Library  # untyped in torch
 _libraries: list[Any] = []  # a registration lives as long as its Library object
 
 DENSE: dict[str, Callable[..., Any]] = {
+    "coherence": _reference_pres.coherence,
+    "coherence_backward": _reference_pres.coherence_backward,
     "distinct": _reference_temporal.distinct,
     "gru_step": _reference_temporal.gru_step,
     "gru_step_backward": _reference_temporal.gru_step_backward,
@@ -36,6 +39,9 @@ DENSE: dict[str, Callable[..., Any]] = {
     "pair_relu_dot": _reference_temporal.pair_relu_dot,
     "pair_relu_dot_backward": _reference_temporal.pair_relu_dot_backward,
     "pending_events": _reference_temporal.pending_events,
+    "pres_correct": _reference_pres.pres_correct,
+    "pres_correct_backward": _reference_pres.pres_correct_backward,
+    "pres_observe": _reference_pres.pres_observe,
     "ring_graph": _reference_events.ring_graph,
     "temporal_attention": _reference_temporal.temporal_attention,
     "temporal_attention_backward": _reference_temporal.temporal_attention_backward,

@@ -28,6 +28,8 @@ SCHEMAS = (
     "cn_index(Tensor rowptr_a, Tensor col_a, Tensor? keep_a, Tensor rowptr_b, Tensor col_b, Tensor? keep_b, "
     "Tensor pairs, bool exclude_endpoints, int parts, Tensor ptr, SymInt total, SymInt num_cn) "
     "-> (Tensor, Tensor, Tensor)",
+    "coherence(Tensor x, Tensor row, Tensor prev) -> (Tensor, Tensor)",
+    "coherence_backward(Tensor grad, Tensor x, Tensor row, Tensor prev, Tensor saved) -> Tensor",
     "csr_transpose(Tensor ptr, Tensor idx, SymInt num_cols) -> (Tensor, Tensor, Tensor)",
     "distinct(Tensor ids) -> (Tensor, Tensor, Tensor)",
     "dropout(Tensor x, float p, int seed, bool relu) -> Tensor",
@@ -88,6 +90,14 @@ SCHEMAS = (
     "pair_relu_dot(Tensor h, Tensor src, Tensor dst, Tensor weight, Tensor bias) -> Tensor",
     "pair_relu_dot_backward(Tensor grad, Tensor h, Tensor src, Tensor dst, Tensor weight) -> (Tensor, Tensor)",
     "pending_events(Tensor src, Tensor dst) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "pres_correct(Tensor measured, Tensor prev, Tensor nodes, Tensor? affected, Tensor? slot, Tensor n, Tensor mean, "
+    "Tensor? m2, Tensor? kinds, Tensor? dt, Tensor? tau, Tensor? longest, Tensor? count, Tensor? scale, Tensor "
+    "weight, float eps, float max_shift, float min_count, bool kalman) -> (Tensor, Tensor, Tensor, Tensor)",
+    "pres_correct_backward(Tensor grad, Tensor measured, Tensor guess, Tensor alpha, Tensor hit, Tensor weight) -> "
+    "(Tensor, Tensor)",
+    "pres_observe(Tensor(a!) n, Tensor(b!) mean, Tensor(c!) m2, Tensor(d!) scale, Tensor x, Tensor? prev, Tensor "
+    "nodes, Tensor? slot, int capacity, Tensor? weights, Tensor? dt, Tensor? tau, Tensor? longest, float eps, float "
+    "decay, float scale_rate) -> Tensor",
     "ring_graph(Tensor nbr, Tensor eid, Tensor count, Tensor ids) -> (Tensor, Tensor, Tensor, Tensor)",
     "ring_insert(Tensor(a!) nbr, Tensor(b!) eid, Tensor(c!) time, Tensor(d!) count, Tensor(e!) next_event, "
     "Tensor(f!) latest, Tensor src, Tensor dst, Tensor? t, Tensor? event) -> ()",

@@ -40,6 +40,11 @@ from graphmem.ops._reference_ncache import ncache_pool as ncache_pool
 from graphmem.ops._reference_ncache import ncache_pool_backward as ncache_pool_backward
 from graphmem.ops._reference_ncache import ncache_refresh as ncache_refresh
 from graphmem.ops._reference_ncache import ncache_refresh_backward as ncache_refresh_backward
+from graphmem.ops._reference_pres import coherence as coherence
+from graphmem.ops._reference_pres import coherence_backward as coherence_backward
+from graphmem.ops._reference_pres import pres_correct as pres_correct
+from graphmem.ops._reference_pres import pres_correct_backward as pres_correct_backward
+from graphmem.ops._reference_pres import pres_observe as pres_observe
 from graphmem.ops._reference_products import head_matmul as head_matmul
 from graphmem.ops._reference_products import matmul as matmul
 from graphmem.ops._reference_products import pair_head as pair_head

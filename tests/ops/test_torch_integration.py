@@ -76,6 +76,14 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
     taught = (made, 2, 0.3, 7)
     kept = (now, features(3, 15, 1), features(3, 20, 2), features(8, 7, 3).view(4, 2, 7), features(4, 18, 4))
     enters = (*cells, *ends_of, rows, rows.flip(0), torch.arange(3), torch.arange(3) + 50)
+    # Running rates of ten rows, for two kinds of events.
+    moments = (
+        features(10, 2, 1).square(),
+        features(20, 5, 2).view(10, 2, 5),
+        features(20, 5, 3).view(10, 2, 5).square(),
+    )
+    clock = (torch.arange(3).double(), torch.tensor(0.5).double(), torch.tensor(1.5).double())
+    measured = (features(3, 5, 1).requires_grad_(), features(3, 5, 2))
     head = (layers, x[:2], x[2:4], x[4:6], x[6], x[7, :1], 1e-5, 1, 1, 2)
     return {
         "cn_count": [(*plain.structure(), *plain.structure(), pairs, False), pair_count],
@@ -84,6 +92,16 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
         "cn_gather_sum_backward": [
             (*both, features(6, 5, 1)[None], 10, False, 1),
             (*weighted, features(18, 5, 1).view(3, 6, 5).bfloat16(), 10, True, 7),
+        ],
+        "coherence": [(features(10, 5, 1).requires_grad_(), torch.tensor([3, 0, 3]), features(3, 5, 2))],
+        "coherence_backward": [
+            (
+                features(1, 1, 0)[0, 0],
+                features(10, 5, 1),
+                torch.tensor([3, 0, 3]),
+                features(3, 5, 2),
+                features(3, 3, 3),
+            ),
         ],
         "csr_transpose": [(plain.rowptr, plain.col, 10), (*segment, 12)],
         "distinct": [(pairs.flatten() - 2,)],
@@ -163,6 +181,58 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
             (features(6, 2, 1), features(10, 10, 4), pairs[0], pairs.t().contiguous(), x[0]),
         ],
         "pending_events": [(rows, rows.flip(0)), (pairs[0].contiguous(), pairs[1].contiguous())],
+        "pres_correct": [
+            (
+                *measured,
+                rows,
+                None,
+                None,
+                *moments[:2],
+                *(None,) * 7,
+                torch.tensor([[0.4]]),
+                0.0,
+                0.0,
+                1.0,
+                False,
+            ),
+            (
+                *measured,
+                rows,
+                rows > 4,
+                torch.arange(10) - 1,
+                *moments,
+                features(3, 2, 4).sigmoid(),
+                *clock,
+                rows,
+                features(1, 1, 5)[0, 0].square(),
+                torch.tensor([[0.4]], requires_grad=True),
+                0.1,
+                0.5,
+                1.0,
+                True,
+            ),
+        ],
+        "pres_correct_backward": [
+            (*(features(3, 5, k) for k in range(3)), features(3, 5, 3).sigmoid(), rows > 4, torch.tensor([[0.4]])),
+            (*(features(3, 5, k) for k in range(3)), features(0, 5, 3), rows > 4, features(1, 5, 3)),
+        ],
+        "pres_observe": [
+            (*moments, torch.ones(1), features(3, 5, 2), None, rows, None, 10, None, None, None, None, 0.0, 1.0, 0.1),
+            (
+                *moments[:2],
+                features(0, 10, 3).view(0, 2, 5),
+                torch.ones(0),
+                *(features(3, 5, k) for k in range(2)),
+                rows,
+                torch.arange(10) - 1,
+                9,
+                features(3, 2, 4).sigmoid(),
+                *clock,
+                0.1,
+                0.9,
+                0.0,
+            ),
+        ],
         "ring_graph": [(near.clamp(min=0), near, torch.arange(10), pairs[0])],
         "ring_insert": [(*ring, *plainly, None, None), (*timed, *happened)],
         "ring_query": [(*ring, pairs[0], None, 2), (*timed, pairs[0], torch.arange(6).double(), 3)],

@@ -181,6 +181,23 @@ void temporal() {
   const Tensor gates = step()[1];
   check("gru_step_backward", "float", [&] { return call<Three>("gru_step_backward", grad, gates, before); });
 
+  const Maybe none, counts(tensor<int64_t>({rows}, ScalarType::Long, [](int64_t n) { return 1 + n % 3; }));
+  const Tensor seen = tensor<float>({nodes, 1}, ScalarType::Float, [](int64_t) { return 3.0F; });
+  const Tensor rate = matrix({nodes, 1, d}), spread = matrix({nodes, 1, d}), prev = matrix({rows, d});
+  const Tensor part = tensor<float>({1, 1}, ScalarType::Float, [](int64_t) { return 0.4F; });
+  for (const bool kalman : {false, true}) {
+    const std::string variant = kalman ? "Kalman" : "scalar";
+    const auto correct = [&] {
+      return call<Four>("pres_correct", grad, prev, ids, none, none, seen, rate, kalman ? Maybe(spread) : none, none,
+                        none, none, none, counts, none, part, 0.0, 0.0, 1.0, kalman);
+    };
+    check("pres_correct", variant, correct);
+    const Outputs mixed = correct();
+    check("pres_correct_backward", variant,
+          [&] { return call<Two>("pres_correct_backward", grad, grad, mixed[1], mixed[2], mixed[3], part); });
+  }
+  check("coherence", "float", [&] { return call<Two>("coherence", grad, ids, prev); });
+
   const Tensor query = matrix({nodes, heads * features}), ages = steps({nodes, k}), messages = matrix({50, raw});
   const Tensor nbr = tensor<int64_t>({nodes, k}, ScalarType::Long, [&](int64_t) { return below(nodes + 100) - 100; });
   const Maybe letters(messages), eid(nodes_of({nodes, k}, 50));
