@@ -99,7 +99,8 @@ STABLE_TORCH_LIBRARY(graphmem, m) {
   m.def(
       "pres_correct(Tensor measured, Tensor prev, Tensor nodes, Tensor? affected, Tensor? slot, Tensor n, Tensor mean, "
       "Tensor? m2, Tensor? kinds, Tensor? dt, Tensor? tau, Tensor? longest, Tensor? count, Tensor? scale, Tensor "
-      "weight, float eps, float max_shift, float min_count, bool kalman) -> (Tensor, Tensor, Tensor, Tensor)");
+      "weight, float eps, float max_shift, float min_count, bool kalman, bool by_node, bool save) -> (Tensor, Tensor, "
+      "Tensor, Tensor)");
   m.def(
       "pres_correct_backward(Tensor grad, Tensor measured, Tensor guess, Tensor alpha, Tensor hit, Tensor weight) -> "
       "(Tensor, Tensor)");

@@ -21,6 +21,7 @@ std::tuple<Tensor, Tensor> coherence_cpu(Tensor x, Tensor row, Tensor prev) {
   expect_shape(kOp, "x", x, {kAny, kAny});
   expect_shape(kOp, "prev", prev, {kAny, kAny});
   const int64_t rows = prev.size(0), d = x.size(1);
+  expect_rows(kOp, "x", x, rows > 0);
   const int64_t* at = nodes_of(kOp, "row", row, {rows}, x.size(0));
   Tensor loss = torch::stable::new_empty(x, {}), saved = fresh(x, {rows, 3});
   dispatch_full(kOp, "x", x, [&](auto type) {
@@ -54,6 +55,7 @@ Tensor coherence_backward_cpu(Tensor grad, Tensor x, Tensor row, Tensor prev, Te
   expect_shape(kOp, "x", x, {kAny, kAny});
   expect_shape(kOp, "prev", prev, {kAny, kAny});
   const int64_t rows = prev.size(0), d = x.size(1);
+  expect_rows(kOp, "x", x, rows > 0);
   const int64_t* at = nodes_of(kOp, "row", row, {rows}, x.size(0));
   Tensor out = fresh_zeros(x, {x.size(0), d}, x.scalar_type());
   dispatch_full(kOp, "x", x, [&](auto type) {

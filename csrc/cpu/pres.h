@@ -55,23 +55,21 @@ T* numbers_of(Tensor& t) {
 // What an update spans: time in units of the stream's, or where there are no times, a number of events.
 class Spans {
  public:
-  Spans(const char* op, int64_t rows, const Maybe& dt, const Maybe& tau, const Maybe& longest, double eps,
-        const int64_t* count)
-      : dt_(data<double>(op, "dt", dt, {rows})), count_(count), eps_(eps) {
+  Spans(const char* op, int64_t rows, const Maybe& dt, const Maybe& tau, const Maybe& longest, double eps)
+      : dt_(data<double>(op, "dt", dt, {rows})), eps_(eps) {
     if (dt_ == nullptr) return;
     STD_TORCH_CHECK(tau.has_value() && longest.has_value(), op, ": expected tau and longest with dt");
     tau_ = *data<double>(op, "tau", tau, {});
     longest_ = *data<double>(op, "longest", longest, {});
   }
 
-  double of(int64_t row) const {
-    if (dt_ == nullptr) return count_ == nullptr ? 1.0 : static_cast<double>(count_[row]);
+  double of(int64_t row, int64_t events) const {
+    if (dt_ == nullptr) return static_cast<double>(events);
     return std::max(std::min(dt_[row], longest_) / tau_, eps_);
   }
 
  private:
   const double* dt_;
-  const int64_t* count_;
   double eps_, tau_ = 1, longest_ = std::numeric_limits<double>::infinity();
 };
 
@@ -79,20 +77,22 @@ class Spans {
 class Slots {
  public:
   Slots(const char* op, const Tensor& nodes, int64_t rows, const Maybe& slot, int64_t moments)
-      : slot_(slot.has_value() ? nodes_at(op, *slot, moments) : nullptr),
-        nodes_(nodes_of(op, "nodes", nodes, {rows}, slot.has_value() ? slot->size(0) : moments)) {}
+      : slot_(data<int64_t>(op, "slot", slot, {kAny})),
+        count_(slot.has_value() ? slot->size(0) : moments),
+        nodes_(nodes_of(op, "nodes", nodes, {rows}, count_)) {
+    int64_t highest = -1;
+    for (int64_t r = 0; r < rows; ++r) highest = std::max(highest, of(r));
+    STD_TORCH_CHECK(highest < moments, op, ": expected slot with rows below ", moments, ", got ", highest);
+  }
 
+  int64_t nodes() const { return count_; }
+  int64_t node(int64_t row) const { return nodes_[row]; }
   int64_t of(int64_t row) const { return slot_ == nullptr ? nodes_[row] : slot_[nodes_[row]]; }
 
  private:
-  static const int64_t* nodes_at(const char* op, const Tensor& slot, int64_t moments) {
-    const int64_t* list = data<int64_t>(op, "slot", slot, {kAny});
-    const int64_t highest = slot.size(0) > 0 ? *std::max_element(list, list + slot.size(0)) : -1;
-    STD_TORCH_CHECK(highest < moments, op, ": expected slot with rows below ", moments, ", got ", highest);
-    return list;
-  }
-
-  const int64_t *slot_, *nodes_;
+  const int64_t* slot_;
+  int64_t count_;
+  const int64_t* nodes_;
 };
 
 }  // namespace graphmem

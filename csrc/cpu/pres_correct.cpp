@@ -100,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pres_correct_cpu(Tensor measured, Ten
                                                             Maybe slot, Tensor n, Tensor mean, Maybe m2, Maybe kinds,
                                                             Maybe dt, Maybe tau, Maybe longest, Maybe count,
                                                             Maybe scale, Tensor weight, double eps, double max_shift,
-                                                            double min_count, bool kalman) {
+                                                            double min_count, bool kalman, bool by_node, bool save) {
   constexpr const char* kOp = "pres_correct";
   expect_shape(kOp, "measured", measured, {kAny, kAny});
   expect_shape(kOp, "n", n, {kAny, kAny});
@@ -108,15 +108,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pres_correct_cpu(Tensor measured, Ten
   const Slots slots(kOp, nodes, rows, slot, moments);
   const int64_t width = weights_of(kOp, weight, kalman ? 1 : d);
   STD_TORCH_CHECK(!kalman || m2.has_value(), kOp, ": expected m2 with the Kalman gate");
-  const bool* late = data<bool>(kOp, "affected", affected, {rows});
-  const int64_t* events = data<int64_t>(kOp, "count", count, {rows});
-  const Spans spans(kOp, rows, dt, tau, longest, eps, events);
-  Tensor out = fresh(measured, {rows, d}), guess = fresh(measured, {rows, d});
+  const int64_t table = by_node ? slots.nodes() : rows;
+  const bool* late = data<bool>(kOp, "affected", affected, {table});
+  const int64_t* events = data<int64_t>(kOp, "count", count, {table});
+  const Spans spans(kOp, rows, dt, tau, longest, eps);
+  Tensor out = fresh(measured, {rows, d}), guess = fresh(measured, {save ? rows : 0, d});
   Tensor alpha = fresh(measured, {kalman ? rows : 0, d});
   Tensor hit = torch::stable::new_empty(measured, {rows}, ScalarType::Bool);
   dispatch_full(kOp, "measured", measured, [&](auto type) {
     using T = typename decltype(type)::type;
-    const T *now = data<T>(kOp, "measured", measured, {rows, d}), *before = data<T>(kOp, "prev", prev, {rows, d});
+    const T *now = data<T>(kOp, "measured", measured, {rows, d}), *before = data<T>(kOp, "prev", prev, {table, d});
     const T* square = data<T>(kOp, "scale", scale, {});
     const Moments<T> of{data<T>(kOp, "n", n, {moments, num_kinds}),
                         data<T>(kOp, "mean", mean, {moments, num_kinds, d}),
@@ -134,18 +135,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pres_correct_cpu(Tensor measured, Ten
     T *mixed = numbers_of<T>(out), *guesses = numbers_of<T>(guess), *gates = numbers_of<T>(alpha);
     bool* hits = numbers_of<bool>(hit);
     parallel_chunks(rows, kRows, rows * d * 2, [&](int64_t begin, int64_t end) {
-      Room<T> own(num_kinds + 2 * d);
+      Room<T> own(num_kinds + 3 * d);
       for (int64_t r = begin; r < end; ++r) {
-        const int64_t at = slots.of(r), known = at >= 0 && of.known(at) ? at : -1;
-        hits[r] = late == nullptr || (late[r] && known >= 0);
-        T* gate = kalman ? gates + r * d : nullptr;
+        const int64_t at = slots.of(r), known = at >= 0 && of.known(at) ? at : -1, from = by_node ? slots.node(r) : r;
+        hits[r] = late == nullptr || (late[from] && known >= 0);
+        T *gate = kalman ? gates + r * d : nullptr, *expected = save ? guesses + r * d : own.data() + num_kinds + 2 * d;
         if (hits[r]) {
-          corrector.row(known, r, static_cast<T>(spans.of(r)), static_cast<T>(events == nullptr ? 1 : events[r]),
-                        now + r * d, before + r * d, own.data(), mixed + r * d, guesses + r * d, gate);
+          const int64_t q = events == nullptr ? 1 : events[from];
+          corrector.row(known, r, static_cast<T>(spans.of(r, q)), static_cast<T>(q), now + r * d, before + from * d,
+                        own.data(), mixed + r * d, expected, gate);
           continue;
         }
         std::copy_n(now + r * d, d, mixed + r * d);
-        std::copy_n(before + r * d, d, guesses + r * d);
+        if (save) std::copy_n(before + from * d, d, expected);
         if (kalman) std::fill_n(gate, d, T(0));
       }
     });

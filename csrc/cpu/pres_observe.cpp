@@ -20,7 +20,7 @@ Tensor pres_observe_cpu(Tensor n, Tensor mean, Tensor m2, Tensor scale, Tensor x
   expect_shape(kOp, "mean", mean, {moments, num_kinds, d});
   expect_number(kOp, "capacity", capacity, 0, moments);
   const Slots slots(kOp, nodes, rows, slot, moments);
-  const Spans spans(kOp, rows, dt, tau, longest, eps, nullptr);
+  const Spans spans(kOp, rows, dt, tau, longest, eps);
   Tensor moved = fresh(mean, {rows, d});
   dispatch_full(kOp, "mean", mean, [&](auto type) {
     using T = typename decltype(type)::type;
@@ -37,7 +37,7 @@ Tensor pres_observe_cpu(Tensor n, Tensor mean, Tensor m2, Tensor scale, Tensor x
       if (before == nullptr) {
         std::copy_n(state, d, rate);
       } else {
-        moved_row(state, before + r * d, static_cast<T>(spans.of(r)), d, rate);
+        moved_row(state, before + r * d, static_cast<T>(spans.of(r, 1)), d, rate);
       }
       if (scaled) total += dot(state, state, d) / static_cast<T>(d);
       const int64_t at = slots.of(r);

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.errors import ArgumentError
-from graphmem.nn.last_read import LastRead, find_rows
+from graphmem.nn.last_read import LastRead
 from graphmem.nn.pres import PRES
+from graphmem.ops import distinct
 
 
 class Correctable(nn.Module):
@@ -104,11 +105,13 @@ class Correctable(nn.Module):
         asked = self.pres.asked()
         if asked.numel() == 0:
             return asked
-        row, hit = find_rows(nodes, asked)
-        rest = (~hit).nonzero().view(-1)
-        behind = torch.arange(nodes.numel(), nodes.numel() + rest.numel(), device=nodes.device)
-        self._asked = asked, row.index_copy_(0, rest, behind)
-        return asked.index_select(0, rest)
+        # Distinct ids are numbered as they come: numbers of distinct nodes, and of others behind them, are their rows.
+        ids, place = distinct(torch.cat((nodes, asked)))
+        count = nodes.numel()
+        if not torch.equal(ids[:count], nodes):
+            return nodes[:0]
+        self._asked = asked, place[count:]
+        return ids[count:]
 
     def remember(self, nodes: Tensor, states: Tensor) -> None:
         """Keep states [n, d] that were read for the loss, until :meth:`aux_loss` or the next update."""

@@ -12,16 +12,6 @@ from graphmem.ops import distinct
 _STRIDE = 61
 
 
-def find_rows(nodes: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """Where ids int64 [m] are in a list int64 [n], and which are there, bool [m]; any row for others."""
-    count = nodes.numel()
-    known, place = distinct(torch.cat((nodes, asked)))[1].split((count, asked.numel()))
-    row = torch.zeros(count + asked.numel(), dtype=torch.int64, device=nodes.device)
-    row.index_copy_(0, known, torch.arange(count, device=nodes.device))
-    # Ids are numbered as they come, so that those of the list are the smallest.
-    return row.index_select(0, place), place <= (known.amax() if count else -1)
-
-
 class LastRead:
     """States of nodes, found again by node.
 
@@ -60,8 +50,13 @@ class LastRead:
         return all(torch.equal(_sample(now), then) for now, then in zip(weights, self._samples, strict=True))
 
     def find(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """:func:`find_rows` of nodes int64 [m]."""
-        return find_rows(self.nodes, nodes)
+        """Rows int64 [m] of nodes int64 [m], and which nodes are there, bool [m]; any row for others."""
+        count = self.nodes.numel()
+        known, asked = distinct(torch.cat((self.nodes, nodes)))[1].split((count, nodes.numel()))
+        row = torch.zeros(count + nodes.numel(), dtype=torch.int64, device=nodes.device)
+        row.index_copy_(0, known, torch.arange(count, device=nodes.device))
+        # Ids are numbered as they come, so that those of nodes that were read are the smallest.
+        return row.index_select(0, asked), asked <= (known.amax() if count else -1)
 
     def complete(self, nodes: Tensor, compute: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """States and times of nodes int64 [m], without gradient; those that are not here by ``compute(nodes)``."""
@@ -91,4 +86,4 @@ def _writes(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-__all__ = ["LastRead", "find_rows"]
+__all__ = ["LastRead"]

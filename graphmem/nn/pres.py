@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,14 +182,17 @@ class PRES(StateModule):
         Returns:
             [M, d]; ``new`` itself where no node is affected.
         """
-        affected = self.waiting.affected.index_select(0, nodes)
-        if not bool(affected.any()):
-            return new
-        return self._mix(nodes, memory.index_select(0, nodes), new, t - since, affected)
+        out, hit = self._mix_waiting(nodes, memory, new, t - since)
+        return out if bool(hit.any()) else new
 
-    def _mix(self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor, affected: Tensor) -> Tensor:
-        count, kinds = self.waiting.count.index_select(0, nodes), self.waiting.kinds_of(nodes)
-        return self.correct(nodes, prev, new, dt, count, kinds, affected)
+    def _mix_waiting(self, nodes: Tensor, memory: Tensor, new: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+        columns = {"count": self.waiting.count, "affected": self.waiting.affected}
+        # The operator looks rows up in tables, unless it would take a copy of the whole memory.
+        by_node = memory.dtype == self.rates.mean.dtype and memory.is_contiguous()
+        if not by_node:
+            memory = memory.index_select(0, nodes)
+            columns = {name: column.index_select(0, nodes) for name, column in columns.items()}
+        return self._mix(nodes, memory, new, dt, kinds=self.waiting.kinds_of(nodes), by_node=by_node, **columns)
 
     def correct(
         self,
@@ -198,36 +202,37 @@ class PRES(StateModule):
         dt: Tensor,
         count: Tensor | None = None,
         kinds: Tensor | None = None,
-        affected: Tensor | None = None,
     ) -> Tensor:
         r"""Mix predictions and measurements: :math:`\bar s`.
 
         Args:
-            nodes: int64 [M].
+            nodes: int64 [M]; those without ``min_count`` observations of a kind are predicted not to move.
             prev: s [M, d].
             new: s' [M, d].
             dt: [M].
             count: q, int64 [M]; 1 by default.
             kinds: weights of the kinds of events [M, C]; by default those of the node's past.
-            affected: bool [M], nodes to be corrected, if there are ``min_count`` observations of a kind of theirs;
-                ``None``: all, and those without so many are predicted not to move.
         """
+        return self._mix(nodes, prev, new, dt, kinds, count=count)[0]
+
+    def _mix(
+        self, nodes: Tensor, prev: Tensor, new: Tensor, dt: Tensor, kinds: Tensor | None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
         dtype = self.rates.mean.dtype
-        mixed = pres_correct(
+        mixed, hit = pres_correct(
             self.rates.table(),
             nodes,
             prev.to(dtype),
             new.to(dtype),
             self._weight(),
             clock=self._clock(dt) if self.rate == "per_time" else None,
-            count=count,
-            kinds=None if kinds is None else kinds.to(dtype),
-            affected=affected,
             bound=None if self.max_shift is None else (self.scale, self.max_shift),
+            kinds=None if kinds is None else kinds.to(dtype),
             min_count=self.min_count,
             kalman=self.gate == "kalman",
+            **options,
         )
-        return mixed.to(new.dtype)
+        return mixed.to(new.dtype), hit
 
     def _weight(self) -> Tensor:
         """[1, 1] or [1, d]: alpha, or R0 of the Kalman gate."""
@@ -273,8 +278,7 @@ class PRES(StateModule):
             What to store [M, d].
         """
         prev, dt = memory.index_select(0, nodes), t - since
-        affected = self.waiting.affected.index_select(0, nodes)
-        corrected = self._mix(nodes, prev, new, dt, affected)
+        corrected = self._mix_waiting(nodes, memory, new, dt)[0]
         if self.training or self.eval_update:
             some, seen = nodes, new if self.observes_raw else corrected
             rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)

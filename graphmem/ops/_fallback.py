@@ -92,7 +92,8 @@ SCHEMAS = (
     "pending_events(Tensor src, Tensor dst) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     "pres_correct(Tensor measured, Tensor prev, Tensor nodes, Tensor? affected, Tensor? slot, Tensor n, Tensor mean, "
     "Tensor? m2, Tensor? kinds, Tensor? dt, Tensor? tau, Tensor? longest, Tensor? count, Tensor? scale, Tensor "
-    "weight, float eps, float max_shift, float min_count, bool kalman) -> (Tensor, Tensor, Tensor, Tensor)",
+    "weight, float eps, float max_shift, float min_count, bool kalman, bool by_node, bool save) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
     "pres_correct_backward(Tensor grad, Tensor measured, Tensor guess, Tensor alpha, Tensor hit, Tensor weight) -> "
     "(Tensor, Tensor)",
     "pres_observe(Tensor(a!) n, Tensor(b!) mean, Tensor(c!) m2, Tensor(d!) scale, Tensor x, Tensor? prev, Tensor "

@@ -49,8 +49,13 @@ def pres_correct(
     max_shift: float,
     min_count: float,
     kalman: bool,
+    by_node: bool,
+    save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows mixed from measurements and predictions; predictions, Kalman gates, and which rows are mixed."""
+    if by_node:
+        prev = prev.index_select(0, nodes)
+        affected, count = (x if x is None else x.index_select(0, nodes) for x in (affected, count))
     at = nodes if slot is None else slot.index_select(0, nodes)
     tracked = at >= 0
     at = at.clamp(min=0)
@@ -71,7 +76,12 @@ def pres_correct(
         p = span.square() * variance
         gate = p / (p + (weight * events.unsqueeze(1)).clamp(min=torch.finfo(p.dtype).tiny))
         alpha = gate = gate * hit.unsqueeze(1)
-    return torch.where(hit.unsqueeze(1), torch.lerp(guess, measured, gate), measured), guess, alpha, hit
+    return (
+        torch.where(hit.unsqueeze(1), torch.lerp(guess, measured, gate), measured),
+        guess if save else guess[:0].clone(),
+        alpha,
+        hit,
+    )
 
 
 def pres_correct_backward(

@@ -50,7 +50,8 @@ def pres_correct(
     bound: tuple[Tensor, float] | None = None,
     min_count: float = 1,
     kalman: bool = False,
-) -> Tensor:
+    by_node: bool = False,
+) -> tuple[Tensor, Tensor]:
     r"""Mix measured rows with rows predicted by their rates: :math:`(1 - \alpha) (s + D\,\mathrm{E}[x]) + \alpha s'`.
 
     The rate is that of the mixture of kinds with at least ``min_count`` observations, in proportion to ``kinds``, or
@@ -70,28 +71,28 @@ def pres_correct(
         bound: a mean square, and how many of its roots :math:`D\,\mathrm{E}[x]` may be off zero.
         min_count: see above.
         kalman: see ``weight``.
+        by_node: ``prev``, ``count`` and ``affected`` are tables with a row for each of all nodes.
 
     Returns:
-        [M, d]. Differentiable, once, with respect to ``measured`` and ``weight``.
+        [M, d], differentiable, once, with respect to ``measured`` and ``weight``; and which rows are mixed, bool [M].
     """
     dt, tau, longest, eps = (None, None, None, 0.0) if clock is None else clock
     scale, max_shift = (None, 0.0) if bound is None else bound
     moments = rates.n, rates.mean, rates.m2 if kalman else None
     spans = dt, tau, longest, count, scale
     some = prev.contiguous(), nodes, affected, rates.slot
-    limits = eps, max_shift, float(min_count), kalman
-    out: Tensor = _pres_correct(measured.contiguous(), *some, *moments, kinds, *spans, weight, *limits)[0]
-    return out
+    save = torch.is_grad_enabled() and (measured.requires_grad or weight.requires_grad)
+    limits = eps, max_shift, float(min_count), kalman, by_node, save
+    out, _, _, hit = _pres_correct(measured.contiguous(), *some, *moments, kinds, *spans, weight, *limits)
+    return out, hit
 
 
 @torch.library.register_fake("graphmem::pres_correct")
 def _pres_correct_fake(measured: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    gates = measured.new_empty(measured.size(0) if arguments[-1] else 0, measured.size(1))
-    return (
-        *(torch.empty_like(measured) for _ in range(2)),
-        gates,
-        measured.new_empty(measured.size(0), dtype=torch.bool),
-    )
+    kalman, _, save = arguments[-3:]
+    rows, d = measured.shape
+    guess, gates = (measured.new_empty(rows if there else 0, d) for there in (save, kalman))
+    return torch.empty_like(measured), guess, gates, measured.new_empty(rows, dtype=torch.bool)
 
 
 @torch.library.register_fake("graphmem::pres_correct_backward")
@@ -109,9 +110,9 @@ def _setup_correct(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _correct_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 19
+        return (None,) * 21
     measured, weight = _pres_correct_backward(grad.contiguous(), *ctx.saved_tensors)
-    return measured, *(None,) * 13, weight, *(None,) * 4
+    return measured, *(None,) * 13, weight, *(None,) * 6
 
 
 _pres_correct = Operator("pres_correct", _correct_backward, _setup_correct)

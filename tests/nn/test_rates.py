@@ -43,11 +43,11 @@ def mixture(tracker: RateTracker, node: int, kinds: Tensor | None) -> tuple[floa
     zero = torch.zeros(1, 1)
     options: dict[str, Any] = {"clock": None, "count": None, "kinds": kinds, "min_count": 2}
     nodes, one = torch.tensor([node]), torch.ones(1, 1)
-    mean = float(pres_correct(tracker.table(), nodes, zero, zero, 0 * one, **options))
+    mean = float(pres_correct(tracker.table(), nodes, zero, zero, 0 * one, **options)[0])
     if not tracker.variance:
         return mean, 0.0
     # The Kalman gate of a prediction of 0 and a measurement of 1: P / (P + 1).
-    gate = float(pres_correct(tracker.table(), nodes, zero - mean, one, one, kalman=True, **options))
+    gate = float(pres_correct(tracker.table(), nodes, zero - mean, one, one, kalman=True, **options)[0])
     return mean, gate / (1 - gate)
 
 

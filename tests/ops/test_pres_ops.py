@@ -84,10 +84,28 @@ def row_by_row(call: dict[str, Any], r: int) -> Tensor:
 
 @given(call=corrections())
 def test_corrections(call: dict[str, Any]) -> None:
-    found = pres_correct(**call)
+    found, hit = pres_correct(**call)
     assert found.shape == call["measured"].shape
     for r in range(found.size(0)):
         torch.testing.assert_close(found[r], row_by_row(call, r), rtol=1e-4, atol=1e-5)
+        assert bool(hit[r]) or torch.equal(found[r], call["measured"][r])
+
+
+@given(call=corrections())
+def test_tables_of_all_nodes(call: dict[str, Any]) -> None:
+    """A row for each node, of which the asked ones are looked up."""
+    nodes = call["nodes"].unique()
+    tables = {name: call[name] for name in ("prev", "count", "affected") if call[name] is not None}
+    rows = {name: value.new_zeros(NODES, *value.shape[1:]) for name, value in tables.items()}
+    at = torch.tensor([int((call["nodes"] == node).nonzero()[0]) for node in nodes], dtype=torch.int64)
+    for name, value in tables.items():
+        rows[name][nodes] = value[at]
+    clock = call["clock"] and call["clock"]._replace(dt=call["clock"].dt[at])
+    asked = {"nodes": nodes, "measured": call["measured"][at], "clock": clock}
+    asked["kinds"] = None if call["kinds"] is None else call["kinds"][at]
+    found = pres_correct(**{**call, **rows, **asked}, by_node=True)
+    for one, other in zip(found, pres_correct(**call), strict=True):
+        assert torch.equal(one, other[at])
 
 
 def flat(call: dict[str, Any]) -> tuple[Any, ...]:
@@ -96,7 +114,7 @@ def flat(call: dict[str, Any]) -> tuple[Any, ...]:
 
     def keep(*arguments: Any) -> list[Tensor]:
         seen.extend(arguments)
-        return [call["measured"]]
+        return [call["measured"]] * 4
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("graphmem.ops.pres._pres_correct", keep)
@@ -106,7 +124,7 @@ def flat(call: dict[str, Any]) -> tuple[Any, ...]:
 
 @given(call=corrections(), seed=st.integers(0, 99))
 def test_correction_and_gradient_are_the_reference_s(call: dict[str, Any], seed: int) -> None:
-    arguments = flat(call)
+    arguments = (*flat(call)[:-1], True)  # with what the gradient needs
     got, want = torch.ops.graphmem.pres_correct(*arguments), reference.pres_correct(*arguments)
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -126,7 +144,7 @@ def test_gradients_of_corrections(call: dict[str, Any]) -> None:
     call["weight"] = call["weight"] * 0.8 + 0.1
 
     def run(measured: Tensor, weight: Tensor) -> Tensor:
-        return pres_correct(**{**call, "measured": measured, "weight": weight})
+        return pres_correct(**{**call, "measured": measured, "weight": weight})[0]
 
     assert torch.autograd.gradcheck(run, (call["measured"].requires_grad_(), call["weight"].requires_grad_()))
 
@@ -199,7 +217,7 @@ def test_threads_do_not_show() -> None:
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         new, weight = measured.clone().requires_grad_(), torch.tensor([[0.7]], requires_grad=True)
-        out = pres_correct(table, nodes, prev, new, weight, clock=None, count=None)
+        out, _ = pres_correct(table, nodes, prev, new, weight, clock=None, count=None)
         more = coherence(out, nodes.flip(0), prev)
         (out * grad).sum().backward(retain_graph=True)
         more.backward()

@@ -194,6 +194,8 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
                 0.0,
                 1.0,
                 False,
+                False,
+                True,
             ),
             (
                 *measured,
@@ -209,6 +211,8 @@ def operators() -> dict[str, list[tuple[Any, ...]]]:
                 0.1,
                 0.5,
                 1.0,
+                True,
+                False,
                 True,
             ),
         ],

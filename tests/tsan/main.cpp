@@ -189,7 +189,7 @@ void temporal() {
     const std::string variant = kalman ? "Kalman" : "scalar";
     const auto correct = [&] {
       return call<Four>("pres_correct", grad, prev, ids, none, none, seen, rate, kalman ? Maybe(spread) : none, none,
-                        none, none, none, counts, none, part, 0.0, 0.0, 1.0, kalman);
+                        none, none, none, counts, none, part, 0.0, 0.0, 1.0, kalman, false, true);
     };
     check("pres_correct", variant, correct);
     const Outputs mixed = correct();
