@@ -20,6 +20,7 @@ from report_streams import (
     nat_accuracy,
     nat_parity,
     nat_speeds,
+    stream_matrix,
     stream_speeds,
     streams,
 )
@@ -28,6 +29,12 @@ from tables import load, name_of, ratio_cells, rows_of, runs, spread, table
 ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "docs" / "figures"
 ORDER = ("cn", "aa", "ra", "jaccard", "katz", "ppr", "gae", "ncn", "ncn-diff", "ncn2", "ncnc")
+# Whose code, the file that holds the ratios to it, and which of its cases are shown.
+PEERS = (
+    ("PyG's TGN example:", "speed_tgn", {"train": "training", "evaluate": "evaluation"}),
+    ("NAT's authors:", "speed_nat", {"train": "training", "evaluate": "evaluation"}),
+    ("SEMBA's authors, training:", "speed_semba", {"otc": "Bitcoin OTC", "otc-released": "the same with equal losses"}),
+)
 START, END = "<!-- results -->", "<!-- /results -->"
 
 
@@ -314,8 +321,25 @@ def readme_section() -> str:
             for r in fast
         ]
         parts.append("Speed against the authors' code on Cora, two CPU threads: " + ", ".join(words) + ".")
+    if load("streams.json"):
+        parts.append(
+            "Streams of events, test AP of link prediction against one random negative an event (chronological split, "
+            "batches of 200, five seeds, three of the large streams; the first columns need no training):"
+        )
+        parts.append(stream_matrix())
+    speeds = [words for words in (speed_words(*case) for case in PEERS) if words]
+    if speeds:
+        parts.append("Speed against the code of others there, two CPU threads: " + "; ".join(speeds) + ".")
     parts.append("All tables, seeds and samples: [docs/results.md](docs/results.md).")
     return "\n\n".join(parts)
+
+
+def speed_words(title: str, file: str, cases: dict[str, str]) -> str:
+    """Median paired ratios of the cases that are in a file; empty where none is."""
+    rows = [row for row in rows_of(file) if "median_paired_ratio" in row]
+    found = {row["case"]: row["median_paired_ratio"] for row in rows if row["threads"] == 2}
+    words = [f"{name} {found[key]:.1f}x" for key, name in cases.items() if key in found]
+    return f"{title} {', '.join(words)}" if words else ""
 
 
 def beyond_words() -> str:
