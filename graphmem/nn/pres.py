@@ -262,7 +262,7 @@ class PRES(StateModule):
             nodes,
             new,
             kinds,
-            prev=prev.to(self.rates.mean.dtype),
+            prev=prev,
             clock=self._clock(dt) if self.rate == "per_time" else None,
             scale=self.scale,
             scale_rate=_SCALE_RATE,

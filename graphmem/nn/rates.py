@@ -11,7 +11,7 @@ from torch import Tensor
 from graphmem.errors import ArgumentError
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check
-from graphmem.ops.pres import Rates, pres_observe
+from graphmem.ops.pres import Clock, Rates, pres_observe
 
 _UNCHOSEN = -2
 
@@ -136,21 +136,43 @@ class RateTracker(StateModule):
         return Rates(self.n, self.mean, self.m2 if self.variance else None, self.slot if self.anchored else None)
 
     @torch.no_grad()
-    def observe(self, nodes: Tensor, x: Tensor, weights: Tensor | None = None, **moved: Any) -> None:
+    def observe(
+        self,
+        nodes: Tensor,
+        x: Tensor,
+        weights: Tensor | None = None,
+        *,
+        prev: Tensor | None = None,
+        clock: Clock | None = None,
+        scale: Tensor | None = None,
+        scale_rate: float = 0.0,
+    ) -> None:
         """Take in an observation of each of some distinct nodes. Writes rows in place.
 
         Args:
             nodes: int64 [M].
-            x: [M, d].
+            x: rates [M, d], or with ``prev`` the states that rows moved to.
             weights: of the kinds [M, C]; ``None``: one kind.
-            moved: where ``x`` are states, what :func:`graphmem.ops.pres.pres_observe` takes rates from.
+            prev: states that rows moved from [M, d].
+            clock: of the time that this took; ``None``: one unit.
+            scale: running mean square of the states [], written in place in steps of ``scale_rate``.
+            scale_rate: see there.
         """
-        x = x.to(self.mean.dtype)
-        weights = None if weights is None else weights.to(x.dtype).contiguous()
-        table, decay = self.table(), self.decay
-        x = pres_observe(table, nodes, x, weights=weights, capacity=self.capacity, decay=decay, **moved)
+        dtype = self.mean.dtype
+        x = pres_observe(
+            self.table(),
+            nodes,
+            x.to(dtype),
+            prev=None if prev is None else prev.to(dtype),
+            clock=clock,
+            weights=None if weights is None else weights.to(dtype),
+            capacity=self.capacity,
+            decay=self.decay,
+            scale=scale,
+            scale_rate=scale_rate,
+        )
         if self.share:
-            self._observe_together(x, x.new_ones(nodes.numel(), 1) if weights is None else weights)
+            self._observe_together(x, x.new_ones(nodes.numel(), 1) if weights is None else weights.to(dtype))
 
     def _observe_together(self, x: Tensor, weights: Tensor) -> None:
         n = weights.sum(0)

@@ -81,6 +81,7 @@ def pres_correct(
     moments = rates.n, rates.mean, rates.m2 if kalman else None
     spans = dt, tau, longest, count, scale
     some = prev.contiguous(), nodes, affected, rates.slot
+    kinds = None if kinds is None else kinds.contiguous()
     save = torch.is_grad_enabled() and (measured.requires_grad or weight.requires_grad)
     limits = eps, max_shift, float(min_count), kalman, by_node, save
     out, _, _, hit = _pres_correct(measured.contiguous(), *some, *moments, kinds, *spans, weight, *limits)
@@ -157,6 +158,7 @@ def pres_observe(
     n, mean, m2, slot = rates
     m2 = mean.new_empty(0, *mean.shape[1:]) if m2 is None else m2
     state = n, mean, m2, mean.new_empty(0) if scale is None else scale.view(1)
+    prev, weights = (None if part is None else part.contiguous() for part in (prev, weights))
     some = x.contiguous(), prev, nodes, slot, capacity, weights
     out: Tensor = _pres_observe(*state, *some, dt, tau, longest, eps, decay, scale_rate)
     return out
