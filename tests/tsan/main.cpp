@@ -196,7 +196,19 @@ void temporal() {
     check("pres_correct_backward", variant,
           [&] { return call<Two>("pres_correct_backward", grad, grad, mixed[1], mixed[2], mixed[3], part); });
   }
+  check("pres_observe", "float", [&] {
+    const auto known = [](std::vector<int64_t> sizes) {
+      return tensor<float>(std::move(sizes), ScalarType::Float, [](int64_t n) { return static_cast<float>(n % 7); });
+    };
+    const Tensor n = known({nodes, 1}), mean = known({nodes, 1, d}), m2 = known({nodes, 1, d}), scale = known({1});
+    return call<Tensor>("pres_observe", n, mean, m2, scale, grad, Maybe(prev), ids, none, nodes, none, none, none, none,
+                        0.1, 0.9, 0.1);
+  });
   check("coherence", "float", [&] { return call<Two>("coherence", grad, ids, prev); });
+  const Outputs turned = call<Two>("coherence", grad, ids, prev);
+  const Tensor one = tensor<float>({}, ScalarType::Float, [](int64_t) { return 1.0F; });
+  check("coherence_backward", "float",
+        [&] { return call<Tensor>("coherence_backward", one, grad, ids, prev, turned[1]); });
 
   const Tensor query = matrix({nodes, heads * features}), ages = steps({nodes, k}), messages = matrix({50, raw});
   const Tensor nbr = tensor<int64_t>({nodes, k}, ScalarType::Long, [&](int64_t) { return below(nodes + 100) - 100; });
