@@ -77,11 +77,11 @@ def ablation() -> list[str]:
     """What each choice of NAT is worth."""
     rows = []
     for run in runs("ablation_nat.json"):
-        command = run["command"].replace(" --lr 0.001", "")  # the default
-        options = re.findall(r"--(?:options\.)?((?<=options\.)\S+|lr) ('[^']*'|\S+)", command)
+        rate = _training(run)[0]
+        options = [*_options(run), *([f"lr = {rate}"] if rate != "0.001" else [])]
         found = [seed["selected"] for seed in run["seeds"]]
         cells = [spread_of([one[f"test/{metric}"] for one in found]) for metric in ABLATION_METRICS]
-        rows.append([", ".join(f"{name} = {value}" for name, value in options) or "default", str(len(found)), *cells])
+        rows.append([", ".join(options) or "default", str(len(found)), *cells])
     words = "`benchmarks/ablation_nat.py`, CollegeMsg, DyGLib's split; a row differs from the default as it says."
     head = "options, seeds, AP, AP new nodes, AP historical, AP inductive".split(", ")
     return ["## What each choice of NAT is worth", words, table(head, sorted(rows))] if rows else []
@@ -115,9 +115,16 @@ def _rows(file: str, metrics: tuple[str, ...]) -> list[list[str]]:
     for run in _finished(file):
         found = [[seed["selected"].get(f"test/{name}") for seed in run["seeds"]] for name in metrics]
         cells = ["–" if None in values else spread_of(values) for values in found]
-        first = [run["data"], run["model"], run["protocol"]["visibility"], str(len(run["seeds"])), *_training(run)]
+        named = ", ".join([run["model"], *_options(run)])
+        first = [run["data"], named, run["protocol"]["visibility"], str(len(run["seeds"])), *_training(run)]
         rows.append([*first, *cells])
     return rows
+
+
+def _options(run: dict[str, Any]) -> list[str]:
+    """Options of the model that a command names."""
+    found = re.findall(r"--options\.(\S+) ('[^']*'|\S+)", run["command"])
+    return [f"{name} = {value}" for name, value in found]
 
 
 def _training(run: dict[str, Any]) -> list[str]:
