@@ -14,15 +14,20 @@
 namespace graphmem {
 namespace {
 
+// The row of x [*, d] that each row of prev [n, d] is compared with.
+const int64_t* rows_of(const char* op, const Tensor& x, const Tensor& row, const Tensor& prev) {
+  expect_shape(op, "x", x, {kAny, kAny});
+  expect_shape(op, "prev", prev, {kAny, kAny});
+  expect_rows(op, "x", x, prev.size(0) > 0);
+  return nodes_of(op, "row", row, {prev.size(0)}, x.size(0));
+}
+
 // Saved of each row: the cosine, one over the product of both norms (0 where there is no previous state), and one over the
 // squared norm of the new one.
 std::tuple<Tensor, Tensor> coherence_cpu(Tensor x, Tensor row, Tensor prev) {
   constexpr const char* kOp = "coherence";
-  expect_shape(kOp, "x", x, {kAny, kAny});
-  expect_shape(kOp, "prev", prev, {kAny, kAny});
+  const int64_t* at = rows_of(kOp, x, row, prev);
   const int64_t rows = prev.size(0), d = x.size(1);
-  expect_rows(kOp, "x", x, rows > 0);
-  const int64_t* at = nodes_of(kOp, "row", row, {rows}, x.size(0));
   Tensor loss = torch::stable::new_empty(x, {}), saved = fresh(x, {rows, 3});
   dispatch_full(kOp, "x", x, [&](auto type) {
     using T = typename decltype(type)::type;
@@ -52,11 +57,8 @@ std::tuple<Tensor, Tensor> coherence_cpu(Tensor x, Tensor row, Tensor prev) {
 
 Tensor coherence_backward_cpu(Tensor grad, Tensor x, Tensor row, Tensor prev, Tensor saved) {
   constexpr const char* kOp = "coherence_backward";
-  expect_shape(kOp, "x", x, {kAny, kAny});
-  expect_shape(kOp, "prev", prev, {kAny, kAny});
+  const int64_t* at = rows_of(kOp, x, row, prev);
   const int64_t rows = prev.size(0), d = x.size(1);
-  expect_rows(kOp, "x", x, rows > 0);
-  const int64_t* at = nodes_of(kOp, "row", row, {rows}, x.size(0));
   Tensor out = fresh_zeros(x, {x.size(0), d}, x.scalar_type());
   dispatch_full(kOp, "x", x, [&](auto type) {
     using T = typename decltype(type)::type;
