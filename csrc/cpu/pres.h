@@ -40,6 +40,14 @@ GRAPHMEM_INLINE T lerp(T from, T to, T weight) {
   return weight < T(0.5) ? from + weight * (to - from) : to - (to - from) * (T(1) - weight);
 }
 
+// Rows of tables come in any order, from memory, so that those that are read soon are asked for.
+constexpr int64_t kRowsAhead = 3;
+
+template <class T>
+GRAPHMEM_INLINE void fetch_columns(const T* row, int64_t d) {
+  for (int64_t f = 0; f < d; f += 64 / sizeof(T)) __builtin_prefetch(row + f);
+}
+
 using Maybe = std::optional<Tensor>;
 
 template <class T>

@@ -137,6 +137,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pres_correct_cpu(Tensor measured, Ten
     parallel_chunks(rows, kRows, rows * d * 2, [&](int64_t begin, int64_t end) {
       Room<T> own(num_kinds + 3 * d);
       for (int64_t r = begin; r < end; ++r) {
+        if (const int64_t next = r + kRowsAhead; by_node && next < end && (late == nullptr || late[slots.node(next)])) {
+          fetch_columns(before + slots.node(next) * d, d);
+          if (const int64_t at = slots.of(next); at >= 0) fetch_columns(of.mean + at * num_kinds * d, num_kinds * d);
+        }
         const int64_t at = slots.of(r), known = at >= 0 && of.known(at) ? at : -1, from = by_node ? slots.node(r) : r;
         hits[r] = late == nullptr || (late[from] && known >= 0);
         T *gate = kalman ? gates + r * d : nullptr, *expected = save ? guesses + r * d : own.data() + num_kinds + 2 * d;
@@ -147,7 +151,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pres_correct_cpu(Tensor measured, Ten
           continue;
         }
         std::copy_n(now + r * d, d, mixed + r * d);
-        if (save) std::copy_n(before + from * d, d, expected);
+        if (save) std::copy_n(now + r * d, d, expected);
         if (kalman) std::fill_n(gate, d, T(0));
       }
     });

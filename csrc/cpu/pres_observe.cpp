@@ -32,6 +32,10 @@ Tensor pres_observe_cpu(Tensor n, Tensor mean, Tensor m2, Tensor scale, Tensor x
     T* sums = writable<T>(kOp, "m2", m2, {wide ? moments : 0, num_kinds, d});
     T *square = writable<T>(kOp, "scale", scale, {scaled ? 1 : 0}), total = 0;
     for (int64_t r = 0; r < rows; ++r) {
+      if (r + kRowsAhead < rows) {
+        const int64_t next = slots.of(r + kRowsAhead);
+        if (next >= 0 && next < capacity) fetch_columns(means + next * num_kinds * d, num_kinds * d);
+      }
       const T* state = states + r * d;
       T* rate = out + r * d;
       if (before == nullptr) {

@@ -141,14 +141,14 @@ class APAN(Correctable, EmbeddingLinkModel):
         self.mailbox.deliver(owner, letter, letters, twice)
         nodes, place = ends.unique(return_inverse=True)
         last = last_of(place, nodes.numel())
-        self._store(nodes, raw[last], twice[last])
+        self._store(nodes, z[last], twice[last], raw[last])
         if self.pres is not None:
             self.pres.waiting.mark_mail(src, dst, owner, letter // 2, event_kinds(events, self.pres))
         self.neighbors.insert(src, dst, t, events.eid)
         self._advance(events)
 
-    def _store(self, nodes: Tensor, z: Tensor, t: Tensor) -> None:
-        self.z[nodes] = self.committed(nodes, z, t)
+    def _store(self, nodes: Tensor, z: Tensor, t: Tensor, raw: Tensor) -> None:
+        self.z[nodes] = self.committed(nodes, z, t, raw)
         if self.pres is not None:
             self.z_time[nodes] = t
 

@@ -81,12 +81,17 @@ class Correctable(nn.Module):
         out: Tensor = self.pres(nodes, new, t, self._stored(), self._since(nodes))
         return out
 
-    def committed(self, nodes: Tensor, new: Tensor, t: Tensor) -> Tensor:
-        """What storing rows stores; see :meth:`graphmem.nn.PRES.commit`."""
+    def committed(self, nodes: Tensor, states: Tensor, t: Tensor, raw: Tensor | None = None) -> Tensor:
+        """What storing stores of states after and ``raw`` before correction; see :meth:`graphmem.nn.PRES.commit`."""
         self._forget_read()
         if self.pres is None:
-            return new
-        return self.pres.commit(nodes, new, t, self._stored(), self._since(nodes))
+            return states
+        assert raw is not None
+        return self.pres.commit(nodes, states, raw, t, self._stored(), self._since(nodes))
+
+    def sources_of_corrections(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Tables and weights that :meth:`corrected` reads, besides the memory."""
+        return ((), ()) if self.pres is None else self.pres.sources()
 
     def mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
         """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""

@@ -21,7 +21,7 @@ class LastRead:
     Args:
         nodes: int64 [n]; where one is there twice, so are its states.
         states: [n, d].
-        t: [n, ...], times of the states; ``None`` where nobody asks.
+        columns: [n, ...] each, what else was found of the nodes.
         tables: state that they were computed from; torch counts the writes into it.
         weights: likewise. Torch's fused optimizers, and writes into ``weight.data``, are not counted, so a part of the
             entries is kept to compare: a step that changes some of them changes nearly all.
@@ -31,11 +31,11 @@ class LastRead:
         self,
         nodes: Tensor,
         states: Tensor,
-        t: Tensor | None = None,
+        columns: Sequence[Tensor] = (),
         tables: Sequence[Tensor] = (),
         weights: Sequence[Tensor] = (),
     ) -> None:
-        self.nodes, self.states, self.t = nodes, states, t
+        self.nodes, self.states, self.columns = nodes, states, (states, *columns)
         self._casts = _casts(states)
         self._sources = [(source, _writes(source)) for source in (*tables, *weights)]
         self._samples = [_sample(weight).clone() for weight in weights]
@@ -58,17 +58,16 @@ class LastRead:
         # Ids are numbered as they come, so that those of nodes that were read are the smallest.
         return row.index_select(0, asked), asked <= (known.amax() if count else -1)
 
-    def complete(self, nodes: Tensor, compute: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """States and times of nodes int64 [m], without gradient; those that are not here by ``compute(nodes)``."""
-        assert self.t is not None
+    def complete(self, nodes: Tensor, compute: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """States and columns of nodes int64 [m], without gradient; what is not here is computed."""
         row, hit = self.find(nodes)
         row = row.to(self.states.device)
-        states, t = self.states.index_select(0, row), self.t.index_select(0, row)
+        found = tuple(column.index_select(0, row) for column in self.columns)
         rest = (~hit).nonzero().view(-1)
         if rest.numel():
-            for found, new in zip((states, t), compute(nodes.index_select(0, rest)), strict=True):
-                found.index_copy_(0, rest.to(found.device), new)
-        return states, t
+            for column, new in zip(found, compute(nodes.index_select(0, rest)), strict=True):
+                column.index_copy_(0, rest.to(column.device), new)
+        return found
 
 
 def _casts(tensor: Tensor) -> bool:

@@ -63,17 +63,23 @@ class MailReader(Correctable):
         mail = self.mail.read(nodes)
         return mail if self.mail_d is None else by_time(mail, self.mail_d.read(nodes))
 
-    def _behind(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """States behind the mail that waits, and times of the last events in it: with gradient."""
-        new, t = self._updated(nodes, self._read_mail(nodes))
-        self._last = LastRead(nodes, new.detach(), t, *self._sources()) if self._repeats() else None
-        return new, t
+    def _behind(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        """States behind the mail that waits, as :meth:`_after` has them: with gradient."""
+        found = self._after(nodes, self._read_mail(nodes))
+        states, *columns = (column.detach() for column in found)
+        self._last = LastRead(nodes, states, columns, *self._sources()) if self._repeats() else None
+        return found
 
-    def _behind_again(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    def _behind_again(self, nodes: Tensor) -> tuple[Tensor, ...]:
         """The same without gradient; states that were read last are not computed anew, as long as they are right."""
         if self._last is None or not self._last.holds(*self._sources()):
-            return self._updated(nodes, self._read_mail(nodes))
-        return self._last.complete(nodes, lambda rest: self._updated(rest, self._read_mail(rest)))
+            return self._after(nodes, self._read_mail(nodes))
+        return self._last.complete(nodes, lambda rest: self._after(rest, self._read_mail(rest)))
+
+    def _after(self, nodes: Tensor, mail: Mail) -> tuple[Tensor, ...]:
+        """States after reading ``mail``, times of the last events in it, and with PRES the states before correction."""
+        new, t = self._updated(nodes, mail)
+        return (new, t) if self.pres is None else (self.corrected(nodes, new, t), t, new)
 
     def _repeats(self) -> bool:
         """Whether mail that is read twice gives the same: modules of ours, that draw nothing and ask nobody."""
@@ -83,7 +89,8 @@ class MailReader(Correctable):
 
     def _sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """What states are computed from: tables and, where :meth:`_repeats` says yes, weights."""
-        return (self.memory, self.last_update, self.mail.count), self._weights()
+        tables, gate = self.sources_of_corrections()
+        return (self.memory, self.last_update, self.mail.count, *tables), (*self._weights(), *gate)
 
     def _weights(self) -> tuple[Tensor, ...]:
         """Those of the time code, then those of a cell of ours."""

@@ -269,16 +269,21 @@ class PRES(StateModule):
         )
 
     @torch.no_grad()
-    def commit(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
+    def commit(self, nodes: Tensor, corrected: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
         """Learn from updates that are about to be stored, whose mail does not wait any longer.
 
-        Arguments as for :meth:`forward`, nodes distinct. Those without waiting mail are passed by.
+        Args:
+            nodes: int64 [M], distinct; those without waiting mail are passed by.
+            corrected: [M, d], what :meth:`forward` made of ``new``.
+            new: see :meth:`forward`, as for what follows.
+            t: [M].
+            memory: [N, d].
+            since: [M].
 
         Returns:
             What to store [M, d].
         """
         prev, dt = memory.index_select(0, nodes), t - since
-        corrected = self._mix_waiting(nodes, memory, new, dt)[0]
         if self.training or self.eval_update:
             some, seen = nodes, new if self.observes_raw else corrected
             rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)
@@ -319,6 +324,14 @@ class PRES(StateModule):
         states, row = read(nodes)
         dtype = self.rates.mean.dtype
         return coherence(states.to(dtype), row, prev.to(dtype)) * (self.beta * part)
+
+    def sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Tables and weights that :meth:`forward` reads, besides the memory."""
+        waiting = self.waiting.count, self.waiting.affected
+        kinds = (self.waiting.kinds,) if self.num_types > 1 else ()
+        rates = (table for table in self.rates.table() if table is not None)
+        clock = self.tau, self.max_dt, self.scale
+        return (*waiting, *kinds, *rates, *clock), (() if self.logit is None else (self.logit,))
 
     def asked(self) -> Tensor:
         """Nodes that the last batch left with pending events, whose mail waits: int64 [n], distinct; 0 without beta."""

@@ -106,11 +106,11 @@ class CorrectedTGNMemory(Correctable):
 
     def _get_updated_memory(self, n_id: Tensor) -> tuple[Tensor, Tensor]:
         new, t = self._update_of_tgn(n_id)
+        states = self.corrected(n_id, new, t)
         if self._writes:
-            return self.committed(n_id, new, t), t
-        new = self.corrected(n_id, new, t)
-        self.remember(n_id, new)
-        return new, t
+            return self.committed(n_id, states, t, new), t
+        self.remember(n_id, states)
+        return states, t
 
     def reset_state(self) -> None:
         """Forget everything."""

@@ -171,6 +171,8 @@ class RateTracker(StateModule):
             scale=scale,
             scale_rate=scale_rate,
         )
+        written = [self.n, self.mean, *([self.m2] if self.variance else []), *([] if scale is None else [scale])]
+        torch.autograd.graph.increment_version(written)  # the operator does not tell torch
         if self.share:
             self._observe_together(x, x.new_ones(nodes.numel(), 1) if weights is None else weights.to(dtype))
 

@@ -176,9 +176,9 @@ class SignedMemory(Correctable, StateModule):
         # In training all that waits, which the update behind asks for, too: rows more cost little in the same products.
         halves = self._halves(None if self.training and torch.is_grad_enabled() else n_id)
         if halves.nodes.numel():
-            state, t = self._updated(halves)
-            self._last = LastRead(halves.nodes, state.detach(), t, *self._sources())
-            state = self.corrected(halves.nodes, state, t.amax(1))
+            state, t, *_ = found = self._after(halves)
+            kept, *columns = (column.detach() for column in found)
+            self._last = LastRead(halves.nodes, kept, columns, *self._sources())
             self.remember(halves.nodes, state)
             at, waits = self._last.find(n_id)
             rows = waits.nonzero().view(-1)
@@ -226,21 +226,21 @@ class SignedMemory(Correctable, StateModule):
     def flush(self) -> None:
         """Write the effect of the events that wait into the memory; none waits afterwards."""
         if self.src.numel():
-            nodes, state, t = self._waiting()
-            state = self.committed(nodes, state, t.amax(1))
+            nodes, state, t, *raw = self._waiting()
+            state = self.committed(nodes, state, t.amax(1), *raw)
             self.memory[nodes] = state.view(-1, 2, self.memory_dim)
             self.last_update[nodes] = t
         self._keep_pending(torch.zeros_like(self.negative))
 
-    def _waiting(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Nodes int64 [U] that events wait for, their states behind these [U, 2 d] and clocks [U, 2]."""
+    def _waiting(self) -> tuple[Tensor, ...]:
+        """Nodes int64 [U] that events wait for, and what :meth:`_after` says of them."""
         last, self._last = self._last, None
         if last is None or not last.holds(*self._sources()):
             halves = self._halves(None)
-            return halves.nodes, *self._updated(halves)
+            return halves.nodes, *self._after(halves)
         nodes = distinct(torch.stack((self.src, self.dst), 1).view(-1))[0]
         # The halves of some of these nodes come in the nodes' order.
-        return nodes, *last.complete(nodes, lambda rest: self._updated(self._halves(rest)))
+        return nodes, *last.complete(nodes, lambda rest: self._after(self._halves(rest)))
 
     def _sources(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """What states are computed from: tables and weights."""
@@ -248,7 +248,9 @@ class SignedMemory(Correctable, StateModule):
         weights = [code.weight, code.bias]
         for cell in (self.cell_pos, self.cell_neg):
             weights += [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        return (self.memory, self.last_update, self.src, self.dst, self.t, self.msg, self.negative), tuple(weights)
+        events = self.src, self.dst, self.t, self.msg, self.negative
+        tables, gate = self.sources_of_corrections()
+        return (self.memory, self.last_update, *events, *tables), (*weights, *gate)
 
     def forget(self, nodes: Tensor | None = None, events: Tensor | None = None) -> None:
         """Empty the rows of ``nodes`` and drop the waiting events that they take part in.
@@ -291,6 +293,11 @@ class SignedMemory(Correctable, StateModule):
             columns = {name: column.index_select(0, wanted) for name, column in columns.items()}
         nodes, row = distinct(columns["owner"])
         return Halves(nodes, row, columns["other"], columns["t"], columns["msg"], columns["event"])
+
+    def _after(self, halves: Halves) -> tuple[Tensor, ...]:
+        """:meth:`_updated`, and with PRES the states before correction."""
+        state, t = self._updated(halves)
+        return (state, t) if self.pres is None else (self.corrected(halves.nodes, state, t.amax(1)), t, state)
 
     def _updated(self, halves: Halves) -> tuple[Tensor, Tensor]:
         """States [U, 2 d] and clocks [U, 2] of the nodes behind their half events."""

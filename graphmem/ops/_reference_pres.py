@@ -70,7 +70,7 @@ def pres_correct(
     if scale is not None:
         bound = max_shift * scale.sqrt()
         shift = shift.clamp(-bound, bound)
-    guess = torch.where(hit.unsqueeze(1), prev + shift, prev)
+    guess = torch.where(hit.unsqueeze(1), prev + shift, measured)
     alpha, gate = measured[:0].clone(), weight
     if variance is not None:
         p = span.square() * variance

@@ -54,7 +54,7 @@ def step_of(options: dict[str, Any]) -> Callable[[Tensor, nn.Parameter], None]:
 )
 def test_a_write_ends_it(change: Callable[[Tensor, nn.Parameter], None]) -> None:
     table, weight = torch.ones(4), nn.Parameter(torch.ones(5, 5))
-    last = LastRead(torch.arange(4), table.clone(), None, [table], [weight])
+    last = LastRead(torch.arange(4), table.clone(), (), [table], [weight])
     assert last.holds([table], [weight])
     assert not last.holds([table.clone()], [weight])
     change(table, weight)
@@ -64,7 +64,7 @@ def test_a_write_ends_it(change: Callable[[Tensor, nn.Parameter], None]) -> None
 def test_what_torch_does_not_count_is_never_right() -> None:
     with torch.inference_mode():
         table = torch.ones(4)
-    assert not LastRead(torch.arange(4), table.clone(), None, [table]).holds([table], [])
+    assert not LastRead(torch.arange(4), table.clone(), (), [table]).holds([table], [])
 
 
 def test_other_types_end_it() -> None:
@@ -160,13 +160,27 @@ def test_the_memory_is_that_of_states_computed_anew(kind: str, parts: int, betwe
         assert used > 20 // parts
 
 
+def observe(memory: NodeMemory | SignedMemory) -> None:
+    assert memory.pres is not None
+    rows = torch.ones(2, memory.width)
+    memory.pres.observe(torch.tensor([0, 3]), 0 * rows, rows, torch.ones(2))
+
+
+def move_gate(memory: NodeMemory | SignedMemory) -> None:
+    assert memory.pres is not None
+    assert memory.pres.logit is not None
+    memory.pres.logit.data += 1
+
+
+@pytest.mark.parametrize("between", [nothing, fused_step, replay, observe, move_gate])
+@pytest.mark.parametrize("options", [{}, {"gate": "kalman", "max_shift": None}, {"observe": "corrected"}])
 @pytest.mark.parametrize("kind", ["gru", "signed"])
-def test_with_pres(kind: str) -> None:
+def test_with_pres(kind: str, options: dict[str, Any], between: Callable[..., None]) -> None:
     torch.manual_seed(0)
     memory = KINDS[kind]()
-    memory.correct_by(PRES(NODES, memory.width, rate="per_event"))
-    found, used = stored(memory, nothing, 2)
+    memory.correct_by(PRES(NODES, memory.width, rate="per_event", **options))
+    found, used = stored(memory, between, 2)
     with mock.patch.object(LastRead, "holds", return_value=False):
-        wanted, _ = stored(memory, nothing, 2)
-    assert used > 0
+        wanted, _ = stored(memory, between, 2)
+    assert (used > 0) == (between is nothing)
     assert torch.equal(found, wanted)
