@@ -110,6 +110,7 @@ def config(args: argparse.Namespace, arm: str, factor: float, seed: int, out: st
         lr=args.lr * RULES[rule](factor),
         epochs=1 if args.smoke else args.epochs,
         metrics=("ap", "auc"),
+        final_metrics=(),
         options=options,
         pres="pres" in what,
         pres_options=what.get("pres", {}),

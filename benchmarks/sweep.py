@@ -8,40 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from common import RESULTS, provenance, write_json
 
-from graphmem.engine import evaluate
 from graphmem.engine.experiment import RunBase, run
-from graphmem.engine.families import load_any_run
 from graphmem.errors import ArgumentError
 
 # What a table needs of a run; the rest stays in the run's own folder.
 KEPT = ("model", "data", "compat", "metric", "summary", "published", "seeds", "protocol", "parameters", "seconds")
 
 
-def measured(folder: Path, metrics: tuple[str, ...], threads: int | None) -> tuple[dict[str, float], Mapping[str, Any]]:
-    """More metrics of a finished seed, and their protocol."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    experiment, _ = load_any_run(folder, metrics=metrics)
-    found = evaluate(experiment.model, experiment.task)
-    torch.set_num_threads(before)
-    return found, experiment.task.protocol
-
-
-def sweep(
-    name: str, configs: Iterable[RunBase], folder: Path, notes: str = "", selected: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def sweep(name: str, configs: Iterable[RunBase], folder: Path, notes: str = "") -> dict[str, Any]:
     """Run all configurations below ``folder`` and write ``results/<name>.json`` after each.
 
     A run whose command already stands in the file is finished and is not repeated: a table that takes hours is made in
-    as many sittings as it needs. ``selected``: metrics that are measured of the weights that were selected alone, where
-    measuring them in every epoch would take longer than training.
+    as many sittings as it needs.
     """
     document: dict[str, Any] = {**provenance(), "notes": notes, "runs": []}
     path = RESULTS / f"{name}.json"
@@ -64,11 +48,6 @@ def sweep(
             continue
         if result.get("interrupted"):
             raise SystemExit(130)
-        asked = tuple(name for name in selected if name not in (config.metrics or ()))
-        for seed in result["seeds"] if asked else []:
-            found, protocol = measured(Path(config.folder) / f"seed_{seed['seed']}", asked, config.threads)
-            seed["selected"] |= found
-            result["protocol"] |= protocol
         document["runs"].append({"command": command, **where, **{key: result[key] for key in KEPT}})
         summary = result["summary"][result["metric"]]["test"]
         spread = f"{100 * summary['mean']:.2f} ± {100 * summary['std']:.2f}"

@@ -28,6 +28,10 @@ class LateEventError(ArgumentError):
         self.event = event
 
 
+class NoNegativesError(ArgumentError):
+    """An event has met every destination, so that there is none to rank it against."""
+
+
 class NativeLibraryError(GraphMemError, RuntimeError):
     """The compiled operators are required but missing, or could not be loaded."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from graphmem.cli.parser import make_parser
 from graphmem.cli.predict import predict
 from graphmem.cli.replay import ReplayOptions, replay
-from graphmem.cli.text import percent, result_text, table
+from graphmem.cli.text import beside, conditions, percent, protocol_text, result_text, table
 from graphmem.errors import ArgumentError
 
 
@@ -66,20 +66,24 @@ def _train(options: Any) -> int:
 
 
 def _evaluate(options: Any) -> int:
-    from graphmem.engine.evaluation import evaluate
-    from graphmem.engine.families import load_any_run
+    from graphmem.engine.evaluation import evaluate, plain_names
+    from graphmem.engine.families import load_any_run, measure_selected
 
     experiment, content = load_any_run(options.checkpoint, options.device, options.metrics)
-    record = evaluate(experiment.model, experiment.task)
-    metrics = experiment.settings.train.metrics
-    document = {
-        "checkpoint": options.checkpoint,
-        "seed": content.get("seed", content.get("identity", {}).get("seed")),
-        "metrics": record,
-        "protocol": dict(experiment.task.protocol),
-    }
-    rows = [[name, percent(record[f"valid/{name}"]), percent(record[f"test/{name}"])] for name in metrics]
-    return _print(options, document, table(["metric", "valid", "test"], rows))
+    seed = content.get("seed", content.get("identity", {}).get("seed"))
+    record, protocol = evaluate(experiment.model, experiment.task), experiment.task.protocol
+    metrics = list(experiment.settings.train.metrics)
+    if options.metrics is None:  # all that the run says of its selected weights
+        final, protocol = measure_selected(experiment, experiment.model.state_dict(), seed)
+        record |= final
+        metrics += plain_names(final)
+    document = {"checkpoint": options.checkpoint, "seed": seed, "metrics": record, "protocol": dict(protocol)}
+    rows = [
+        [name, *conditions(name, protocol), *(percent(record[f"{split}/{name}"]) for split in ("valid", "test"))]
+        for name in metrics
+    ]
+    text = table(["metric", *beside(protocol), "valid", "test"], rows)
+    return _print(options, document, f"{text}\n\n{protocol_text(protocol)}")
 
 
 def _predict(options: Any) -> int:

@@ -37,6 +37,8 @@ Flags = npt.NDArray[np.bool_]
 _ROUNDS = 16
 # Largest key of a pair.
 MAX_KEY = 2**63 - 1
+# Events whose numbers of possible negatives are counted together.
+_CHUNK = 4096
 # Streams of draws of one (seed, epoch).
 _STREAMS = 64
 
@@ -174,6 +176,21 @@ class EventNegatives:
         filled += np.bincount(row[taken], minlength=count)
         self._fill_random(events, epoch, out, filled, src, group)
         return out.ravel()
+
+    def most(self, events: EventStream) -> int:
+        """How many negatives each of these events can have at least, where they are distinct ("hist_rnd")."""
+        if self.kind != "hist_rnd":
+            raise ArgumentError(f'kind: expected "hist_rnd", whose negatives are distinct, got {self.kind!r}')
+        return min((self._most(events[i : i + _CHUNK]) for i in range(0, len(events), _CHUNK)), default=MAX_KEY)
+
+    def _most(self, events: EventStream) -> int:
+        src, group = events.src.cpu().numpy(), self._group[events.first : events.first + len(events)]
+        row, met = self._destinations_met(src)
+        free = ~_contains(self._happened, group[row] * self._num_nodes + met)
+        historical = np.bincount(row[free], minlength=len(events))
+        random = self._range[1] - self._range[0] - self._num_excluded(src, group)
+        # Of k negatives k // 2 are historical, or as many as there are; the others are random.
+        return int((random + np.minimum(random, historical)).min())
 
     def _destinations_met(self, src: I64) -> tuple[I64, I64]:
         """Distinct training destinations of each event's source: rows and nodes."""

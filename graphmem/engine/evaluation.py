@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -67,3 +67,9 @@ def evaluate(
                         f"got {type(value).__name__} for {metric!r}"
                     ) from error
     return record
+
+
+def plain_names(record: Mapping[str, float]) -> list[str]:
+    """Metrics of all events together, against the first kind of negatives."""
+    names = [name.partition("/")[2] for name in record if name.startswith("test/")]
+    return [name for name in names if "." not in name]

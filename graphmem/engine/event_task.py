@@ -16,9 +16,12 @@ from graphmem.data.stream_splits import StreamSplit
 from graphmem.engine.distributed import Group
 from graphmem.engine.event_scores import EventMetrics
 from graphmem.engine.stream_task import StreamTask, temporal_model
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, NoNegativesError
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.ops import _check
+
+# Ranking negatives of an event, where it can have so many.
+_USUAL = 100
 
 CANDIDATES_AT_ONCE = 2**18
 """Pairs that are scored in one call: bounds the memory of one-against-many evaluations."""
@@ -52,7 +55,8 @@ class TemporalLinkTask(StreamTask):
         eval_negatives: kinds of the negatives of AP and AUC, one for each event; the first gives the plain names.
         ranking_negatives: kind of those of MRR and Hits@K, or the publisher's; ``None`` leaves these metrics out,
             and without such a metric there are none.
-        num_ranking_negatives: how many of them; the publisher's are as many as there are.
+        num_ranking_negatives: how many of them; the publisher's are as many as there are. ``None``: 100, or as many as
+            every event can have where those of "hist_rnd", which are distinct, are fewer.
         visibility: what a prediction of the evaluation sees. "batch": every event before its batch, of
             ``eval_batch_size``; "event": every event before its own time; "mixed": memories as with "batch", neighbours
             as with "event", in training too (DyGLib's way, for models that read
@@ -83,7 +87,7 @@ class TemporalLinkTask(StreamTask):
         num_negatives: int = 1,
         eval_negatives: Sequence[str] = ("random",),
         ranking_negatives: str | FixedNegatives | None = None,
-        num_ranking_negatives: int = 100,
+        num_ranking_negatives: int | None = None,
         visibility: str = "batch",
         groups: Sequence[str] = (),
         metrics: Sequence[str] = ("ap", "auc"),
@@ -112,7 +116,7 @@ class TemporalLinkTask(StreamTask):
         self.ranking_negatives: EventNegatives | FixedNegatives | None = None
         if self._metrics.ranked:  # many times the work of the others
             self.ranking_negatives = (
-                EventNegatives(split, ranking_negatives, seed=eval_seed, k=num_ranking_negatives)
+                _ranking_negatives(split, ranking_negatives, eval_seed, num_ranking_negatives)
                 if isinstance(ranking_negatives, str)
                 else ranking_negatives
             )
@@ -228,6 +232,20 @@ class TemporalLinkTask(StreamTask):
                 when = t.repeat_interleave(others.size(1))
                 out.append(model.score(ends.flatten(), others.reshape(-1, 1), when).view(others.shape))
         return pos.squeeze(1), out
+
+
+def _ranking_negatives(split: StreamSplit, kind: str, seed: int, count: int | None) -> EventNegatives:
+    found = EventNegatives(split, kind, seed=seed, k=_USUAL if count is None else count)
+    if kind != "hist_rnd":
+        return found
+    most = min(found.most(split.valid), found.most(split.test))
+    if most < 1:
+        raise NoNegativesError("ranking_negatives: an event's source has met all destinations; expected one to be left")
+    if count is None:
+        found.k = min(_USUAL, most)
+    elif count > most:
+        raise ArgumentError(f"num_ranking_negatives: expected at most {most}, which every event can have, got {count}")
+    return found
 
 
 __all__ = ["EventBatch", "TemporalLinkTask"]

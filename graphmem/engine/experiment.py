@@ -25,8 +25,16 @@ from graphmem import info
 from graphmem.engine.callbacks import Callback, CSVLogger, JSONLLogger, LearningCurve, TensorBoardLogger
 from graphmem.engine.checkpoint import save_checkpoint
 from graphmem.engine.distributed import DistributedTrainer, Group, connected, local_device, num_processes
-from graphmem.engine.evaluation import evaluate
-from graphmem.engine.families import AnyExperiment, Data, build, config_from_dict, load_data, resolve_any
+from graphmem.engine.evaluation import evaluate, plain_names
+from graphmem.engine.families import (
+    AnyExperiment,
+    Data,
+    build,
+    config_from_dict,
+    load_data,
+    measure_selected,
+    resolve_any,
+)
 from graphmem.engine.result import FitResult
 from graphmem.engine.run_base import RunBase, Settings
 from graphmem.engine.run_config import RunConfig
@@ -171,7 +179,7 @@ def _run_seed(
     if experiment.optimizer is None:
         selected = evaluate(experiment.model, experiment.task)
         best = {name: {"epoch": 0, **_pair(selected, name)} for name in settings.train.metrics}
-        facts: dict[str, Any] = {"epochs": 0, "seconds": time.perf_counter() - start}
+        facts: dict[str, Any] = {"epochs": 0}
         weights: Mapping[str, Any] = experiment.model.state_dict()
     else:
         trainer = _trainer(config, seed, experiment, folder, progress, tensorboard, group)
@@ -182,15 +190,20 @@ def _run_seed(
         selected = dict(fit.best[f"valid/{settings.train.metrics[0]}"].metrics)
         facts = _times(fit)
         weights = trainer.best_state or experiment.model.state_dict()
+    measured = time.perf_counter()
+    final, protocol = measure_selected(experiment, weights, seed, group)
+    epoch = best[settings.train.metrics[0]]["epoch"]
+    best |= {name: {"epoch": epoch, **_pair(final, name)} for name in plain_names(final)}
+    facts["seconds"] = facts.get("seconds", measured - start) + time.perf_counter() - measured
     own = {"model_seed": settings.options["seed"]} if "seed" in settings.options else {}
     document = {
         "seed": seed,
         **own,
         "best": best,
-        "selected": selected,
+        "selected": {**selected, **final},
         **facts,
         "parameters": sum(p.numel() for p in experiment.model.parameters()),
-        "protocol": dict(experiment.task.protocol),
+        "protocol": dict(protocol),
     }
     content = {"config": config.to_dict(), "seed": seed, "best": best, "model": weights}
     _first(group, lambda: save_checkpoint(folder / "best.pt", content))
@@ -275,7 +288,8 @@ def _result(config: RunBase, settings: Settings, documents: Sequence[Mapping[str
     """What all seeds say together."""
     summary = {
         metric: {split: _mean_std([d["best"][metric][split] for d in documents]) for split in ("valid", "test")}
-        for metric in settings.train.metrics
+        for metric in documents[0]["best"]
+        if all(metric in d["best"] for d in documents)  # likewise
     }
     protocol = {key: value for key, value in documents[0]["protocol"].items() if key != "split_seed"}
     found = [d.get("selected", {}) for d in documents]  # seeds of an earlier version may lack it

@@ -12,10 +12,11 @@ from graphmem.data.stream import EventStream
 from graphmem.engine.build import Experiment, rebuild
 from graphmem.engine.build import build as build_links
 from graphmem.engine.distributed import Group
+from graphmem.engine.evaluation import evaluate
 from graphmem.engine.restore import read_run
 from graphmem.engine.run_base import RunBase, Settings
 from graphmem.engine.run_config import RunConfig, resolve
-from graphmem.engine.stream_build import StreamExperiment, build_stream
+from graphmem.engine.stream_build import StreamExperiment, build_stream, final_task
 from graphmem.engine.stream_config import STREAM_NAMES, StreamRunConfig, resolve_stream
 
 Data = GraphDataset | EventStream
@@ -56,6 +57,21 @@ def build(config: RunBase, seed: int, data: Data | None = None, group: Group | N
         return build_stream(config, seed, data, group)
     assert data is None or isinstance(data, GraphDataset)
     return build_links(_link(config), seed, data, group)
+
+
+def measure_selected(
+    experiment: AnyExperiment, weights: Mapping[str, Any], seed: int, group: Group | None = None
+) -> tuple[dict[str, float], Mapping[str, Any]]:
+    """Measure what is left until the weights are selected; the model has these afterwards, and their state.
+
+    Returns:
+        ``{"<split>/<metric>": value}``, empty where nothing is left, and the protocol of the whole run.
+    """
+    task = final_task(experiment, seed, group) if isinstance(experiment, StreamExperiment) else None
+    if task is None:
+        return {}, experiment.task.protocol
+    experiment.model.load_state_dict(weights)
+    return evaluate(experiment.model, task), task.protocol
 
 
 def _link(config: RunBase) -> RunConfig:

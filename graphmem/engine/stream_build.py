@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +28,7 @@ from graphmem.engine.stream_config import (
     StreamRunConfig,
     resolve_stream,
 )
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, NoNegativesError
 from graphmem.models import (
     APAN,
     JODIE,
@@ -44,6 +45,8 @@ from graphmem.models import (
 )
 from graphmem.nn import PRES, TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
+
+logger = logging.getLogger("graphmem.engine")
 
 _CLASSES: dict[str, Callable[..., TemporalLinkModel]] = {
     "tgn": TGN,
@@ -101,7 +104,28 @@ def build_stream(
     optimizer = None
     if settings.model in LEARNED:
         optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)
-    return StreamExperiment(model, task, optimizer, settings, stream)
+    experiment = StreamExperiment(model, task, optimizer, settings, stream)
+    if train.num_ranking_negatives is not None:
+        final_task(experiment, seed, group)  # a number that is too large is better known before training
+    return experiment
+
+
+def final_task(
+    experiment: StreamExperiment, seed: int, group: Group | None = None
+) -> TemporalLinkTask | SignedTask | None:
+    """The task of the metrics that are measured of the selected weights alone; ``None`` where there are none."""
+    train = experiment.settings.train
+    assert isinstance(train, StreamTrainSettings)
+    metrics = tuple(name for name in train.final_metrics if name not in train.metrics)
+    if not metrics:
+        return None
+    settings = replace(experiment.settings, train=replace(train, metrics=metrics))
+    split = experiment.task.split
+    try:
+        return make_task(settings, split.to("cpu"), seed, group).to(split.stream.device)  # as build_stream does
+    except NoNegativesError as error:
+        logger.warning("%s: left out; %s", ", ".join(metrics), error)
+        return None
 
 
 def _seeded(settings: Settings, seed: int) -> Settings:

@@ -52,7 +52,9 @@ class StreamRunConfig(RunBase):
         eval_negatives: kinds of the negatives of AP and AUC, of these or random_new (of destinations of the period's
             events with a new node); the first gives the plain names.
         ranking_negatives: kind of those of MRR and Hits@K; publisher, of TGB's streams, takes TGB's own.
-        num_ranking_negatives: how many of them an event has.
+        num_ranking_negatives: how many of them an event has; 100 by default, or as many as every event can have.
+        final_metrics: what is measured of the selected weights alone, once, as far as it is not in metrics; mrr by
+            default where links are predicted, [] for nothing.
         visibility: what a prediction of the evaluation sees, batch (all events before its batch), event (all events
             before its own time) or, with tgn or tncn, in training too, mixed (memories of batch, neighbours of event).
         groups: of events reported apart, transductive, new (the inductive setting), new_old, new_new.
@@ -74,6 +76,7 @@ class StreamRunConfig(RunBase):
     eval_negatives: tuple[str, ...] | None = None
     ranking_negatives: str | None = None
     num_ranking_negatives: int | None = None
+    final_metrics: tuple[str, ...] | None = None
     visibility: str | None = None
     groups: tuple[str, ...] | None = None
     clip_norm: float | None = None
@@ -141,10 +144,12 @@ def _with_task(train: StreamTrainSettings, config: StreamRunConfig, measured: st
     """The settings with what follows from the task; ``measured`` is the one that their metrics are of."""
     signed = config.model in SIGNED_NAMES
     task = train.task or ("sign" if signed else "existence")
-    metrics = train.metrics
+    metrics, final = train.metrics, train.final_metrics
     if config.metrics is None and task != measured:
         metrics = SIGNED_METRICS.get(task, StreamTrainSettings.metrics)
+    if config.final_metrics is None and task != "existence":
+        final = ()
     keep_ties = train.keep_ties if train.keep_ties is not None else signed or task != "existence"
     if not keep_ties and (signed or task != "existence"):
         raise ArgumentError("keep_ties: expected true for models and tasks of signs, got false")
-    return replace(train, task=task, metrics=metrics, keep_ties=keep_ties)
+    return replace(train, task=task, metrics=metrics, final_metrics=final, keep_ties=keep_ties)

@@ -132,8 +132,10 @@ class StreamTrainSettings(TrainBase):
         negatives: kind of the training negatives, see :class:`graphmem.data.event_negatives.EventNegatives`.
         num_negatives: of them for each event.
         eval_negatives: kinds of the negatives of AP and AUC.
-        ranking_negatives: kind of those of MRR and Hits@K; None for none.
-        num_ranking_negatives: how many.
+        ranking_negatives: kind of those of MRR and Hits@K; None for none. They are TGB's by default.
+        num_ranking_negatives: how many; None: 100, or as many as every event can have.
+        final_metrics: measured once, of the selected weights: ranking an event among a hundred takes longer than
+            learning from it.
         visibility: "batch", "event" or "mixed", what a prediction of the evaluation sees.
         groups: of events reported apart.
         task: "existence" (link prediction), "sign", "signed-existence" or "weight"; None: "sign" for a model of
@@ -151,8 +153,9 @@ class StreamTrainSettings(TrainBase):
     negatives: str = "random"
     num_negatives: int = 1
     eval_negatives: tuple[str, ...] = ("random",)
-    ranking_negatives: str | None = None
-    num_ranking_negatives: int = 100
+    ranking_negatives: str | None = "hist_rnd"
+    num_ranking_negatives: int | None = None
+    final_metrics: tuple[str, ...] = ("mrr",)
     visibility: str = "batch"
     groups: tuple[str, ...] = ()
     task: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from multiprocessing.context import ForkServerProcess
@@ -54,6 +55,44 @@ def test_train_and_evaluate(command: Command, events: str, model: str) -> None:
     expected = {k: v["mean"] for k, v in result["selected"].items() if k.endswith("mrr")}
     assert rank == pytest.approx(expected, nan_ok=True)  # one metric alone, from the same state
     assert model not in ("tgn",) or Path("run/seed_0/curve.png").exists()
+
+
+@pytest.mark.parametrize("model", ["tgn", "recency"])
+def test_a_run_of_defaults_says_ap_auc_and_mrr(command: Command, events: str, model: str) -> None:
+    """MRR is of the selected weights; as many negatives as every event can have, where that is less than 100."""
+    small = () if model == "recency" else ("--epochs", 3, *SMALL)
+    out = command("train", model, "--data", events, *small, "--out", "run")
+    result = json.loads(Path("run/result.json").read_text())
+    negatives = result["protocol"]["ranking_negatives"]
+    most = int(negatives.removesuffix(" hist_rnd"))
+    assert 1 <= most < 20
+    rows = [re.split("  +", line.strip()) for line in out.splitlines() if line.startswith(model)]
+    shown = [(row[3], row[4], row[5], row[6]) for row in rows]
+    assert shown == [
+        (name, against, "batch", "time")
+        for name, against in zip(("ap", "auc", "mrr"), ("1 random", "1 random", negatives), strict=True)
+    ]
+    again = command.json("evaluate", "run/seed_0", "--metrics", "[mrr]")
+    assert again["metrics"] == {k: v["mean"] for k, v in result["selected"].items() if k.endswith("/mrr")}
+    assert again["protocol"]["ranking_negatives"] == negatives
+    assert result["summary"]["mrr"]["test"]["mean"] == again["metrics"]["test/mrr"]
+    assert result["seeds"][0]["best"]["mrr"]["epoch"] == result["seeds"][0]["best"]["ap"]["epoch"]
+    alone = command("train", model, "--data", events, *small, "--out", "alone", "--final_metrics", "[]")
+    assert "mrr" not in alone
+    best = [load_checkpoint(Path(name) / "seed_0/best.pt")["model"] for name in ("run", "alone")]
+    assert all(torch.equal(value, best[1][name]) for name, value in best[0].items())
+    number = ("--num_ranking_negatives", most + 1)
+    error = command.error("train", model, "--data", events, *small, *number, "--out", "more")
+    assert f"num_ranking_negatives: expected at most {most}" in error
+
+
+def test_a_run_whose_events_have_met_everybody_goes_without_mrr(command: Command, tmp_path: Path) -> None:
+    lines = [f"{k % 2},{2 + k % 3},{k}" for k in range(60)]
+    (tmp_path / "met.csv").write_text("\n".join(lines))
+    words = ("train", "tgn", "--data", str(tmp_path / "met.csv"), "--epochs", 1, *SMALL)
+    assert "mrr" not in command(*words)
+    error = command.error(*words, "--metrics", "[mrr]", "--out", "other")
+    assert "ranking_negatives: an event's source has met all destinations" in error
 
 
 @pytest.fixture

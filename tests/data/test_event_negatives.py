@@ -188,6 +188,20 @@ def test_hist_rnd_takes_all_there_are() -> None:
         EventNegatives(split, "hist_rnd", k=5).draw(last, 0)
 
 
+@given(st.integers(0, 60), st.integers(4, 14), st.booleans())
+@settings(max_examples=60)
+def test_most_is_the_largest_number_that_can_be_drawn(seed: int, nodes: int, bipartite: bool) -> None:
+    split = make_split(seed, nodes=nodes, bipartite=bipartite)
+    test = split.test
+    most = EventNegatives(split, "hist_rnd").most(test)
+    if most:
+        EventNegatives(split, "hist_rnd", k=most).draw(test, 0)
+    with pytest.raises(ArgumentError, match="k: expected at most"):
+        EventNegatives(split, "hist_rnd", k=most + 1).draw(test, 0)
+    with pytest.raises(ArgumentError, match="distinct"):
+        EventNegatives(split, "random").most(test)
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["collegemsg", "wikipedia"])
 @pytest.mark.parametrize("kind", KINDS)
