@@ -1,11 +1,15 @@
-"""Recurrent cells on our products: the same bits for every number of threads."""
+"""What moves a state: cells on our products, with the same bits for every number of threads."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphmem.nn.functional import is_dense, linear
+from graphmem.errors import ArgumentError
+from graphmem.nn.functional import Linear, gather_rows, gather_sum, is_dense, linear
 from graphmem.ops.gru_step import gru_step_unchecked
 
 
@@ -52,3 +56,67 @@ class RNNCell(nn.RNNCell):
         h = input.new_zeros(input.size(0), self.hidden_size) if hx is None else hx
         y = linear(input, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
         return y.tanh() if self.nonlinearity == "tanh" else y.relu()
+
+
+class TransformerCell(nn.Module):
+    r"""A state moved by attention over its messages, in place of one message's or their mean's effect.
+
+    .. math::
+        a = \mathrm{softmax}_k(q^\top k_k / \sqrt{d / H}), \quad q = W_q h, \; k_k = W_k m_k, \; v_k = W_v m_k
+
+        h' = W_2\, \mathrm{ReLU}(W_1\, \mathrm{LN}(h + \textstyle\sum_k a_k v_k))
+
+    with H heads of d / H columns each.
+
+    Source: the encoder of X. Wang et al., "APAN", SIGMOD 2021, section 3.2, as a memory's updater as in TGL (H. Zhou et
+    al., VLDB 2022), whose two heads these are.
+
+    Args:
+        input_size: C, width of a message.
+        hidden_size: d.
+        heads: H.
+
+    Raises:
+        ArgumentError: d is no multiple of H.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, heads: int = 2) -> None:
+        super().__init__()
+        if hidden_size % heads:
+            raise ArgumentError(f"hidden_size: expected a multiple of heads = {heads}, got {hidden_size}")
+        self.input_size, self.hidden_size, self.heads = input_size, hidden_size, heads
+        self.lin_query, self.lin_key = Linear(hidden_size, hidden_size), Linear(input_size, hidden_size, bias=False)
+        self.lin_value, self.norm = Linear(input_size, hidden_size), nn.LayerNorm(hidden_size)
+        self.hidden, self.out = Linear(hidden_size, hidden_size), Linear(hidden_size, hidden_size)
+
+    def reset_parameters(self) -> None:
+        """Reset every layer."""
+        for module in self.children():
+            module.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, messages: Tensor, row: Tensor, h: Tensor) -> Tensor:
+        """Move states.
+
+        Args:
+            messages: [M, C].
+            row: int64 [M], ascending, whose message each is.
+            h: states [n, d].
+
+        Returns:
+            [n, d]; of a state without messages what an empty sum moves it to.
+        """
+        count, width = h.size(0), self.hidden_size // self.heads
+        ptr = torch.searchsorted(row, torch.arange(count + 1, device=row.device))
+        each = torch.arange(row.numel(), device=row.device)
+        query, key = gather_rows(self.lin_query(h), row), self.lin_key(messages)
+        score = (query * key).view(-1, self.heads, width).sum(2) / math.sqrt(width)
+        top = score.detach().new_full((count, self.heads), -math.inf)
+        top = top.scatter_reduce(0, row.unsqueeze(1).expand_as(score), score.detach(), "amax")
+        weight = (score - top.index_select(0, row)).exp()
+        total = gather_sum(ptr, each, weight).clamp(min=torch.finfo(weight.dtype).tiny)
+        value = self.lin_value(messages).view(-1, self.heads, width) * weight.unsqueeze(2)
+        mixed = gather_sum(ptr, each, value.flatten(1)).view(count, self.heads, width) / total.unsqueeze(2)
+        # Scaled apart: torch's gradients of the two vectors depend on the number of threads.
+        normal = F.layer_norm(h + mixed.flatten(1), self.norm.normalized_shape) * self.norm.weight + self.norm.bias
+        out: Tensor = self.out(self.hidden(normal).relu())
+        return out

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphmem.nn.aggregate import ConcatMessage, place_rows
-from graphmem.nn.cells import GRUCell, RNNCell
+from graphmem.nn.cells import GRUCell, RNNCell, TransformerCell
 from graphmem.nn.correction import Correctable
 from graphmem.nn.functional import gather_rows, gather_sum
 from graphmem.nn.last_read import LastRead
@@ -108,6 +108,9 @@ class MailReader(Correctable):
         if self.aggregator == "sequence":
             return self._in_turn(nodes, mail, table)
         last = mail.newest() if self.mail.size > 1 or self.mail_d is not None else mail
+        if isinstance(self.updater, TransformerCell):
+            state = self.updater(self._messages(mail, table), mail.row, table.memory[nodes])
+            return state, place_rows(last.t, last.row, nodes.numel())
         if self._is_fused(last, nodes):
             return self._fused(last, table), last.t
         if self.aggregator == "last":

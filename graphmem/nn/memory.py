@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from graphmem.data.node_events import NodeEvents
 from graphmem.errors import ArgumentError
 from graphmem.nn.aggregate import ConcatMessage, NodeMessage, aggregator_name, is_pyg
-from graphmem.nn.cells import GRUCell, RNNCell
+from graphmem.nn.cells import GRUCell, RNNCell, TransformerCell
 from graphmem.nn.mail import MailStore, group, half_events, with_lone
 from graphmem.nn.mail_reader import MailReader
 from graphmem.nn.pres import PRES
@@ -21,10 +21,10 @@ from graphmem.nn.time import TimeEncoder
 from graphmem.ops import _check
 from graphmem.ops.pending import t_batches
 
-Updater = Literal["gru", "rnn"]
+Updater = Literal["gru", "rnn", "transformer"]
 Commit = Literal["lazy", "eager"]
 
-_UPDATERS = {"gru": GRUCell, "rnn": RNNCell}
+_UPDATERS = {"gru": GRUCell, "rnn": RNNCell, "transformer": TransformerCell}
 # Nodes that `flush` updates at a time: their messages are some hundred megabytes.
 _FLUSH_NODES = 1 << 17
 
@@ -62,7 +62,8 @@ class NodeMemory(MailReader, StateModule):
             module is called as ``module(messages [M, C], index [M], t [M], dim_size)``. "sequence": no aggregate, but
             an update for each half event in the mailbox, in order, each from the node's state behind the one before;
             the other ends' states stay those before the batch.
-        updater: "gru" or "rnn".
+        updater: "gru", "rnn" or "transformer", which attends to all mail of the node in the place of an aggregate
+            (:class:`TransformerCell`; in clean mode, with ``aggregator_module`` left as it is).
         commit: "lazy" as above, or "eager": mail is read at once in training too, which leaves the updater without
             gradient.
         mailbox: S: of a batch's events of one node so many are kept, the last ones in event order.
@@ -117,6 +118,11 @@ class NodeMemory(MailReader, StateModule):
         self.compat = _check.choice("compat", compat, ("clean", "reference"))
         if compat == "reference" and commit == "eager":
             raise ArgumentError('commit: expected "lazy" with compat="reference", which is what PyG does, got "eager"')
+        if updater == "transformer" and (compat == "reference" or aggregator_module != "last"):
+            raise ArgumentError(
+                'updater: expected "gru" or "rnn" with compat="reference" or an aggregator, got "transformer", which '
+                "reads all mail itself"
+            )
         self.t_batches = t_batches
         self.raw_msg_dim, self.memory_dim, self.time_dim = raw_msg_dim, memory_dim, time_dim
         self.flush_on_eval = compat == "reference" if flush_on_eval is None else flush_on_eval
@@ -134,7 +140,7 @@ class NodeMemory(MailReader, StateModule):
         self.aggregator = aggregator_name(aggregator_module)
         self.aggr_module = aggregator_module if isinstance(aggregator_module, nn.Module) else None
         self.time_enc = TimeEncoder(time_dim, time_init)
-        self.updater = _UPDATERS[updater](int(message_module.out_channels), memory_dim)  # type: ignore[arg-type]
+        self.updater: nn.Module = _UPDATERS[updater](int(message_module.out_channels), memory_dim)  # type: ignore[arg-type]
         self.register_state("memory", (num_nodes, memory_dim))
         self.register_state("last_update", (num_nodes,), dtype=time_dtype)
         self.mail = MailStore(num_nodes, mailbox, raw_msg_dim, time_dtype)

@@ -47,6 +47,7 @@ MODELS: dict[str, Callable[..., TemporalLinkModel]] = {
     "semba-three": lambda nodes=NODES: SEMBA(nodes, MSG, out_channels=3, memory_dim=6, heads=2, aggr="last", **SIZES),
     "apan": lambda nodes=NODES: APAN(nodes, MSG, mailbox=4, neighbors=ListNeighbors(nodes, K), **SIZES),
     "tgn-sequence": lambda nodes=NODES: tgn(nodes, aggregator_module="sequence", mailbox=2 * SIZE),
+    "tgn-transformer": lambda nodes=NODES: tgn(nodes, updater="transformer", mailbox=4),
     "tgn-t-batches": lambda nodes=NODES: tgn(nodes, t_batches=True),
 }
 for name, options in {

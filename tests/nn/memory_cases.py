@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from graphmem.nn import NodeMemory
+from graphmem.nn.cells import TransformerCell
 
-NODES, MSG, DIM, TIME = 9, 2, 5, 4
+NODES, MSG, DIM, TIME = 9, 2, 6, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,10 @@ class SlowMemory:
         for other, t, msg in self.mail[node]:
             code = self.like.time_enc(torch.tensor([t - self.last_update[node]]))[0]
             messages.append(torch.cat((self.memory[node], self.memory[other], msg, code)))
+        if isinstance(self.like.updater, TransformerCell):
+            one = torch.zeros(len(messages), dtype=torch.int64)
+            after = self.like.updater(torch.stack(messages), one, self.memory[node][None])
+            return after[0], self.mail[node][-1][1]
         message = messages[-1] if self.like.aggregator == "last" else torch.stack(messages).mean(0)
         return self.like.updater(message[None], self.memory[node][None])[0], self.mail[node][-1][1]
 

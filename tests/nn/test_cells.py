@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphmem.nn.cells import GRUCell, RNNCell
+from graphmem.errors import ArgumentError
+from graphmem.nn.cells import GRUCell, RNNCell, TransformerCell
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -58,3 +59,36 @@ def test_inputs_of_some_rows() -> None:
     for got, want in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (out, whole)), strict=True):
         torch.testing.assert_close(got, want)
     assert torch.equal(cell.forward_rows(x[:0], rows[:0], h), cell(torch.zeros(9, 7, dtype=torch.float64), h))
+
+
+def test_transformer_is_torchs_attention_node_by_node() -> None:
+    torch.manual_seed(0)
+    cell = TransformerCell(7, 6).double()
+    count = torch.tensor([1, 4, 2, 9])
+    row = torch.repeat_interleave(count)
+    x, h = (torch.randn(n, m, dtype=torch.float64, requires_grad=True) for n, m in ((16, 7), (4, 6)))
+    heads = [part.view(-1, 2, 3).transpose(0, 1) for part in (cell.lin_query(h), cell.lin_key(x), cell.lin_value(x))]
+    mixed = [
+        torch.nn.functional.scaled_dot_product_attention(
+            heads[0][:, n : n + 1], *(part[:, row == n] for part in heads[1:])
+        )
+        for n in range(4)
+    ]
+    state = cell.norm(h + torch.cat(mixed, 1).transpose(0, 1).flatten(1))
+    whole = cell.out(cell.hidden(state).relu())
+    out = cell(x, row, h)
+    torch.testing.assert_close(out, whole)
+    leaves = [*cell.parameters(), x, h]
+    for got, want in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (out, whole)), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_transformer_reads_messages_of_any_size_and_none() -> None:
+    torch.manual_seed(0)
+    cell, h = TransformerCell(7, 6), torch.randn(3, 6)
+    row = torch.tensor([0, 0, 2])
+    x = torch.randn(3, 7)
+    assert torch.isfinite(cell(1e4 * x, row, h)).all()
+    assert torch.equal(cell(x, row, h)[1], cell(x[:0], row[:0], h)[1])
+    with pytest.raises(ArgumentError, match=r"hidden_size: expected a multiple of heads = 2, got 5"):
+        TransformerCell(7, 5)

@@ -81,6 +81,7 @@ def node_memory(**options: Any) -> NodeMemory:
 KINDS: dict[str, Callable[[], NodeMemory | SignedMemory]] = {
     "gru": node_memory,
     "rnn": lambda: node_memory(updater="rnn"),
+    "transformer": lambda: NodeMemory(NODES, 2, 6, 3, updater="transformer", mailbox=3),
     "mean": lambda: node_memory(aggregator_module="mean", mailbox=3),
     "sequence": lambda: node_memory(aggregator_module="sequence", mailbox=3),
     "t-batches": lambda: node_memory(t_batches=True),
@@ -154,7 +155,7 @@ def test_the_memory_is_that_of_states_computed_anew(kind: str, parts: int, betwe
         wanted, _ = stored(memory, between, parts)
     assert bool(wanted.any())
     assert torch.equal(found, wanted)
-    if between in (move_weights, fused_step, replay) or kind in ("events of nodes", "reference"):
+    if between in (move_weights, fused_step, replay) or kind in ("events of nodes", "reference", "transformer"):
         assert used == 0
     elif between is nothing:
         assert used > 20 // parts

@@ -36,13 +36,15 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     seed=st.integers(0, 999),
     mailbox=st.sampled_from((1, 2, 20)),
     aggregator=st.sampled_from(("last", "mean")),
-    updater=st.sampled_from(("gru", "rnn")),
+    updater=st.sampled_from(("gru", "rnn", "transformer")),
     commit=st.sampled_from(("lazy", "eager")),
     training=st.lists(st.booleans(), min_size=4, max_size=4),
 )
 def test_is_the_slow_memory(
     seed: int, mailbox: int, aggregator: str, updater: Any, commit: Any, training: list[bool]
 ) -> None:
+    if updater == "transformer":
+        aggregator = "last"
     memory = build(seed, mailbox=mailbox, aggregator_module=aggregator, updater=updater, commit=commit)
     slow = SlowMemory(memory, mailbox)
     for batch, train in zip(stream(seed, 4), training, strict=True):
@@ -289,6 +291,8 @@ def test_bad_events_are_named_and_change_nothing(name: str, change: dict[str, An
     ("name", "options"),
     [
         ("updater", {"updater": "lstm"}),
+        ("updater", {"updater": "transformer", "aggregator_module": "mean"}),
+        ("updater", {"updater": "transformer", "compat": "reference"}),
         ("commit", {"commit": "later"}),
         ("commit", {"commit": "eager", "compat": "reference"}),
         ("compat", {"compat": "pyg"}),
