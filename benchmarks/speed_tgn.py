@@ -7,7 +7,8 @@ same ones), Adam, mail committed when the node's next event comes. The stream ha
 column, since it refuses none. Theirs is `examples/tgn.py` with `TGNMemory`, `LastNeighborLoader` and `TransformerConv`,
 with plain Adam as there, ours fused; metrics are outside the clock on both sides. Training: --events events from the
 middle of the training period, from the state that all events before them leave; evaluation: as many from the validation
-period. Events/s are of that many events in one pass.
+period. Events/s are of that many events in one pass. "train parts" and "evaluate parts" say what gave what: their
+example with one part of ours after the other in it, each beside the example as it is.
 """
 
 from __future__ import annotations
@@ -28,24 +29,30 @@ from torch_geometric.nn.models.tgn import IdentityMessage, LastAggregator, LastN
 from graphmem.data import EventStream, load_stream, split_stream
 from graphmem.engine import step_optimizer
 from graphmem.models import TGN
+from graphmem.nn import NodeMemory, RecentNeighbors
 from graphmem.nn.state import detach_state, reset_state, restore_state, snapshot_state
 
 CHANNELS, NEIGHBORS, BATCH = 100, 10, 200
+CASES = ("train", "evaluate", "train parts", "evaluate parts")
+# Parts of ours in their example, one more each time; the attention and the decoder make it all ours.
+PARTS = ("neighbours", "memory", "optimizer")
 
 
 class PyGExample:
-    """What PyG's examples/tgn.py does with a batch."""
+    """What PyG's examples/tgn.py does with a batch; ``ours``: those of :data:`PARTS` that are ours."""
 
-    def __init__(self, stream: EventStream) -> None:
+    def __init__(self, stream: EventStream, ours: Sequence[str] = ()) -> None:
         self.stream = stream = replace(stream, msg=torch.zeros(len(stream), 1))
-        self.memory = TGNMemory(
-            stream.num_nodes, 1, CHANNELS, CHANNELS, IdentityMessage(1, CHANNELS, CHANNELS), LastAggregator()
-        )
+        sizes = (stream.num_nodes, 1, CHANNELS, CHANNELS)
+        message = IdentityMessage(1, CHANNELS, CHANNELS)
+        self.memory = NodeMemory(*sizes) if "memory" in ours else TGNMemory(*sizes, message, LastAggregator())
         self.conv = TransformerConv(CHANNELS, CHANNELS // 2, heads=2, dropout=0.1, edge_dim=1 + CHANNELS)
         self.lin_src, self.lin_dst, self.lin_final = (nn.Linear(CHANNELS, n) for n in (CHANNELS, CHANNELS, 1))
         self.modules = nn.ModuleList([self.memory, self.conv, self.lin_src, self.lin_dst, self.lin_final])
-        self.optimizer = torch.optim.Adam(self.modules.parameters(), lr=1e-4)
-        self.neighbors = LastNeighborLoader(stream.num_nodes, NEIGHBORS)
+        self.step = step_optimizer if "optimizer" in ours else torch.optim.Adam.step
+        self.optimizer = torch.optim.Adam(self.modules.parameters(), lr=1e-4, fused="optimizer" in ours or None)
+        make = RecentNeighbors if "neighbours" in ours else LastNeighborLoader
+        self.neighbors: Any = make(stream.num_nodes, NEIGHBORS)
         self.assoc = torch.empty(stream.num_nodes, dtype=torch.long)
 
     def start(self, first: int) -> None:
@@ -58,13 +65,25 @@ class PyGExample:
         self.memory.detach()
 
     def snapshot(self) -> Any:
-        neighbors = {k: v.clone() if isinstance(v, Tensor) else v for k, v in vars(self.neighbors).items()}
+        if isinstance(self.neighbors, RecentNeighbors):
+            neighbors = snapshot_state(self.neighbors)
+        else:
+            neighbors = {k: v.clone() if isinstance(v, Tensor) else v for k, v in vars(self.neighbors).items()}
+        if isinstance(self.memory, NodeMemory):
+            return neighbors, snapshot_state(self.memory)
         state = {k: v.clone() for k, v in self.memory.named_buffers()}
-        return neighbors, state, dict(self.memory.msg_s_store), dict(self.memory.msg_d_store)
+        return neighbors, (state, dict(self.memory.msg_s_store), dict(self.memory.msg_d_store))
 
     def restore(self, snapshot: Any) -> None:
-        neighbors, state, sources, destinations = snapshot
-        vars(self.neighbors).update({k: v.clone() if isinstance(v, Tensor) else v for k, v in neighbors.items()})
+        neighbors, memory = snapshot
+        if isinstance(self.neighbors, RecentNeighbors):
+            restore_state(self.neighbors, neighbors)
+        else:
+            vars(self.neighbors).update({k: v.clone() if isinstance(v, Tensor) else v for k, v in neighbors.items()})
+        if isinstance(self.memory, NodeMemory):
+            restore_state(self.memory, memory)
+            return
+        state, sources, destinations = memory
         for name, value in state.items():
             self.memory.get_buffer(name).copy_(value)
         self.memory.msg_s_store, self.memory.msg_d_store = dict(sources), dict(destinations)
@@ -92,11 +111,13 @@ class PyGExample:
         loss = loss + F.binary_cross_entropy_with_logits(neg_out, torch.zeros_like(neg_out))
         self.update(batch)
         loss.backward()
-        self.optimizer.step()
+        self.step(self.optimizer)
         self.memory.detach()
 
     def eval_mode(self) -> None:
         self.modules.eval()
+        if isinstance(self.memory, NodeMemory):
+            self.memory.flush()
 
 
 class Ours:
@@ -142,6 +163,7 @@ class Ours:
 
 
 def run_case(case: str, threads: int, args: argparse.Namespace) -> Rows:
+    case, _, parts = case.partition(" ")
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     split = split_stream(load_stream(args.data))
@@ -167,27 +189,34 @@ def run_case(case: str, threads: int, args: argparse.Namespace) -> Rows:
 
         return train if case == "train" else evaluate
 
-    sides = Ours(stream), PyGExample(stream)
-    for side in sides:
-        side.start(first)
-        if case == "evaluate":
-            side.eval_mode()
-    states = [side.snapshot() for side in sides]
+    def measured(ours: Ours | PyGExample) -> dict[str, Any]:
+        sides = ours, PyGExample(stream)
+        for side in sides:
+            side.start(first)
+            if case == "evaluate":
+                side.eval_mode()
+        states = [side.snapshot() for side in sides]
 
-    def put_back() -> None:
-        for side, state in zip(sides, states, strict=True):
-            side.restore(state)
+        def put_back() -> None:
+            for side, state in zip(sides, states, strict=True):
+                side.restore(state)
 
-    row = paired(work(sides[0]), work(sides[1]), args.pairs, before=put_back)
-    rates = {f"events_per_second_{who}": len(part) / row[f"median_{who}"] for who in ("ours", "peer")}
-    return [{"events": len(part), **rates, **row}]
+        row = paired(work(sides[0]), work(sides[1]), args.pairs, before=put_back)
+        rates = {f"events_per_second_{who}": len(part) / row[f"median_{who}"] for who in ("ours", "peer")}
+        return {"events": len(part), **rates, **row}
+
+    if not parts:
+        return [measured(Ours(stream))]
+    kept = [PARTS[: k + 1] for k in range(len(PARTS)) if case == "train" or PARTS[k] != "optimizer"]
+    rows: Rows = [{"ours": ", ".join(some), **measured(PyGExample(stream, some))} for some in kept]
+    return [*rows, {"ours": "all", **measured(Ours(stream))}]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="wikipedia")
     parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--cases", nargs="+", default=["train", "evaluate"], choices=["train", "evaluate"])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     add_arguments(parser, "speed_tgn")
@@ -195,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keys = [f"{case} {threads}" for case in args.cases for threads in args.threads]
 
     def measure(key: str) -> Rows:
-        case, threads = key.split()
+        case, _, threads = key.rpartition(" ")
         return [{"case": case, "threads": int(threads), **row} for row in run_case(case, int(threads), args)]
 
     run_cases(args, __doc__ or "", keys, measure)

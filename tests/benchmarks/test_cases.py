@@ -143,7 +143,9 @@ def test_tgn(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     (tmp_path / "tiny.csv").write_text("\n".join(lines))
     words = ["--smoke", "--name", "tiny", "--data", str(tmp_path / "tiny.csv"), "--events", "20", "--pairs", "1"]
     script("speed_tgn").main([*words, "--threads", "1"])
-    assert [row["case"] for row in rows_of(tmp_path)] == ["train", "evaluate"]
+    rows = rows_of(tmp_path)
+    assert [row["case"] for row in rows] == ["train", "evaluate", *["train parts"] * 4, *["evaluate parts"] * 3]
+    assert [row["ours"] for row in rows[6:]] == ["neighbours", "neighbours, memory", "all"]
 
 
 def test_sampler(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
