@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from graphmem.data.graph import CSRGraph
 from graphmem.models.tgn import TGN
 from graphmem.nn.functional import gather_rows
 from graphmem.nn.link_predictor import PairMLP
-from graphmem.ops import _check
+from graphmem.ops import _check, cn_gather_sum
 
 
 class TNCN(TGN):
@@ -57,24 +59,35 @@ class TNCN(TGN):
         read = self._read(nodes, t)
         h = self._attend(read, t)
         count, width = destination.shape
-        # Padding of the two sides differs, so that it is never equal.
-        latest = torch.where(read.nbr < 0, -2, read.nbr)
-        mine, theirs = read.nbr[source], latest[destination]
-        # times[b, c, k]: how often the other end of the source's k-th event is among the candidate's.
-        times = torch.zeros(count, width, mine.size(1), dtype=h.dtype, device=h.device)
-        for slot in theirs.unbind(2):
-            times += mine.unsqueeze(1) == slot.unsqueeze(2)
-        common = gather_rows(self.attention.lin_skip(read.z), read.place[source].clamp(min=0).flatten())
-        pooled = times @ common.view(*mine.shape, h.size(1))
+        alone = self.attention.lin_skip(read.z)
+        latest = _graph_of(read.nbr >= 0, read.place, alone)
+        if alone.size(0) < latest.num_nodes:  # one node asked about at many times
+            alone = F.pad(alone, (0, 0, 0, latest.num_nodes - alone.size(0)))
+        pairs = torch.stack((source.unsqueeze(1).expand_as(destination), destination)).flatten(1)
+        pooled = cn_gather_sum(latest, alone, pairs).view(count, width, h.size(1))
         h_source = gather_rows(h, source).unsqueeze(1)
         h_destination = gather_rows(h, destination.flatten()).view(count, width, h.size(1))
         features = [h_source * h_destination, pooled]
         if self.hops == "0-1":
+            mine, theirs = read.nbr[source], read.nbr[destination]
             met = (mine.unsqueeze(1) == nodes[destination].unsqueeze(2)).sum(2, keepdim=True)
             met_back = (theirs == nodes[source].view(-1, 1, 1)).sum(2, keepdim=True)
             features += [met_back * h_source, met * h_destination]
         out: Tensor = self.predictor(torch.cat(features, 2))
         return out
+
+
+def _graph_of(there: Tensor, place: Tensor, x: Tensor) -> CSRGraph:
+    """The latest events of questions as a graph, weighted by how many each has with a node.
+
+    Args:
+        there: bool [n, k], whether a question has so many events.
+        place: int64 [n, k], their other ends, as rows of ``x``.
+        x: [R, *].
+    """
+    row, slot = there.nonzero(as_tuple=True)
+    size = max(there.size(0), x.size(0))
+    return CSRGraph.from_edge_index(torch.stack((place[row, slot], row)), size, x.new_ones(row.numel()))
 
 
 __all__ = ["TNCN"]
