@@ -19,7 +19,7 @@ from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.engine.link_task import LinkPredictionTask
 from graphmem.engine.seeding import seed_everything
 from graphmem.engine.task import Task
-from graphmem.models import APAN, GAE, JODIE, NCN, NCNC, TGN
+from graphmem.models import APAN, GAE, JODIE, NAT, NCN, NCNC, TGN, TNCN, DyRep
 from graphmem.nn import PRES, TemporalNeighbors
 
 # name: model, options of the model, options of the task. 560 training links: the last batch of 43 has one.
@@ -41,6 +41,9 @@ STREAM_CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     ),
     "jodie": (JODIE, {"memory_dim": 8, "time_scale": 10.0}, {"batch_size": 65, "negatives": "inductive"}),
     "apan": (APAN, {"embedding_dim": 8, "dropout": 0.0}, {"batch_size": 26}),
+    "tncn": (TNCN, {"memory_dim": 8, "embedding_dim": 8, "dropout": 0.0}, {"batch_size": 43}),
+    "dyrep": (DyRep, {"memory_dim": 8, "dropout": 0.0}, {"batch_size": 26}),
+    "nat": (NAT, {"memory_dim": 8, "sizes": (4, 2), "dropout": 0.0}, {"batch_size": 43}),
     "tgn, pres": (
         TGN,
         {"memory_dim": 8, "embedding_dim": 8, "dropout": 0.0, "pres": {"gate": "kalman", "tau": 2.0, "beta": 0.5}},
