@@ -8,6 +8,7 @@ from graphmem.data.event_batches import batch_bounds
 from graphmem.data.event_negatives import EventNegatives
 from graphmem.data.formats.dgb import read_dgb
 from graphmem.data.formats.events import read_events
+from graphmem.data.formats.jodie import read_jodie
 from graphmem.data.formats.node_events import read_node_events
 from graphmem.data.graph import CSRGraph
 from graphmem.data.node_events import NodeEvents
@@ -36,6 +37,7 @@ __all__ = [
     "prepare_dataset",
     "read_dgb",
     "read_events",
+    "read_jodie",
     "read_node_events",
     "split_edges",
     "split_stream",

@@ -129,8 +129,8 @@ def load_stream(
     Searched, downloaded and verified as by :func:`load_dataset`, whose arguments and errors it has.
 
     Args:
-        name: a name of `list_datasets()`, or the path of a file: `ml_NAME.csv` in the layout of DGB (see `read_dgb`),
-            any other as by `read_events`.
+        name: a name of `list_datasets()`, or the path of a file: `ml_NAME.csv` in the layout of DGB (see `read_dgb`), a
+            csv with JODIE's line of names (see `read_jodie`), any other as by `read_events`.
         root: folder searched first.
         download: False: never use the network.
 
@@ -139,10 +139,13 @@ def load_stream(
     """
     from graphmem.data.formats.dgb import is_dgb, read_dgb
     from graphmem.data.formats.events import read_events
+    from graphmem.data.formats.jodie import is_jodie, read_jodie
 
     text = canonical_stream_name(os.fspath(name))
     if _is_events_path(text):
-        return read_dgb(text) if is_dgb(text) else read_events(text)
+        if is_dgb(text):
+            return read_dgb(text)
+        return read_jodie(text) if is_jodie(text) else read_events(text)
     card = dataset_card(text)
     files = locate(card, root, download)
     stream: EventStream = _read(card, files)
