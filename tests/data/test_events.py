@@ -87,7 +87,7 @@ def test_sorting_is_asked_for(tmp_path: Path) -> None:
         ("1,2,3\n4,5,inf\n", "line 2: event 1 has no time, but inf"),
         ("1,2,3\n\n4,5,2\n", "line 3: event 1 is earlier"),
         ("a,2,3\n,5,4\n", "line 2: expected an id for src, found ''"),
-        ("a,2,3\nb, ,4\n", "line 2: expected an id for dst, found ' '"),
+        ("a,2,3\nb, ,4\n", "line 2: expected an id for dst, found ''"),
         ("1,2,3\nnan,5,4\n", "line 2: expected an id for src, found 'nan'"),
         ("1,2,2024-05-01\n1,2,soon\n", "line 2: expected a number or a date, found 'soon'"),
     ],

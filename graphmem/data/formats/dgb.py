@@ -22,7 +22,7 @@ def is_dgb(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if not (path.name.startswith("ml_") and path.suffix == ".csv" and path.is_file()):
         return False
-    with decoding(path), path.open(encoding="utf-8") as lines:
+    with decoding(path), path.open(encoding="utf-8-sig") as lines:
         return next(lines, "").strip().split(",") == _COLUMNS
 
 

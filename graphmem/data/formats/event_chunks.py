@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import gzip
 import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, dropwhile, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphmem.data.formats._common import Array, decoding
-from graphmem.data.formats.event_text import COMMENTS, Column, bad_line, is_float, place_of
+from graphmem.data.formats.event_lines import (
+    NO_NAMES,
+    SHOWN,
+    Column,
+    Layout,
+    bad_line,
+    filled,
+    open_text,
+    place_of,
+    split,
+)
+from graphmem.data.formats.event_times import as_numbers
 from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
 
 FORMATS = ("csv", "tsv", "space", "parquet")
@@ -24,8 +33,6 @@ FORMATS = ("csv", "tsv", "space", "parquet")
 _DELIMITERS = {"csv": ",", "tsv": "\t", "space": None}
 _FORMAT_OF = {".csv": "csv", ".tsv": "tsv", ".txt": "space", ".parquet": "parquet"}
 _ROLES = ("src", "dst", "t", "weight")
-# Characters of a malformed line that its error shows.
-_SHOWN = 80
 
 
 class EventChunk(NamedTuple):
@@ -58,9 +65,9 @@ class EventReader:
         columns: of source, destination and time, by place or by name.
         msg_from: place of the first of the features, which are all columns behind it.
         weight_column: of signed weights, none of which is 0; ``None``: events have none.
-        numbers: whether ids are whole numbers; else they are text.
-        whole_times: whether times are whole numbers.
-        header: whether text begins with a line of names; by default, if that line has no number where the time belongs.
+        numbers: whether ids are whole numbers, written as such (not as 007); else they are text without blanks around it.
+        whole_times: whether times are whole numbers. Dates are seconds since 1970.
+        header: whether text begins with a line of names; found out by default, as by :func:`read_events`.
 
     Raises:
         DatasetNotFoundError: no such file.
@@ -113,65 +120,50 @@ class EventReader:
 
     def _lines(self, size: int, skip: int) -> Iterator[tuple[Array, list[str]]]:
         with self._opened() as text:
-            filled = ((number, line) for number, line in enumerate(text, 1) if line.strip())
-            lines = dropwhile(lambda found: found[1].startswith(COMMENTS), filled)
-            names = next(lines, None)
-            if names is None:
+            lines = filled(text)
+            places = dict(zip(_ROLES, self.columns, strict=False))
+            layout = Layout(lines, places, self.msg_from, self.delimiter, self.header, self.origin)
+            if layout.first is None:
                 return
-            at = [place_of(column, self._cells(names[1]), self.origin) for column in self.columns]
-            header = self.header
-            if header is None:
-                header = any(isinstance(c, str) for c in self.columns) or not is_float(self._cells(names[1])[at[2]])
-            first = next(lines, None) if header else names
-            if first is None:
-                return
-            # A line of names may have one for all features.
-            width = len(self._cells(first[1]))
-            features = [] if self.msg_from is None else list(range(self.msg_from, width))
-            rest = islice(chain((first,), lines), skip, None)
+            rest = islice(chain((layout.first,), lines), skip, None)
             while part := list(islice(rest, size)):
-                yield self._parsed(part, [*at, *features]), [f"line {number}" for number, _ in part]
+                yield self._parsed(layout, part), [f"line {number}" for number, _ in part]
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Iterable[str]]:
         try:
             if self.path is None:
                 yield sys.stdin
-            elif self.path.name.lower().endswith(".gz"):
-                with gzip.open(self.path, "rt", encoding="utf-8") as file:
-                    yield file
             else:
-                with self.path.open(encoding="utf-8") as file:
+                with open_text(self.path) as file:
                     yield file
         except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise DatasetIntegrityError(f"{self.origin} cannot be read as text: {error}") from error
 
-    def _cells(self, line: str) -> list[str]:
-        if self.delimiter is None:
-            return line.split()
-        return [cell.strip() for cell in next(csv.reader((line,), delimiter=self.delimiter))]
-
-    def _parsed(self, part: Sequence[tuple[int, str]], usecols: Sequence[int]) -> Array:
+    def _parsed(self, layout: Layout, part: Sequence[tuple[int, str]]) -> Array:
         ids = "i8" if self.numbers else "O"
-        fields: list[Any] = [("src", ids), ("dst", ids), ("t", "f8")]
-        if self.weighted:
-            fields.append(("weight", "f4"))
-        if self.msg_from is not None:
-            fields.append(("msg", "f4", (len(usecols) - len(self.columns),)))
+        kinds = ("O",) if layout.dated else ("i8", "f8") if self.whole_times else ("f8",)
+        lines = [line for _, line in part]
 
-        def load(lines: Sequence[str]) -> Array:
-            # A comment sign inside a name is no comment.
-            return np.loadtxt(
-                lines, dtype=fields, delimiter=self.delimiter, comments=None, usecols=usecols, ndmin=1, quotechar='"'
-            )
+        def load(lines: Sequence[str], time: str = kinds[-1]) -> Array:
+            return layout.load(layout.tidied(lines), ids, time, "f4")
 
-        try:
-            return load([line for _, line in part])
-        except ValueError:
-            bad = bad_line(part, load)
-            if bad is None:
-                raise
-            raise self._error(f"line {bad[0]}", repr(bad[1].strip()[:_SHOWN])) from None
+        if self.numbers and layout.has_odd_numbers("".join(lines).encode()):
+            self._refuse_odd(layout, part)
+        for time in kinds:
+            with contextlib.suppress(ValueError):
+                return load(lines, time)
+        bad = bad_line(part, load)
+        if bad is None:
+            return load(lines)  # which raises what it raised before
+        raise self._error(f"line {bad[0]}", repr(bad[1].strip()[:SHOWN]))
+
+    def _refuse_odd(self, layout: Layout, part: Sequence[tuple[int, str]]) -> None:
+        for number, line in part:
+            if len(split(line, self.delimiter)) > max(layout.at.values()):
+                odd = layout.odd_id(line)
+                if odd is not None:
+                    raise self._error(f"line {number}", f"the id {odd!r} in {line.strip()[:SHOWN]!r}")
 
     def _error(self, place: str, found: str) -> DatasetIntegrityError:
         kinds = "whole numbers" if self.numbers else "names"
@@ -226,9 +218,7 @@ class EventReader:
 
     def _checked(self, cells: Any, places: Sequence[str]) -> EventChunk:
         """A chunk of cells that are what they should be."""
-        t = cells["t"]
-        if t.dtype.kind not in "iuf":
-            raise self._error(places[0], f"{t.dtype} in the place of the time")
+        t = as_numbers(cells["t"], lambda event: f"{self.origin}, {places[event]}")
         good = np.isfinite(t)
         if self.whole_times and t.dtype.kind == "f":
             good &= (np.abs(t) < 2**53) & (t == np.rint(t))
@@ -236,7 +226,7 @@ class EventReader:
         if not self.numbers:
             ends = [np.array([str(name) for name in end.tolist()]) for end in ends]
             for end in ends:
-                good &= end != ""
+                good &= ~np.isin(end, NO_NAMES)
         elif any(end.dtype.kind not in "iu" for end in ends):
             raise self._error(places[0], f"{ends[0].dtype}, {ends[1].dtype}")
         msg = None

@@ -1,27 +1,21 @@
-"""Text with an event a line, read whole: what the columns are, and which line is none."""
+"""Text with an event a line, read whole."""
 
 from __future__ import annotations
 
-import csv
-import datetime
-import gzip
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from graphmem.data.formats._common import Array, decoding
-from graphmem.errors import ArgumentError, DatasetIntegrityError
+from graphmem.data.formats.event_lines import WHOLE, Column, Layout, bad_line, filled, open_text
+from graphmem.errors import DatasetIntegrityError
 
-COMMENTS = ("#", "%")
-Column = int | str
-
-# Lines that are looked at together for the one that is no event, and characters of it that an error shows.
+# Lines that are looked at together for the one that is no event, and bytes for ids in odd forms.
 _LINES_AT_ONCE = 4096
-_SHOWN = 80
+_BYTES_AT_ONCE = 1 << 20
 
 
 class EventText:
@@ -32,8 +26,8 @@ class EventText:
         places: column of each role.
         msg_from: first of the feature columns, which are all that follow.
         delimiter: between columns; ``None``: any white space.
-        header: whether the text begins with a line of names; ``None``: if that line has no time where it belongs.
-            A column that it calls "weight" is that of the weights, unless there are feature columns or another.
+        header: whether the text begins with a line of names; found out by default, see :class:`Layout`. A column that
+            it calls "weight" is that of the weights, unless there are feature columns or another.
 
     Raises:
         ArgumentError: an unknown column.
@@ -48,135 +42,82 @@ class EventText:
         delimiter: str | None,
         header: bool | None,
     ) -> None:
-        self.path, self.delimiter = path, delimiter
-        with decoding(path):
-            lines = self._lines()
-            comments = (found for found in lines if not found[1].startswith(COMMENTS))
-            head = next(comments, None)
-            second = next(lines, None)
-        if head is None:
+        self.path = path
+        self.layout = layout = Layout(self._lines(), places, msg_from, delimiter, header, str(path))
+        if not layout.at:
             raise DatasetIntegrityError(f"{path}: the file has no events")
-        names = [cell.strip() for cell in _split(head[1], delimiter)]
-        self.at = {role: place_of(column, names, str(path)) for role, column in places.items()}
-        if header is None:
-            header = any(isinstance(c, str) for c in places.values()) or not _is_time(names[self.at["t"]])
-        if header and msg_from is None and "weight" not in places and "weight" in names:
-            self.at["weight"] = names.index("weight")
-        first = second if header else head
-        if first is None:
+        if layout.first is None:
             raise DatasetIntegrityError(f"{path}: the file has a line of names and no events")
-        self._skipped = first[0] - 1
-        # A header may have one name for all features.
-        cells = _split(first[1], delimiter)
-        self.features = [] if msg_from is None else list(range(msg_from, len(cells)))
-        is_number = self.at["t"] >= len(cells) or is_float(cells[self.at["t"]])
-        self._time_kinds = ("i8", "f8") if is_number else ("O",)
+        if layout.names and msg_from is None and "weight" not in places and "weight" in layout.names:
+            layout.at["weight"] = layout.names.index("weight")
+        self._skipped = layout.first[0] - 1
+        self._time_kinds = ("O",) if layout.dated else ("i8", "f8")
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """Lines that are not empty, with their numbers."""
-        zipped = self.path.name.lower().endswith(".gz")
-        opened: Any = gzip.open(self.path, "rt", encoding="utf-8") if zipped else self.path.open(encoding="utf-8")
-        with opened as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line
+        with decoding(self.path), open_text(self.path) as text:
+            yield from filled(text)
+
+    def _events(self) -> Iterator[tuple[int, str]]:
+        return (found for found in self._lines() if found[0] > self._skipped)
 
     def read(self) -> dict[str, Array]:
         """Cells by role: ids int64, or str objects; times int64, float64 or str objects; the rest float64.
+
+        Ids are int64 if each is the text of its number, so that none of "7", "007" and "+7" is another.
 
         Raises:
             DatasetIntegrityError: a line that is no event; the message names it.
         """
         with decoding(self.path):
-            for ids in ("i8", "O"):  # the first kinds that fit all lines
+            tidy, odd = self._scan()
+            for ids in ("O",) if odd else ("i8", "O"):  # the first kinds that fit all lines
                 for time in self._time_kinds:
                     try:
-                        table = self._load(self.path, ids, time, self._skipped)
+                        table = self._load(ids, time, tidy)
                     except ValueError:
                         continue
-                    return self._cells(table)
-            self._fail(lambda lines: self._load(lines, "O", self._time_kinds[-1]))
+                    features = {"msg": table["msg"]} if self.layout.features else {}
+                    ends = _numbers(table["src"], table["dst"]) if odd else None
+                    return {role: table[role] for role in self.layout.at} | features | (ends or {})
+            self._fail(lambda lines: self.layout.load(self.layout.tidied(lines), "O", self._time_kinds[-1], "f8"))
 
-    def _load(self, source: Any, ids: str, time: str, skipped: int = 0) -> Array:
-        kinds = {"src": ids, "dst": ids, "t": time}
-        fields = [(role, kinds.get(role, "f8")) for role in self.at]
-        fields += [(f"msg{k}", "f8") for k in range(len(self.features))]
-        # A comment sign inside a name is no comment: whole lines are left out by their number.
-        return np.loadtxt(
-            source, dtype=fields, delimiter=self.delimiter, comments=None, skiprows=skipped,
-            usecols=[*self.at.values(), *self.features], ndmin=1, quotechar='"', encoding="utf-8",
-        )  # fmt: skip
+    def _scan(self) -> tuple[bool, bool]:
+        """Whether lines can be loaded as they are, and whether an id may be a number in another form than its own."""
+        tidy, odd = True, False
+        with open_text(self.path) as text:
+            while block := text.buffer.read(_BYTES_AT_ONCE):
+                block += text.buffer.readline()
+                tidy = tidy and self.layout.is_tidy(block)
+                odd = odd or self.layout.has_odd_numbers(block)
+        return tidy, odd
 
-    def _cells(self, table: Array) -> dict[str, Array]:
-        cells: dict[str, Array] = {role: table[role] for role in self.at}
-        if self.features:
-            cells["msg"] = np.stack([table[f"msg{k}"] for k in range(len(self.features))], axis=1)
-        return cells
+    def _load(self, ids: str, time: str, tidy: bool) -> Array:
+        if tidy:
+            return self.layout.load(self.path, ids, time, "f8", self._skipped)
+        return self.layout.load(self.layout.tidied(line for _, line in self._events()), ids, time, "f8")
 
     def _fail(self, load: Callable[[Sequence[str]], Array]) -> NoReturn:
-        lines = ((number, line) for number, line in self._lines() if number > self._skipped)
+        lines = self._events()
         while part := list(islice(lines, _LINES_AT_ONCE)):
             bad = bad_line(part, load)
             if bad is not None:
-                wanted = ", ".join(f"{role} in column {place}" for role, place in self.at.items())
-                features = f" and features in columns {self.features[0]} on" if self.features else ""
-                raise DatasetIntegrityError(
-                    f"{self.path}, line {bad[0]}: expected {wanted}{features}, found {bad[1].strip()[:_SHOWN]!r}"
-                )
+                raise DatasetIntegrityError(self.layout.wanted(*bad))
         load([line for _, line in self._lines()])  # no line alone: the reader knows
         raise DatasetIntegrityError(f"{self.path}: cannot be read as events")
 
     def place(self, event: int) -> str:
         """Where an event stands."""
-        lines = (number for number, _ in self._lines() if number > self._skipped)
-        return f"{self.path}, line {next(islice(lines, event, None))}"
+        return f"{self.path}, line {next(islice(self._events(), event, None))[0]}"
 
 
-def _split(line: str, delimiter: str | None) -> list[str]:
-    """Cells of a line; what is quoted is one of them."""
-    if delimiter is not None:
-        return next(csv.reader([line], delimiter=delimiter))
-    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)]
-
-
-def bad_line(part: Sequence[tuple[int, str]], load: Callable[[Sequence[str]], Array]) -> tuple[int, str] | None:
-    """The first of some numbered lines that cannot be loaded."""
+def _numbers(src: Array, dst: Array) -> dict[str, Array] | None:
+    """Ends that are text as numbers, if each is that of its number."""
+    if not all(WHOLE(name) for ids in (src, dst) for name in ids):
+        return None
     try:
-        load([line for _, line in part])
-    except ValueError:
-        for number, line in part:
-            try:
-                load((line,))
-            except ValueError:
-                return number, line
-    return None
-
-
-def place_of(column: Column, names: Sequence[str], origin: str) -> int:
-    """Place of a column among those with these names."""
-    if isinstance(column, int) and 0 <= column < len(names):
-        return column
-    if column not in names:
-        raise ArgumentError(f"columns: {origin} has no column {column!r}; it has {list(names)}")
-    return list(names).index(str(column))
-
-
-def is_float(text: str) -> bool:
-    """Whether a cell holds a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def parse_date(text: str) -> datetime.datetime | None:
-    """A date in ISO 8601, or ``None``."""
-    try:
-        return datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))  # Python 3.10 knows no Z
-    except ValueError:
+        return {"src": src.astype(np.int64), "dst": dst.astype(np.int64)}
+    except OverflowError:
         return None
 
 
-def _is_time(text: str) -> bool:
-    return is_float(text) or parse_date(text) is not None
+__all__ = ["EventText"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +14,9 @@ import torch
 from graphmem.data.cache import LocatedFiles
 from graphmem.data.card import DatasetCard
 from graphmem.data.formats._common import Array, decoding
-from graphmem.data.formats.event_text import Column, EventText, parse_date, place_of
+from graphmem.data.formats.event_lines import NO_NAMES, Column, place_of
+from graphmem.data.formats.event_text import EventText
+from graphmem.data.formats.event_times import as_numbers
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
 from graphmem.ops import _check
@@ -23,7 +24,6 @@ from graphmem.ops import _check
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".npz")
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_NO_NAMES = ("", "nan", "NaN")
 _ROLES = ("src", "dst", "t")
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def read_events(
     """Read a stream of events.
 
     Ids of any kind become nodes 0, 1, ...: whole numbers in ascending order, names in the order of the alphabet. The
-    publisher's ids stay in ``node_names``. Times become int64 where all of them are whole, else float64; dates
+    publisher's ids stay in ``node_names``. In text, blanks around names are no part of them, and ids are numbers if each
+    is the text of its number: where one is written 007, +7 or -0, all are names. Times become int64 where all of them are whole, else float64; dates
     ("2024-05-01 12:30:00", in UTC where they say nothing else) become seconds since 1970. Every event stays:
     repetitions and self-loops are events like others.
 
@@ -74,8 +75,9 @@ def read_events(
         label_column: of a label.
         msg_from: first of the feature columns, which are all that follow; there may be none.
         delimiter: of text; by default a comma for .csv, a tabulator for .tsv, any white space for .txt.
-        header: whether text begins with a line of names; by default, if that line has no number where the time belongs.
-            Lines that begin with # or % are skipped.
+        header: whether text begins with a line of names. By default it does if columns are given by name, or if its
+            first line has, where the time belongs, neither a number nor a date but text that begins with a letter or
+            an underscore, and no numbers as source and destination. Any other first line is an event. Lines that begin with # or % are skipped.
         bipartite: number destinations apart from sources, and behind them.
         sort: sort by time; equal times keep their order. Otherwise a file out of order is an error.
         drop_self_loops: leave out events from a node to itself; ``left_out`` of the stream says how many. With
@@ -229,8 +231,7 @@ def _times(table: Table) -> Array:
     t = table.cells["t"]
     if t.size == 0:
         raise DatasetIntegrityError(f"{table.origin}: there are no events")
-    if t.dtype.kind not in "iuf":
-        t = _seconds(table, t)
+    t = as_numbers(t, table.place)
     if t.dtype.kind in "iu":
         if t.dtype.kind == "u" and int(t.max()) >= 2**63:
             raise DatasetIntegrityError(f"{table.origin}: times have to be below 2**63, found {t.max()}")
@@ -241,27 +242,6 @@ def _times(table: Table) -> Array:
         raise DatasetIntegrityError(f"{table.place(int(bad[0]))}: event {bad[0]} has no time, but {t[bad[0]]}")
     whole = np.abs(t).max() < 2**53 and (t == np.rint(t)).all()
     return t.astype(np.int64) if whole else t
-
-
-def _seconds(table: Table, t: Array) -> Array:
-    """Dates as seconds since 1970."""
-    if t.dtype.kind == "M":
-        dates = t.astype("datetime64[us]")
-    else:
-        dates = np.array([_date(table, event, text) for event, text in enumerate(t.tolist())])
-    missing = np.flatnonzero(np.isnat(dates))
-    if missing.size:
-        raise DatasetIntegrityError(f"{table.place(int(missing[0]))}: event {missing[0]} has no time")
-    return dates.astype(np.int64) / 1e6
-
-
-def _date(table: Table, event: int, text: Any) -> np.datetime64:
-    moment = parse_date(str(text))
-    if moment is None:
-        raise DatasetIntegrityError(f"{table.place(event)}: expected a number or a date, found {text!r}")
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
-    return np.datetime64(moment, "us")
 
 
 def _alike(src: Array, dst: Array) -> tuple[Array, Array]:
@@ -290,7 +270,7 @@ def ids_of(table: Table, role: str) -> Array:
             ids = np.char.decode(ids, "utf-8")
     texts = np.array([str(name) for name in ids.tolist()], dtype=object)
     for event, text in enumerate(texts):
-        if text.strip() in _NO_NAMES:
+        if text.strip() in NO_NAMES:
             raise DatasetIntegrityError(f"{table.place(event)}: expected an id for {role}, found {text!r}")
     return texts
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 from graphmem.data.formats._common import decoding
+from graphmem.data.formats.event_lines import open_text, split
 from graphmem.data.formats.events import read_events
 from graphmem.data.stream import EventStream
 
@@ -16,11 +16,10 @@ _COLUMNS = ["user_id", "item_id", "timestamp", "state_label"]
 def is_jodie(path: str | os.PathLike[str]) -> bool:
     """Whether a file is csv whose line of names begins as that layout's."""
     path = Path(path)
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    if not path.name.lower().endswith((".csv", ".csv.gz")) or not path.is_file():
         return False
-    with decoding(path), path.open(encoding="utf-8-sig", newline="") as lines:
-        names = next(csv.reader(lines), [])
-    return [name.strip() for name in names[: len(_COLUMNS)]] == _COLUMNS
+    with decoding(path), open_text(path) as lines:
+        return split(next(lines, ""), ",")[: len(_COLUMNS)] == _COLUMNS
 
 
 def read_jodie(path: str | os.PathLike[str], *, sort: bool = False, name: str | None = None) -> EventStream:
