@@ -360,6 +360,8 @@ def _as_columns(columns: dict[str, Tensor]) -> dict[str, Any]:
     for name, value in columns.items():
         whole = not value.is_floating_point()
         if name == "t":
+            if value.dtype == torch.uint64 and bool((value.long() < 0).any()):
+                raise ArgumentError(f"t: expected times below 2**63, got {max(value.tolist())}")
             out[name] = value.long() if whole else value
         elif name in wanted and (whole or wanted[name] == torch.float32):
             out[name] = value.to(wanted[name])

@@ -65,7 +65,7 @@ class EventReader:
         columns: of source, destination and time, by place or by name.
         msg_from: place of the first of the features, which are all columns behind it.
         weight_column: of signed weights, none of which is 0; ``None``: events have none.
-        numbers: whether ids are whole numbers, written as such (not as 007); else they are text without blanks around it.
+        numbers: whether ids are whole numbers, written as such (not as 007); else they are text.
         whole_times: whether times are whole numbers. Dates are seconds since 1970.
         header: whether text begins with a line of names; found out by default, as by :func:`read_events`.
 
@@ -101,6 +101,7 @@ class EventReader:
         self.columns = (*columns, *(() if weight_column is None else (weight_column,)))
         self.weighted, self.msg_from, self.header = weight_column is not None, msg_from, header
         self.numbers, self.whole_times = numbers, whole_times
+        self._time = str(columns[2])
 
     def chunks(self, size: int, skip: int = 0) -> Iterator[EventChunk]:
         """Yield ``size`` events at a time, the rest in the last chunk.
@@ -187,6 +188,7 @@ class EventReader:
         with file:
             names = list(file.schema_arrow.names)
             at = {role: names[place_of(c, names, self.origin)] for role, c in zip(_ROLES, self.columns, strict=False)}
+            self._time = at["t"]
             features = [] if self.msg_from is None else names[self.msg_from :]
             batches = self._decoded(file.iter_batches(batch_size=size, columns=[*at.values(), *features]))
             row = skip
@@ -218,7 +220,7 @@ class EventReader:
 
     def _checked(self, cells: Any, places: Sequence[str]) -> EventChunk:
         """A chunk of cells that are what they should be."""
-        t = as_numbers(cells["t"], lambda event: f"{self.origin}, {places[event]}")
+        t = as_numbers(cells["t"], self.origin, self._time, lambda event: f"{self.origin}, {places[event]}")
         good = np.isfinite(t)
         if self.whole_times and t.dtype.kind == "f":
             good &= (np.abs(t) < 2**53) & (t == np.rint(t))

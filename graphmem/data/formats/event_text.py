@@ -10,7 +10,8 @@ from typing import NoReturn
 import numpy as np
 
 from graphmem.data.formats._common import Array, decoding
-from graphmem.data.formats.event_lines import WHOLE, Column, Layout, bad_line, filled, open_text
+from graphmem.data.formats.event_lines import WHOLE, Column, Layout, bad_line, filled, open_text, split
+from graphmem.data.formats.event_times import refuse_rounded
 from graphmem.errors import DatasetIntegrityError
 
 # Lines that are looked at together for the one that is no event, and bytes for ids in odd forms.
@@ -76,10 +77,17 @@ class EventText:
                         table = self._load(ids, time, tidy)
                     except ValueError:
                         continue
+                    if time == "f8":
+                        refuse_rounded(table["t"], self._time_texts, str(self.path))
                     features = {"msg": table["msg"]} if self.layout.features else {}
                     ends = _numbers(table["src"], table["dst"]) if odd else None
                     return {role: table[role] for role in self.layout.at} | features | (ends or {})
             self._fail(lambda lines: self.layout.load(self.layout.tidied(lines), "O", self._time_kinds[-1], "f8"))
+
+    def _time_texts(self, events: Array) -> list[str]:
+        asked = set(events.tolist())
+        lines = (line for event, (_, line) in enumerate(self._events()) if event in asked)
+        return [split(line, self.layout.delimiter)[self.layout.at["t"]] for line in lines]
 
     def _scan(self) -> tuple[bool, bool]:
         """Whether lines can be loaded as they are, and whether an id may be a number in another form than its own."""

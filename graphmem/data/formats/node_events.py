@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from graphmem.data.formats._common import decoding
+from graphmem.data.formats.event_ids import ids_of
 from graphmem.data.formats.event_lines import Column
-from graphmem.data.formats.events import ids_of, in_order, read_table
+from graphmem.data.formats.event_table import in_order, read_table
 from graphmem.data.node_events import NodeEvents
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError, DatasetIntegrityError
