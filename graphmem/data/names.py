@@ -48,6 +48,8 @@ class NodeNames:
         for name, dst in zip(names, [False] * len(names) if is_dst is None else is_dst, strict=True):
             if name in self._nodes[dst] or (isinstance(name, int) and 0 <= name < numbered):
                 raise ArgumentError(f"names: expected distinct names, got {name!r} twice")
+            if not isinstance(name, int | str | np.integer):
+                raise ArgumentError(f"names: expected whole numbers or text, got {name!r} ({type(name).__name__})")
             self._kind(np.asarray(name))
             self._insert(name, dst)
 

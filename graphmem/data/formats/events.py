@@ -14,7 +14,7 @@ import torch
 from graphmem.data.cache import LocatedFiles
 from graphmem.data.card import DatasetCard
 from graphmem.data.formats._common import Array, decoding
-from graphmem.data.formats.event_ids import Nodes, alike, ids_of, kept, numbered
+from graphmem.data.formats.event_ids import Nodes, alike, ids_of, kept, numbered, same
 from graphmem.data.formats.event_lines import Column
 from graphmem.data.formats.event_table import SUFFIXES, Table, in_order, read_table, selected
 from graphmem.data.stream import EventStream
@@ -44,11 +44,15 @@ def read_events(
 ) -> EventStream:
     """Read a stream of events.
 
-    Ids of any kind become nodes 0, 1, ...: whole numbers in ascending order, names in the order of the alphabet. The
-    publisher's ids stay in ``node_names``. In text, blanks around names are no part of them, and ids are numbers if
-    each is the text of its number: where one is written 007, +7 or -0, all are names. Times become int64 where all of
-    them are whole, else float64; dates ("2024-05-01 12:30:00", in UTC where they say nothing else) become seconds since
-    1970. Every event stays: repetitions and self-loops are events like others.
+    Ids become nodes 0, 1, ...: whole numbers in ascending order, names in the order of the alphabet. The publisher's
+    ids stay in ``node_names``. In text, blanks around names are no part of them, and ids are numbers if each is the
+    text of its number: where one is written 007, +7 or -0, all are names. Objects of a frame that are neither numbers
+    nor text (tuples, UUIDs, dates, fractions, ...), or both in one column, stay as they are, two of them apart where
+    kind or value are: ascending where all are of one kind that has an order, else in order of appearance, the source
+    first. A column of numbers beside one of text is text.
+
+    Times become int64 where all of them are whole, else float64; dates ("2024-05-01 12:30:00", in UTC where they say
+    nothing else) become seconds since 1970. Every event stays: repetitions and self-loops are events like others.
 
     Args:
         source: path of a file; its ending decides: .csv, .tsv, .txt (all with or without .gz), .parquet or .npz (keys
@@ -94,7 +98,7 @@ def read_events(
     src, dst = alike(*(ids_of(table, role) for role in ("src", "dst")))
     drops = {}
     if drop_self_loops and not bipartite:  # else no node is on both sides
-        drops["from a node to itself"] = src == dst
+        drops["from a node to itself"] = same(src, dst)
     if drop_neutral:
         drops["of weight 0"] = np.asarray(table.cells["weight"] == 0)
     if unknown_id is not None:

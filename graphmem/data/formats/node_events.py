@@ -59,11 +59,15 @@ def read_node_events(
     elif t.dtype != np.int64:
         raise DatasetIntegrityError(f"{table.origin}: expected whole times, as those of the stream")
     names = ids_of(table, "src")
-    known: dict[Any, int] = {}
     listed = range(stream.num_nodes) if stream.node_names is None else np.asarray(stream.node_names).tolist()
+    # A number is the text of it, unless the stream has ids of more kinds than one.
+    plain = {type(name) for name in listed} in ({int}, {str})
+    known: dict[Any, int] = {}
     for node, name in enumerate(listed):
-        known.setdefault(str(name), node)
-    nodes = np.array([known.get(str(name), -1) for name in names.tolist()], dtype=np.int64)
+        known.setdefault(str(name) if plain else (type(name), name), node)
+    nodes = np.array(
+        [known.get(str(name) if plain else (type(name), name), -1) for name in names.tolist()], dtype=np.int64
+    )
     unknown = np.flatnonzero(nodes < 0)
     if unknown.size:
         raise DatasetIntegrityError(
