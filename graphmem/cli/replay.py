@@ -31,7 +31,8 @@ class ReplayOptions:
     """How events are read, scored and kept.
 
     Args:
-        events: file of events, csv, tsv, txt (all with or without .gz) or parquet; or - for standard input.
+        events: file of events, csv, tsv, txt (all with or without .gz), parquet or KONECT's out.NAME; or - for standard
+            input.
         format: csv, tsv, space or parquet; by the file's ending by default, csv for standard input.
         columns: of source, destination and time, by place or by name.
         msg_from: place of the first of the features, which are all columns behind it.
@@ -191,7 +192,7 @@ def _reader(predictor: StreamPredictor, options: ReplayOptions) -> EventReader:
         raise ArgumentError(f"msg_from: expected the first of {width} columns, which the model reads as messages")
     if predictor.model.reads_signs and options.weight_column is None:
         raise ArgumentError("weight_column: expected that of signed weights, which the model reads")
-    columns = (0, 1, 2) if options.columns is None else tuple(map(_column, options.columns))
+    columns = None if options.columns is None else tuple(map(_column, options.columns))
     return EventReader(
         options.events,
         format=options.format,

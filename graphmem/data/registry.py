@@ -130,7 +130,7 @@ def load_stream(
 
     Args:
         name: a name of `list_datasets()`, or the path of a file: `ml_NAME.csv` in the layout of DGB (see `read_dgb`), a
-            csv with JODIE's line of names (see `read_jodie`), any other as by `read_events`.
+            csv with JODIE's line of names (see `read_jodie`), any other, KONECT's `out.NAME` too, as by `read_events`.
         root: folder searched first.
         download: False: never use the network.
 
@@ -194,9 +194,10 @@ def canonical_stream_name(name: str) -> str:
 
 
 def _is_events_path(name: str) -> bool:
-    from graphmem.data.formats.events import SUFFIXES
+    from graphmem.data.formats.event_lines import SUFFIXES
+    from graphmem.data.formats.konect import is_konect
 
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES) or is_konect(name)
 
 
 def prepare_dataset(name: str, root: str | os.PathLike[str] | None = None, download: bool = True) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import signal
@@ -163,6 +164,36 @@ def test_going_on_from_a_saved_state(command: Command, run: str, lateness: int) 
     kept, expected = (load_checkpoint(f"{folder}/predictor.pt")["predictor"] for folder in ("state", "all.state"))
     assert all(torch.equal(value, kept["model"][name]) for name, value in expected["model"].items())
     assert kept["names"] == expected["names"]
+
+
+def test_dates_as_in_training(command: Command) -> None:
+    """A model trained on dates, or on their seconds, is shown dates; a file of one event is one event."""
+    first = datetime.datetime(2024, 5, 1, tzinfo=datetime.timezone.utc)
+    cells = [line.split(",") for line in lines()]
+    dated = [f"{u},{v},{(first + datetime.timedelta(seconds=int(t))).isoformat(' ')}" for u, v, t in cells]
+    seconds = [f"{u},{v},{int(first.timestamp()) + int(t)}" for u, v, t in cells]
+    asked = ("--after", "train", "--batch_size", 20, "--quiet")
+    for name, rows_of_file in (("dated", dated), ("seconds", seconds)):
+        Path(f"{name}.csv").write_text("\n".join(rows_of_file))
+        Path(f"{name}_rest.csv").write_text("\n".join(rows_of_file[SEEN:]))
+        Path(f"{name}_one.csv").write_text(rows_of_file[-1])
+        command(
+            "train", "jodie", "--data", f"{name}.csv", *SMALL["jodie"], "--batch_size", 20, "--out", name, "--quiet"
+        )
+    for run in ("dated", "seconds"):
+        for name in ("dated", "seconds"):
+            command("replay", f"{run}/seed_0", "--events", f"{name}_rest.csv", *asked, "--out", f"{run}_{name}.csv")
+            one = ("--events", f"{name}_one.csv", *asked, "--out", "one.csv")
+            assert command.json("replay", f"{run}/seed_0", *one)["events"] == 1
+    texts = {Path(f"{run}_{name}.csv").read_bytes() for run in ("dated", "seconds") for name in ("dated", "seconds")}
+    assert len(texts) == 1
+
+
+def test_a_malformed_first_line_is_an_error(command: Command, run: str) -> None:
+    Path("rest.csv").write_text("1,20,90x\n1,20,901\n")
+    message = command.error("replay", run, "--after", "train", "--events", "rest.csv", "--out", "s.csv")
+    assert "rest.csv, line 1: expected src in column 0" in message
+    assert "header=True" in message
 
 
 def test_killed_and_resumed(command: Command, run: str) -> None:

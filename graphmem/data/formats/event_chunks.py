@@ -26,6 +26,7 @@ from graphmem.data.formats.event_lines import (
     split,
 )
 from graphmem.data.formats.event_times import as_numbers
+from graphmem.data.formats.konect import COLUMNS, is_konect
 from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
 
 FORMATS = ("csv", "tsv", "space", "parquet")
@@ -61,8 +62,8 @@ class EventReader:
     Args:
         source: path of a file, or "-" for standard input.
         format: "csv", "tsv", "space" (any white space between columns) or "parquet"; by the file's ending by default,
-            "csv" for standard input.
-        columns: of source, destination and time, by place or by name.
+            "space" for KONECT's out.NAME, "csv" for standard input.
+        columns: of source, destination and time, by place or by name; 0, 1, 2 by default, 0, 1, 3 in KONECT's files.
         msg_from: place of the first of the features, which are all columns behind it.
         weight_column: of signed weights, none of which is 0; ``None``: events have none.
         numbers: whether ids are whole numbers, written as such (not as 007); else they are text.
@@ -79,22 +80,25 @@ class EventReader:
         source: str | os.PathLike[str],
         *,
         format: str | None = None,
-        columns: Sequence[Column] = (0, 1, 2),
+        columns: Sequence[Column] | None = None,
         msg_from: int | None = None,
         weight_column: Column | None = None,
         numbers: bool = True,
         whole_times: bool = True,
         header: bool | None = None,
     ) -> None:
-        if len(columns) != 3:
-            raise ArgumentError(f"columns: expected those of source, destination and time, got {list(columns)}")
         self.path = None if str(source) == "-" else Path(source)
         self.origin = "standard input" if self.path is None else str(self.path)
         if self.path is not None and (self.path.is_dir() or not self.path.exists()):  # a pipe is no regular file
             raise DatasetNotFoundError(f"events: no file {self.path}")
+        from_konect = format is None and self.path is not None and is_konect(self.path)
         if format is None:
             name = "-.csv" if self.path is None else self.path.name.lower().removesuffix(".gz")
-            format = _FORMAT_OF.get(Path(name).suffix)
+            format = "space" if from_konect else _FORMAT_OF.get(Path(name).suffix)
+        if columns is None:
+            columns = COLUMNS if from_konect else (0, 1, 2)
+        if len(columns) != 3:
+            raise ArgumentError(f"columns: expected those of source, destination and time, got {list(columns)}")
         if format not in FORMATS or (format == "parquet" and self.path is None):
             raise ArgumentError(f"format: expected one of {', '.join(FORMATS)} for {self.origin}, got {format!r}")
         self.format, self.delimiter = format, _DELIMITERS.get(format)

@@ -16,6 +16,8 @@ from graphmem.data.formats._common import Array
 from graphmem.data.formats.event_times import is_float, is_time
 from graphmem.errors import ArgumentError, DatasetIntegrityError
 
+# Of the files that hold events, text and others.
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".npz")
 COMMENTS = ("#", "%")
 Column = int | str
 
@@ -217,6 +219,7 @@ __all__ = [
     "COMMENTS",
     "NO_NAMES",
     "SHOWN",
+    "SUFFIXES",
     "WHOLE",
     "Column",
     "Layout",

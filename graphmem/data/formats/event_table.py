@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphmem.data.formats._common import Array, decoding
-from graphmem.data.formats.event_lines import Column, place_of
+from graphmem.data.formats.event_lines import SUFFIXES, Column, place_of
 from graphmem.data.formats.event_text import EventText
 from graphmem.data.formats.event_times import as_numbers, order_keys
+from graphmem.data.formats.konect import is_konect
 from graphmem.errors import ArgumentError, DatasetIntegrityError, DatasetNotFoundError, MissingExtraError
-
-SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".npz")
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ROLES = ("src", "dst", "t")
@@ -66,8 +65,8 @@ def _read_file(
         with decoding(path):
             frame = pandas.read_parquet(path)
         return _from_frame(frame, places, msg_from, str(path))
-    if not path.name.lower().endswith(SUFFIXES):
-        raise ArgumentError(f"source: {path.name} ends in none of {SUFFIXES}")
+    if not path.name.lower().endswith(SUFFIXES) and not is_konect(path):
+        raise ArgumentError(f"source: {path.name} ends in none of {SUFFIXES}, and does not begin with out.")
     text = EventText(path, places, msg_from, delimiter or _DELIMITERS.get(suffix), header)
     return Table(text.read(), str(path), text.place)
 
@@ -147,4 +146,4 @@ def _times(table: Table) -> Array:
     return t.astype(np.int64) if whole else t
 
 
-__all__ = ["SUFFIXES", "Table", "in_order", "read_table", "selected"]
+__all__ = ["Table", "in_order", "read_table", "selected"]

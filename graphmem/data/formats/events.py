@@ -13,10 +13,11 @@ import torch
 
 from graphmem.data.cache import LocatedFiles
 from graphmem.data.card import DatasetCard
+from graphmem.data.formats import konect
 from graphmem.data.formats._common import Array, decoding
 from graphmem.data.formats.event_ids import Nodes, alike, ids_of, kept, numbered, same
 from graphmem.data.formats.event_lines import Column
-from graphmem.data.formats.event_table import SUFFIXES, Table, in_order, read_table, selected
+from graphmem.data.formats.event_table import Table, in_order, read_table, selected
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError, DatasetIntegrityError
 from graphmem.ops import _check
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 def read_events(
     source: Any,
     *,
-    columns: Sequence[Column] = (0, 1, 2),
+    columns: Sequence[Column] | None = None,
     weight_column: Column | None = None,
     label_column: Column | None = None,
     msg_from: int | None = None,
@@ -56,8 +57,11 @@ def read_events(
 
     Args:
         source: path of a file; its ending decides: .csv, .tsv, .txt (all with or without .gz), .parquet or .npz (keys
-            src, dst, t and perhaps weight, y, msg); or a pandas frame or pyarrow table.
-        columns: of source, destination and time, by place or by name.
+            src, dst, t and perhaps weight, y, msg), or its beginning: out.NAME is one of KONECT's, read as .txt; or a
+            pandas frame or pyarrow table.
+        columns: of source, destination and time, by place or by name; 0, 1, 2 by default. In KONECT's files they are
+            0, 1, 3, with the weight in 2 (unless ``weight_column`` says otherwise), and ``bipartite`` is true where the
+            file begins with "% bip".
         weight_column: of the weight, whose sign is the event's; by default the one that the header of a text calls
             "weight", where there are no feature columns.
         label_column: of a label.
@@ -84,6 +88,12 @@ def read_events(
         MissingExtraError: Parquet without pandas and pyarrow.
         ArgumentError: an unknown column, ending or option.
     """
+    if columns is None:
+        columns = (0, 1, 2)
+        if isinstance(source, str | os.PathLike) and konect.is_konect(source):
+            columns = konect.COLUMNS
+            weight_column = konect.WEIGHT_COLUMN if weight_column is None else weight_column
+            bipartite = konect.is_bipartite(source) or bipartite
     if len(columns) != 3:
         raise ArgumentError(f"columns: expected those of source, destination and time, got {list(columns)}")
     roles = {"src": columns[0], "dst": columns[1], "t": columns[2], "weight": weight_column, "y": label_column}
@@ -93,7 +103,7 @@ def read_events(
         raise ArgumentError("drop_neutral: expected a weight_column with it, got None")
     if num_nodes is not None and (ids == "map" or bipartite):
         raise ArgumentError('num_nodes: expected None but with ids="keep" and without `bipartite`, which number nodes')
-    short = Path(source).name.partition(".")[0] if isinstance(source, str | os.PathLike) else type(source).__name__
+    short = _short(source)
     table, t = in_order(read_table(source, places, msg_from, delimiter, header), sort)
     src, dst = alike(*(ids_of(table, role) for role in ("src", "dst")))
     drops = {}
@@ -113,6 +123,13 @@ def read_events(
     nodes = kept(table, src, dst, num_nodes, bipartite) if ids == "keep" else numbered(src, dst, bipartite)
     left_out = {what: int(dropped.sum()) for what, dropped in drops.items() if dropped.any()}
     return _stream(table, t, nodes, name or short, left_out or None)
+
+
+def _short(source: Any) -> str:
+    if not isinstance(source, str | os.PathLike):
+        return type(source).__name__
+    name = Path(source).name
+    return name.split(".")[1 if konect.is_konect(name) else 0]
 
 
 def load(card: DatasetCard, files: LocatedFiles) -> EventStream:
@@ -152,4 +169,4 @@ def _stream(table: Table, t: Array, nodes: Nodes, name: str, left_out: dict[str,
         raise DatasetIntegrityError(f"{table.origin}: {error}") from error
 
 
-__all__ = ["SUFFIXES", "load", "read_events"]
+__all__ = ["load", "read_events"]
