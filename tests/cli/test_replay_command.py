@@ -146,7 +146,7 @@ def test_pipe_and_batches_of_one(command: Command, run: str, monkeypatch: pytest
 def test_going_on_from_a_saved_state(command: Command, run: str, lateness: int) -> None:
     """Two files and a state between them, against one file: the same scores, for new nodes, too."""
     cells = [line.split(",") for line in lines()[SEEN:]]
-    rest = [",".join((u if k % 3 else f"{u}000", v, w)) for k, (u, v, w) in enumerate(cells)]
+    rest = [",".join((u if k % 3 else f"9000{u}", v, w)) for k, (u, v, w) in enumerate(cells)]
     if lateness:  # neighbours change places
         rest = [rest[k + 1 - 2 * (k % 2)] for k in range(len(rest))]
     Path("all.csv").write_text("\n".join(rest))
