@@ -138,6 +138,13 @@ def test_ids_in_odd_forms_are_found_wherever_they_stand(tmp_path: Path, monkeypa
     assert text.read()["src"].dtype == np.int64
 
 
+def test_an_odd_id_may_end_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1,2,0\n2,3,-0")
+    assert whole(path, columns=(1, 2, 0)) == [("2", "0", 1), ("3", "-0", 2)]
+    with pytest.raises(DatasetIntegrityError, match="line 2: .* found the id '-0' in '2,3,-0'"):
+        chunked(path, columns=(1, 2, 0))
+
+
 def test_numbers_too_large_for_a_node_are_text(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", f"{2**63},7,1,+1\n7,7,2,+1\n")
     assert whole(path) == [(str(2**63), "7", 1), ("7", "7", 2)]

@@ -149,7 +149,7 @@ class Layout:
 
     def has_odd_numbers(self, text: bytes) -> bool:
         """Whether a cell of whole lines may be a number in another form than its own, as 007, +7 or -0."""
-        kinds = (b"\n" + text).translate(self._kinds)
+        kinds = (b"\n" + text + b"\n").translate(self._kinds)
         return any(odd in kinds for sign, forms in _ODD.items() if sign in text for odd in forms)
 
     def odd_id(self, line: str) -> str | None:
