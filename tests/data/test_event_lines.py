@@ -205,3 +205,21 @@ def test_dates_of_parquet(tmp_path: Path, zone: str | None, unit: str) -> None:
     frame["t"] = times.astype(str)
     frame.to_parquet(tmp_path / "a.parquet")
     assert whole(tmp_path / "a.parquet") == want == chunked(tmp_path / "a.parquet")
+
+
+def test_a_quote_that_is_not_closed_takes_no_event(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", '1,2,3\n1,"2,4\n1,2",5\n')
+    for read in (whole, lambda path: chunked(path, 9), lambda path: chunked(path, 9, numbers=False)):
+        with pytest.raises(DatasetIntegrityError, match="line 2: expected"):
+            read(path)
+    write(path, '1,2,3,"a\nb"\n2,1,4,c\n')  # a column that is not read
+    assert whole(path) == [(1, 2, 3), (2, 1, 4)]
+    with pytest.raises(DatasetIntegrityError, match="line 2: expected .* found 'b\"'"):
+        chunked(path, 9)
+
+
+def test_a_cell_of_any_length(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "1,2,3," + "x" * 200_000 + "\n")
+    for read in (whole, chunked):
+        with pytest.raises(DatasetIntegrityError, match="found a line that begins with '1,2,3,x"):
+            read(path)

@@ -151,7 +151,10 @@ class EventReader:
         lines = [line for _, line in part]
 
         def load(lines: Sequence[str], time: str = kinds[-1]) -> Array:
-            return layout.load(layout.tidied(lines), ids, time, "f4")
+            table = layout.load(layout.tidied(lines), ids, time, "f4")
+            if len(table) != len(lines):
+                raise ValueError("a quote that is not closed in its line")
+            return table
 
         if self.numbers and layout.has_odd_numbers("".join(lines).encode()):
             self._refuse_odd(layout, part)

@@ -132,6 +132,8 @@ class Layout:
         if ids == "O":
             for role in ("src", "dst"):
                 table[role] = [name.strip() for name in table[role]]
+                if any("\n" in name for name in table[role]):
+                    raise ValueError("a quote that is not closed in its line")
         return table
 
     def tidied(self, lines: Iterable[str]) -> Iterator[str]:
@@ -189,7 +191,12 @@ def split(line: str, delimiter: str | None) -> list[str]:
     """Cells of a line without the blanks around them; what is quoted is one cell."""
     if delimiter is None:
         return [(quoted or plain).strip() for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)]
-    cells = next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=delimiter != " "))
+    try:
+        cells = next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=delimiter != " "))
+    except csv.Error as error:
+        raise DatasetIntegrityError(
+            f"expected cells between {delimiter!r}, found a line that begins with {line[:SHOWN]!r} ({error})"
+        ) from error
     return [cell.strip() for cell in cells]
 
 
