@@ -116,13 +116,7 @@ class NodeMemory(MailReader, StateModule):
             raise ArgumentError(f"time_dtype: expected torch.int64 or torch.float64, got {time_dtype}")
         self.commit = _check.choice("commit", commit, ("lazy", "eager"))
         self.compat = _check.choice("compat", compat, ("clean", "reference"))
-        if compat == "reference" and commit == "eager":
-            raise ArgumentError('commit: expected "lazy" with compat="reference", which is what PyG does, got "eager"')
-        if updater == "transformer" and (compat == "reference" or aggregator_module != "last"):
-            raise ArgumentError(
-                'updater: expected "gru" or "rnn" with compat="reference" or an aggregator, got "transformer", which '
-                "reads all mail itself"
-            )
+        _check_together(commit, compat, updater, aggregator_module)
         self.t_batches = t_batches
         self.raw_msg_dim, self.memory_dim, self.time_dim = raw_msg_dim, memory_dim, time_dim
         self.flush_on_eval = compat == "reference" if flush_on_eval is None else flush_on_eval
@@ -391,4 +385,14 @@ class NodeMemory(MailReader, StateModule):
         return (
             f"{self.num_nodes}, {self.raw_msg_dim}, {self.memory_dim}, {self.time_dim}, "
             f"aggregator={self.aggregator!r}, commit={self.commit!r}, compat={self.compat!r}"
+        )
+
+
+def _check_together(commit: str, compat: str, updater: str, aggregator: nn.Module | str) -> None:
+    if compat == "reference" and commit == "eager":
+        raise ArgumentError('commit: expected "lazy" with compat="reference", which is what PyG does, got "eager"')
+    if updater == "transformer" and (compat == "reference" or aggregator != "last"):
+        raise ArgumentError(
+            'updater: expected "gru" or "rnn" with compat="reference" or an aggregator, got "transformer", which '
+            "reads all mail itself"
         )
