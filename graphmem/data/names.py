@@ -14,7 +14,61 @@ from graphmem.errors import ArgumentError
 I64 = npt.NDArray[np.int64]
 Name = int | str
 
-_KINDS = {"i": "whole numbers", "u": "whole numbers", "U": "text"}
+# An array of objects that :func:`as_names` returns holds text.
+_KINDS = {"i": "whole numbers", "u": "whole numbers", "U": "text", "O": "text"}
+
+
+def as_names(names: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Names as an array of whole numbers or of text; an array of numbers or of text as it is.
+
+    Lists, arrays of objects and columns of frames may hold text or whole numbers, not both.
+
+    Raises:
+        ArgumentError: something else; the message names the first.
+    """
+    # Of a list numpy would make text of everything beside text, and a number of a truth value.
+    found = np.array(names, dtype=object) if isinstance(names, list | tuple) else np.asarray(names)
+    if found.dtype.kind not in "OT":
+        if found.dtype.kind not in _KINDS and found.size:
+            raise ArgumentError(f"names: expected whole numbers or text, got {found.dtype}")
+        return found
+    items = found.ravel().tolist()
+    kinds = set(map(type, items))
+    if kinds - {int} and kinds - {str}:
+        items = [_plain(item) for item in items]
+        kinds = set(map(type, items))
+    if len(kinds) > 1:
+        other = next(item for item in items if type(item) is not type(items[0]))
+        raise ArgumentError(f"names: expected whole numbers or text, not both, got {items[0]!r} and {other!r}")
+    if kinds != {int}:
+        out = np.empty(found.size, dtype=object)  # of any length, where text of numpy loses zeros at its end
+        out[:] = items
+        return out.reshape(found.shape)
+    numbers = np.array(items)
+    if numbers.dtype.kind not in _KINDS or numbers.dtype == object:
+        large = max(items, key=abs)
+        raise ArgumentError(f"names: expected whole numbers that fit 64 bits together, got {large}")
+    return numbers.reshape(found.shape)
+
+
+def _plain(item: Any) -> Name:
+    """A name without the type that a frame or an array gave it."""
+    plain = item.item() if getattr(item, "ndim", None) == 0 else item
+    if isinstance(plain, str):
+        return str(plain)
+    if not isinstance(plain, int) or isinstance(plain, bool):
+        raise ArgumentError(f"names: expected whole numbers or text, got {plain!r} ({type(plain).__name__})")
+    return int(plain)
+
+
+def names_of(stream: EventStream, nodes: I64) -> npt.NDArray[Any]:
+    """Names of nodes [n] of a stream: entries of ``node_names``, or their numbers."""
+    names = stream.node_names
+    if names is None:
+        return nodes
+    if isinstance(names, list | tuple):  # all of which would be copied to be indexed
+        return as_names([names[node] for node in nodes.tolist()])
+    return as_names(np.asarray(names)[nodes])
 
 
 class NodeNames:
@@ -44,13 +98,11 @@ class NodeNames:
         self._is_dst: list[bool] | None = None if is_dst is None else []
         src: dict[Name, int] = {}
         self._nodes = (src, src if is_dst is None else {})
-        names = list(names)
-        for name, dst in zip(names, [False] * len(names) if is_dst is None else is_dst, strict=True):
+        known = as_names(names if isinstance(names, np.ndarray) else list(names))
+        self._kind(known)
+        for name, dst in zip(known.tolist(), [False] * known.size if is_dst is None else is_dst, strict=True):
             if name in self._nodes[dst] or (isinstance(name, int) and 0 <= name < numbered):
                 raise ArgumentError(f"names: expected distinct names, got {name!r} twice")
-            if not isinstance(name, int | str | np.integer):
-                raise ArgumentError(f"names: expected whole numbers or text, got {name!r} ({type(name).__name__})")
-            self._kind(np.asarray(name))
             self._insert(name, dst)
 
     @classmethod
@@ -58,7 +110,7 @@ class NodeNames:
         """The names of a stream: ``node_names``, or the numbers. Those of a bipartite stream are apart."""
         if stream.node_names is None:
             return cls(stream.num_nodes)
-        names = np.asarray(stream.node_names).tolist()
+        names = as_names(stream.node_names)
         if not stream.is_bipartite or stream.dst_range is None:
             return cls(names=names)
         low, high = stream.dst_range
@@ -89,23 +141,23 @@ class NodeNames:
         """Nodes of names of any shape; -1 for those that are not known.
 
         Args:
-            names: whole numbers or text.
+            names: whole numbers or text, see :func:`as_names`.
             dst: whether they are destinations.
 
         Raises:
-            ArgumentError: names of another kind than those that are known.
+            ArgumentError: names that are neither, or of another kind than those that are known.
         """
-        found = np.asarray(names)
+        found = as_names(names)
         numbers = self._kind(found)
         if not self._names and not self.numbered:
             return np.full(found.shape, -1, dtype=np.int64)
         if numbers and self.numbered:
+            if found.size and found.min() < 0:
+                raise ArgumentError(f"names: expected numbers of nodes from 0 on, got {found.min()}")
             known: I64 = found.astype(np.int64)
-            if found.size and int(known.min()) < 0:
-                raise ArgumentError(f"names: expected numbers of nodes from 0 on, got {known.min()}")
-            new = known >= self.numbered
+            new = found >= self.numbered
             if new.any():
-                known[new] = self._look_up(known[new], dst)
+                known[new] = self._look_up(found[new], dst)
             return known
         return self._look_up(found, dst)
 
@@ -114,15 +166,16 @@ class NodeNames:
         found = [nodes.get(name, -1) for name in names.ravel().tolist()]
         return np.array(found, dtype=np.int64).reshape(names.shape)
 
-    def add(self, src: npt.NDArray[Any], dst: npt.NDArray[Any]) -> tuple[I64, I64]:
+    def add(self, src: npt.ArrayLike, dst: npt.ArrayLike) -> tuple[I64, I64]:
         """Nodes of the ends of events [E]; new names become nodes event by event, the source's first."""
-        if self._kind(src) != self._kind(dst):
+        src, dst = as_names(src), as_names(dst)
+        if src.size and self._kind(src) != self._kind(dst):
             raise ArgumentError(f"names: expected ends of one kind, got sources of {src.dtype}, targets of {dst.dtype}")
         nodes = self.find(src), self.find(dst, dst=True)
         for event in np.flatnonzero((nodes[0] < 0) | (nodes[1] < 0)).tolist():
             for is_dst, names in enumerate((src, dst)):
                 if nodes[is_dst][event] < 0:
-                    name = names[event].item()
+                    name = names.item(event)
                     known = self._nodes[is_dst].get(name)
                     nodes[is_dst][event] = self._insert(name, bool(is_dst)) if known is None else known
         return nodes
@@ -137,12 +190,10 @@ class NodeNames:
     def _kind(self, names: npt.NDArray[Any]) -> bool:
         """Whether names are numbers; raises for what does not fit the others."""
         found = _KINDS.get(names.dtype.kind)
-        if found is None and names.size:
-            raise ArgumentError(f"names: expected whole numbers or text, got {names.dtype}")
         numbers = found != "text"
         if names.size and len(self) and numbers != self.are_numbers:
             wanted = "whole numbers" if self.are_numbers else "text"
-            raise ArgumentError(f"names: nodes are named by {wanted}, got {found}, e.g. {names.ravel()[0].item()!r}")
+            raise ArgumentError(f"names: nodes are named by {wanted}, got {found}, e.g. {names.item(0)!r}")
         return numbers
 
     @property
@@ -163,4 +214,4 @@ class NodeNames:
         return cls(values["numbered"], values["names"], values["is_dst"])
 
 
-__all__ = ["NodeNames"]
+__all__ = ["NodeNames", "as_names", "names_of"]

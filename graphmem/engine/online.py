@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from graphmem.data.names import NodeNames
+from graphmem.data.names import NodeNames, as_names, names_of
 from graphmem.data.stream import EventStream
 from graphmem.engine.checkpoint import load_checkpoint, save_checkpoint
 from graphmem.engine.lateness import Events, LatenessBuffer
@@ -38,7 +38,8 @@ class StreamPredictor:
     Nodes go by their names. A name that no event has had yet is scored as a node about which nothing is known, and
     becomes a node with its first event, for which the state grows. Events are given as an :class:`EventStream` or as
     ``(src, dst, t)``, ``(src, dst, t, msg)`` or ``(src, dst, t, msg, weight)``: names, names, times, rows [E, D] and
-    signed weights, or single values for one event; a model without messages or signs does not read these. A call that
+    signed weights, or single values for one event; a model without messages or signs does not read these. Names are
+    text or whole numbers, in lists, arrays or columns of frames. A call that
     raises an error has changed nothing.
 
     Events have to come in the order of time, or late by no more than ``lateness``: then they wait until the latest time
@@ -124,18 +125,17 @@ class StreamPredictor:
         Raises:
             ArgumentError: shapes, names or times that do not fit.
         """
+        src, candidates = as_names(src), as_names(candidates)
         source, dst, time = self.names.find(src), self.names.find(candidates, dst=True), self._times(t)
         single = source.ndim == 0
         if single:
             source, dst, time = source[None], dst[None], time[None]
         if source.ndim != 1 or dst.ndim != 2 or dst.shape[0] != source.size or time.shape != source.shape:
             raise ArgumentError(
-                f"src, candidates, t: expected shapes [B], [B, C], [B] or (), [C], (), got {list(np.shape(src))}, "
-                f"{list(np.shape(candidates))}, {list(np.shape(t))}"
+                f"src, candidates, t: expected shapes [B], [B, C], [B] or (), [C], (), got {list(src.shape)}, "
+                f"{list(candidates.shape)}, {list(np.shape(t))}"
             )
-        scores = self._score(
-            source, dst, time, lambda: np.asarray(candidates).reshape(dst.shape) == np.asarray(src).reshape(-1, 1)
-        )
+        scores = self._score(source, dst, time, lambda: candidates.reshape(dst.shape) == src.reshape(-1, 1))
         return scores[0] if single else scores
 
     def update(self, events: EventStream | Sequence[Any]) -> None:
@@ -164,6 +164,7 @@ class StreamPredictor:
         src, dst, t, msg, weight = self._read(events)
         asked = self.names.find(dst, dst=True)[:, None]
         if candidates is not None:
+            candidates = as_names(candidates)
             others = self.names.find(candidates, dst=True)
             if others.ndim != 2 or others.shape[0] != t.size:
                 raise ArgumentError(f"candidates: expected [{t.size}, C], got {list(others.shape)}")
@@ -171,7 +172,7 @@ class StreamPredictor:
 
         def same() -> npt.NDArray[np.bool_]:
             own = (src == dst)[:, None]
-            beside = () if candidates is None else (np.asarray(candidates) == src[:, None],)
+            beside = () if candidates is None else (candidates == src[:, None],)
             return np.concatenate((own, *beside), 1)
 
         source = self.names.find(src)
@@ -239,13 +240,11 @@ class StreamPredictor:
         if isinstance(events, EventStream):
             if events.node_events is not None:
                 raise ArgumentError("node_events: a StreamPredictor takes links only; use with_node_events(None)")
-            ends = [end.cpu().numpy() for end in (events.src, events.dst)]
-            if events.node_names is not None:
-                ends = [np.asarray(events.node_names)[end] for end in ends]
+            ends = [names_of(events, end.cpu().numpy()) for end in (events.src, events.dst)]
             events = (*ends, events.t.cpu(), events.msg, events.weight)
         if not isinstance(events, Sequence) or not 3 <= len(events) <= 5:
             raise ArgumentTypeError("events: expected an EventStream, or (src, dst, t), and perhaps msg and weight")
-        src, dst, t = np.atleast_1d(*events[:2], self._times(events[2]))
+        src, dst, t = np.atleast_1d(as_names(events[0]), as_names(events[1]), self._times(events[2]))
         if src.ndim != 1 or src.shape != dst.shape or src.shape != t.shape:
             shapes = ", ".join(str(list(column.shape)) for column in (src, dst, t))
             raise ArgumentError(f"events: expected columns [E] of one length, got {shapes}")

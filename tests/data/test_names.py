@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphmem.data.names import NodeNames
+from graphmem.data.names import NodeNames, as_names
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
 
@@ -77,3 +78,78 @@ def test_names_that_are_refused() -> None:
         NodeNames().add(np.array([1]), np.array(["a"]))
     with pytest.raises(ArgumentError, match="from 0 on, got -3"):
         NodeNames(2).find([1, -3])
+
+
+TEXT = ["ada", "bob", "ada"]
+COLUMNS_OF_TEXT = {
+    "list": TEXT,
+    "tuple": tuple(TEXT),
+    "array of text": np.array(TEXT),
+    "array of objects": np.array(TEXT, dtype=object),
+    "array of numpy's strings": np.array([np.str_(name) for name in TEXT], dtype=object),
+    "strings of any length": np.array(TEXT, dtype=np.dtypes.StringDType()),
+    "column of objects": pd.Series(TEXT, dtype=object),
+    "column of strings": pd.Series(TEXT, dtype="string"),
+    "column of categories": pd.Series(TEXT, dtype="category"),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS_OF_TEXT)
+def test_every_column_of_text_holds_names(kind: str) -> None:
+    column = COLUMNS_OF_TEXT[kind]
+    assert NodeNames(names=["bob", "ada"]).find(column).tolist() == [1, 0, 1]
+    names = NodeNames()
+    assert [ends.tolist() for ends in names.add(column, column)] == [[0, 1, 0]] * 2
+    assert names.to_plain()["names"] == ["ada", "bob"]
+    assert {type(name) for name in names.to_plain()["names"]} == {str}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [7, 2**40, 7],
+        np.array([7, 2**40, 7], dtype=object),
+        [np.int32(7), 2**40, torch.tensor(7)],
+        np.array([7, 2**40, 7], dtype=np.uint64),
+        pd.Series([7, 2**40, 7], dtype="Int64"),
+    ],
+)
+def test_every_column_of_whole_numbers_holds_names(column: Any) -> None:
+    assert NodeNames(names=[2**40, 7]).find(column).tolist() == [1, 0, 1]
+    assert NodeNames(8).find(column).tolist() == [7, -1, 7]
+
+
+def test_names_are_told_apart_to_the_last_bit() -> None:
+    names = NodeNames(names=["a", "a\0", ""])
+    assert names.find([["a\0", ""], ["a", "b"]]).tolist() == [[1, 2], [0, -1]]
+    large = NodeNames(names=[2**63 + 1, 2**63])
+    assert large.find([2**63, 2**63 + 1]).tolist() == [1, 0]
+    assert NodeNames(2).find(np.array([1, 2**63], dtype=np.uint64)).tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["a", 5], "not both, got 'a' and 5"),
+        ([1, 2, "x"], "not both, got 1 and 'x'"),
+        (np.array(["a", 5], dtype=object), "not both, got 'a' and 5"),
+        ([1, True], r"got True \(bool\)"),
+        (np.array([1, False], dtype=object), r"got False \(bool\)"),
+        (["a", None], r"got None \(NoneType\)"),
+        (pd.Series(["a", None], dtype="string"), "got <NA>"),
+        (np.array([2.5, 1], dtype=object), r"got 2.5 \(float\)"),
+        ([["a"], ["b", "c"]], r"got \['a'\] \(list\)"),
+        ([-1, 2**63], "fit 64 bits together, got 9223372036854775808"),
+        (np.array([2**70], dtype=object), "fit 64 bits together, got 1180591620717411303424"),
+    ],
+)
+def test_a_column_of_something_else_names_the_first(column: Any, message: str) -> None:
+    for take in (as_names, NodeNames().find):
+        with pytest.raises(ArgumentError, match=f"^names: expected whole numbers .*{message}"):
+            take(column)
+
+
+def test_names_of_a_stream_that_are_not_of_one_kind() -> None:
+    one = torch.tensor([0])
+    with pytest.raises(ArgumentError, match="not both, got 'a' and 5"):
+        NodeNames.of(EventStream(one, one + 1, one, 2, node_names=["a", 5]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -359,3 +361,34 @@ def test_bad_messages_and_questions() -> None:
     seen = warmed("edgebank", stream("edgebank"))
     with pytest.raises(ArgumentError, match="names: expected those of the events that EdgeBank has seen"):
         StreamPredictor(seen)
+
+
+@pytest.mark.parametrize("kind", ["list", "array of objects", "array of text", "column"])
+def test_a_stream_with_names_of_text(kind: str, tmp_path: Path) -> None:
+    """As load_stream reads a file: its names are an array of objects."""
+    listed = [f"n{node}" for node in range(NODES)]
+    kinds: dict[str, Any] = {"list": listed, "array of objects": np.array(listed, dtype=object)}
+    kinds |= {"array of text": np.array(listed), "column": pd.Series(listed, dtype="string")}
+    numbered = stream("tgn")
+    named = dataclasses.replace(numbered, node_names=kinds[kind], dst_range=None)
+    one = StreamPredictor(make_model("tgn", 2), names=NodeNames.of(named))
+    other = StreamPredictor(make_model("tgn", 2))
+    for predictor, events in ((one, named), (other, numbered)):
+        predictor.update(events[:50])
+    assert torch.equal(one.step(named[50:60]), other.step(numbered[50:60]))
+    asked = kinds[kind][13:15]
+    assert torch.equal(one.predict("n0", asked, 10**6), other.predict(0, [13, 14], 10**6))
+    frame = pd.DataFrame({"src": ["n0", "new"], "dst": ["n1", "n0"], "t": [10**6, 10**6]})
+    rows = np.zeros((2, 2))
+    scores = one.step((frame.src, frame.dst.astype("string"), frame.t, rows))
+    assert torch.equal(scores, other.step(([0, NODES], [1, 0], [10**6] * 2, rows)))
+    one.save(tmp_path)
+    assert StreamPredictor.load(tmp_path, model=make_model("tgn", 2)).names.find("new") == NODES
+
+
+def test_lists_of_both_kinds_of_names_are_refused() -> None:
+    predictor = StreamPredictor(make_model("tgn", 2), names=NodeNames(names=["a", "5"]))
+    with pytest.raises(ArgumentError, match="names: expected whole numbers or text, not both, got 'a' and 5"):
+        predictor.predict(["a", 5], [["a"], ["a"]], [1, 1])
+    with pytest.raises(ArgumentError, match="not both"):
+        predictor.update((["a", 5], ["a", "a"], [1, 1], np.zeros((2, 2))))
