@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from graphmem.data.time_bounds import places_between
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
 
@@ -70,10 +71,13 @@ class NodeEvents:
         return out
 
     def between(self, low: float, high: float) -> NodeEvents:
-        """Node events with ``low <= t < high``, as views."""
-        bounds = torch.tensor([low, high], dtype=self.t.dtype, device=self.t.device)
-        start, stop = torch.searchsorted(self.t, bounds).tolist()
-        return self[start : max(start, stop)]
+        """Node events with ``low <= t < high``, as views; bounds may be fractions or infinite.
+
+        Raises:
+            ArgumentTypeError: a bound that is no number.
+            ArgumentError: a bound that is NaN.
+        """
+        return self[slice(*places_between(self.t, low, high))]
 
     def select(self, keep: Tensor) -> NodeEvents:
         """Some of the node events.

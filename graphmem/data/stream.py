@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from graphmem.data.node_events import NodeEvents
+from graphmem.data.stream_columns import of_temporal_data, of_tgb
+from graphmem.data.time_bounds import places_between
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
 
@@ -219,12 +221,18 @@ class EventStream:
         return not bool(((self.src >= low) & (self.src < high)).any())
 
     def between(self, low: float, high: float) -> EventStream:
-        """Events, those of single nodes too, with ``low <= t < high``, as views."""
-        bounds = torch.tensor([low, high], dtype=self.t.dtype, device=self.device)
-        start, stop = torch.searchsorted(self.t, bounds).tolist()
+        """Events, those of single nodes too, with ``low <= t < high``, as views.
+
+        Bounds may be fractions or infinite, whatever the dtype of the times.
+
+        Raises:
+            ArgumentTypeError: a bound that is no number.
+            ArgumentError: a bound that is NaN.
+        """
+        start, stop = places_between(self.t, low, high)
         if self.node_events is None:
             return self[start:stop]
-        out = self._part(slice(start, max(start, stop)))
+        out = self._part(slice(start, stop))
         out.__dict__["node_events"] = self.node_events.between(low, high)
         return out
 
@@ -281,7 +289,11 @@ class EventStream:
         return replace(self, msg=torch.cat(parts if self.msg is None else [*parts, self.msg], 1), node_events=alone)
 
     def to_temporal_data(self) -> Any:
-        """PyG's ``TemporalData``: src, dst, t, msg ([E, 0] without features) and what else is there.
+        """PyG's ``TemporalData``: src, dst, t, msg ([E, 0] without features), and weight, edge_type and y if there.
+
+        What is not one row for each event has no place there and does not travel: ``num_nodes``, ``node_names``,
+        ``dst_range``, ``node_features``, ``name``, ``first`` and ``left_out``. :meth:`from_temporal_data` takes them as
+        options, and reads messages of width 0 as none.
 
         Raises:
             ArgumentError: a stream with events of single nodes, for which PyG has no place.
@@ -300,31 +312,36 @@ class EventStream:
 
         Args:
             data: with src, dst, t and perhaps msg, weight, edge_type, y.
-            num_nodes: N; one more than the largest id by default.
-            **options: other fields of the stream.
+            num_nodes: N; by default one more than the largest id, too few where the last nodes have no event.
+            **options: other fields of the stream, such as ``node_names`` and ``dst_range``.
 
         Raises:
             ArgumentError: times of another dtype than int64 or float64, or anything that the stream refuses.
+
+        Example:
+            >>> one = torch.tensor([0])
+            >>> data = EventStream(one, one + 1, one, 3, node_names=["ada", "bob", "eve"]).to_temporal_data()
+            >>> EventStream.from_temporal_data(data, num_nodes=3, node_names=["ada", "bob", "eve"]).num_nodes
+            3
         """
-        columns = {name: getattr(data, name) for name in _COLUMNS if getattr(data, name, None) is not None}
-        for name in ("src", "dst", "t"):
-            if name not in columns:
-                raise ArgumentError(f"data: expected a TemporalData with {name!r}, found {sorted(columns)}")
-        return cls(num_nodes=_num_nodes(columns, num_nodes), **_as_columns(columns), **options)
+        return cls(**of_temporal_data(data, _COLUMNS, num_nodes), **options)
 
     @classmethod
     def from_tgb(cls, data: dict[str, Any], num_nodes: int | None = None, **options: Any) -> EventStream:
         """Read the dictionary of numpy arrays of TGB's ``LinkPropPredDataset.full_data``.
 
-        ``edge_feat`` becomes msg, ``w`` the weight, ``edge_label`` y.
+        ``edge_feat`` becomes msg, ``w`` the weight, ``edge_label`` y. Ids are whole numbers, the nodes themselves.
+
+        Args:
+            data: arrays in any order of rows and bytes.
+            num_nodes: N; one more than the largest id by default.
+            **options: other fields of the stream.
+
+        Raises:
+            ArgumentError: a column is missing or holds something else than numbers, ids that are not whole, or anything
+                that the stream refuses.
         """
-        names = {"sources": "src", "destinations": "dst", "timestamps": "t", "edge_feat": "msg", "w": "weight"}
-        names["edge_label"] = "y"
-        missing = [name for name in ("sources", "destinations", "timestamps") if name not in data]
-        if missing:
-            raise ArgumentError(f"data: expected TGB's dictionary, {missing} are missing")
-        columns = {ours: torch.as_tensor(data[name]) for name, ours in names.items() if data.get(name) is not None}
-        return cls(num_nodes=_num_nodes(columns, num_nodes), **_as_columns(columns), **options)
+        return cls(**of_tgb(data, num_nodes), **options)
 
     def __repr__(self) -> str:
         parts = [f"{self.name!r}", f"num_events={len(self)}", f"num_nodes={self.num_nodes}"]
@@ -343,31 +360,6 @@ assert set(_COLUMNS) <= {field.name for field in fields(EventStream)}
 
 def _is_dense(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided
-
-
-def _num_nodes(columns: dict[str, Tensor], num_nodes: int | None) -> int:
-    if num_nodes is not None:
-        return num_nodes
-    ends: Iterable[Tensor] = (columns["src"], columns["dst"])
-    return max((int(end.max()) + 1 for end in ends if end.numel()), default=0)
-
-
-def _as_columns(columns: dict[str, Tensor]) -> dict[str, Any]:
-    """Columns in the dtypes of a stream, where that loses nothing; others are left for the checks to refuse."""
-    wanted = {"src": torch.int64, "dst": torch.int64, "msg": torch.float32, "weight": torch.float32}
-    wanted["edge_type"] = torch.int64
-    out = dict(columns)
-    for name, value in columns.items():
-        whole = not value.is_floating_point()
-        if name == "t":
-            if value.dtype == torch.uint64 and bool((value.long() < 0).any()):
-                raise ArgumentError(f"t: expected times below 2**63, got {max(value.tolist())}")
-            out[name] = value.long() if whole else value
-        elif name in wanted and (whole or wanted[name] == torch.float32):
-            out[name] = value.to(wanted[name])
-    if "msg" in out and out["msg"].dim() == 1:
-        out["msg"] = out["msg"].unsqueeze(1)
-    return out
 
 
 def _check_finite(name: str, value: Tensor | None) -> None:

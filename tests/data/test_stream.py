@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -111,6 +112,88 @@ def test_from_tgb() -> None:
     assert all(same(getattr(stream, n), getattr(back, n)) for n in ("src", "dst", "t", "msg", "weight"))
     with pytest.raises(ArgumentError, match="are missing"):
         EventStream.from_tgb({"sources": arrays["sources"]})
+
+
+COLUMNS = ("src", "dst", "t", "msg", "weight", "edge_type", "y")
+
+
+def assert_equal(one: EventStream, other: EventStream) -> None:
+    for name in (*COLUMNS, "node_features"):
+        assert same(getattr(one, name), getattr(other, name)), name
+    for name in ("num_nodes", "dst_range", "first", "name", "left_out"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert (one.node_names is None) == (other.node_names is None)
+    assert one.node_names is None or list(one.node_names) == list(other.node_names or ())
+
+
+@pytest.mark.parametrize("msg", [None, torch.arange(10.0).view(5, 2)])
+def test_what_temporal_data_has_no_place_for_comes_back_by_options(msg: Tensor | None) -> None:
+    options: dict[str, Any] = {
+        "num_nodes": 7,
+        "node_names": ["ada", "bob", "eve", "x", "y", "z", "nobody"],
+        "dst_range": (3, 6),
+        "node_features": torch.rand(7, 2),
+        "name": "log",
+        "left_out": {"self-loops": 2},
+    }
+    stream = make(msg=msg, edge_type=T([0, 1, 0, 1, 1]), y=T([0.5, 1, 2, 3, 4]), **options)
+    data = stream[1:].to_temporal_data()
+    assert set(data.keys()) <= set(COLUMNS)
+    assert_equal(stream[1:], EventStream.from_temporal_data(data, first=1, **options))
+    bare = EventStream.from_temporal_data(data)
+    assert (bare.num_nodes, bare.node_names, bare.dst_range, bare.name) == (5, None, None, "stream")
+
+
+def test_columns_of_temporal_data_are_arrays_or_tensors() -> None:
+    data = make().to_temporal_data()
+    data.src = np.array([0, 1, 0, 2, 1], dtype=np.int32)
+    assert same(EventStream.from_temporal_data(data).src, make().src)
+    data.src = np.array(["a", "b", "a", "c", "b"])
+    with pytest.raises(ArgumentError, match=r"data.src: expected an array of whole numbers, got <U1 \[5\], the first"):
+        EventStream.from_temporal_data(data)
+    data.src = make().src > 0
+    with pytest.raises(ArgumentError, match=r"data.src: expected whole numbers, got bool \[5\]"):
+        EventStream.from_temporal_data(data)
+
+
+def tgb(**changes: Any) -> dict[str, Any]:
+    arrays: dict[str, Any] = {"sources": np.array([0, 1, 0]), "destinations": np.array([2, 3, 3])}
+    arrays |= {"timestamps": np.array([5, 6, 8]), "edge_feat": np.arange(6.0).reshape(3, 2), "w": np.ones(3)}
+    return {**arrays, **changes}
+
+
+def test_from_tgb_takes_arrays_in_any_order_of_rows_and_bytes() -> None:
+    want = EventStream.from_tgb(tgb())
+    backwards = {name: np.ascontiguousarray(column[::-1])[::-1] for name, column in tgb().items()}
+    assert_equal(want, EventStream.from_tgb(backwards))
+    big = {name: column.astype(column.dtype.newbyteorder(">")) for name, column in tgb().items()}
+    assert_equal(want, EventStream.from_tgb(big))
+    assert_equal(want, EventStream.from_tgb(tgb(sources=np.array([0, 1, 0], dtype=np.uint32))))
+    assert_equal(want, EventStream.from_tgb(tgb(edge_feat=np.asfortranarray(np.arange(6.0).reshape(3, 2)))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"sources": np.array(["a", "b", "a"])},
+            r"data\['sources'\]: expected an array of whole numbers, got <U1 \[3\]",
+        ),
+        ({"destinations": np.array([1, 2, None])}, r"data\['destinations'\]: .* whole numbers, got object .* first 1"),
+        ({"sources": np.array([0.0, 1, 0])}, r"data\['sources'\]: .* whole numbers, got float64"),
+        ({"sources": np.array([True, False, True])}, r"data\['sources'\]: .* whole numbers, got bool"),
+        ({"timestamps": np.array(["1", "2", "3"])}, r"data\['timestamps'\]: expected an array of numbers, got <U1"),
+        ({"timestamps": np.array([0, 1, 2], dtype="M8[s]")}, r"data\['timestamps'\]: .* numbers, got datetime64"),
+        ({"timestamps": np.array([0, 1, 2**63], dtype=np.uint64)}, r"data\['timestamps'\]: .* got 9223372036854775808"),
+        ({"timestamps": np.array([0, 1, 2], dtype=np.float32)}, "t: expected int64 or float64"),
+        ({"edge_feat": np.array([["a"], ["b"], ["c"]])}, r"data\['edge_feat'\]: expected an array of numbers"),
+        ({"w": np.array([1j, 2, 3])}, r"data\['w'\]: expected an array of numbers"),
+        ({"sources": np.array([-1, 1, 0])}, r"src: expected ids in \[0, 4\), found -1"),
+    ],
+)
+def test_from_tgb_names_the_column_that_does_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        EventStream.from_tgb(tgb(**changes))
 
 
 def test_extend() -> None:
