@@ -107,7 +107,14 @@ class NodeNames:
 
     @classmethod
     def of(cls, stream: EventStream) -> NodeNames:
-        """The names of a stream: ``node_names``, or the numbers. Those of a bipartite stream are apart."""
+        """The names of a stream: ``node_names``, or the numbers.
+
+        Those of a bipartite stream are apart, and so are those of its slices (:attr:`EventStream.is_bipartite`).
+
+        Raises:
+            ArgumentError: a name that stands twice among sources, among destinations or, where they are not apart, at
+                all; or that is neither a whole number nor text.
+        """
         if stream.node_names is None:
             return cls(stream.num_nodes)
         names = as_names(stream.node_names)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from graphmem.data.node_events import NodeEvents
-from graphmem.data.stream_columns import of_temporal_data, of_tgb
+from graphmem.data.stream_columns import longer_names, of_temporal_data, of_tgb
 from graphmem.data.time_bounds import places_between
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.ops import _check
@@ -69,6 +69,7 @@ class EventStream:
     node_events: NodeEvents | None = None
     node_features: Tensor | None = None
     left_out: Mapping[str, int] | None = None
+    _is_bipartite: ClassVar[bool] = False  # an instance has its own where it is true
 
     def __post_init__(self) -> None:
         """Check everything once; slices are not checked again."""
@@ -111,6 +112,8 @@ class EventStream:
                 raise ArgumentError(
                     f"dst: expected destinations in [{low}, {high}), got {int(self.dst.min())}..{int(self.dst.max())}"
                 )
+            apart = (low, high) != (0, self.num_nodes) and not bool(((self.src >= low) & (self.src < high)).any())
+            object.__setattr__(self, "_is_bipartite", apart)
         if self.node_names is not None and len(self.node_names) != self.num_nodes:
             raise ArgumentError(f"node_names: expected {self.num_nodes} names, got {len(self.node_names)}")
         if self.node_events is not None:
@@ -214,11 +217,11 @@ class EventStream:
 
     @property
     def is_bipartite(self) -> bool:
-        """Whether no node is both a source and a destination, by ``dst_range``."""
-        if self.dst_range is None or len(self) == 0:
-            return False
-        low, high = self.dst_range
-        return not bool(((self.src >= low) & (self.src < high)).any())
+        """Whether no node is both a source and a destination: ``dst_range`` is not all nodes and holds no source.
+
+        A fact of the whole stream, which its slices share, empty ones too.
+        """
+        return self._is_bipartite
 
     def between(self, low: float, high: float) -> EventStream:
         """Events, those of single nodes too, with ``low <= t < high``, as views.
@@ -254,10 +257,12 @@ class EventStream:
         return replace(self, **moved)
 
     def extend(self, later: EventStream) -> EventStream:
-        """Append events that come later.
+        """Append events that come later; node k is the same in both streams.
+
+        Where they have ``node_names``, the names of one are the first of those of the other, which the result has.
 
         Raises:
-            ArgumentError: the later events begin before this stream ends, or have other columns.
+            ArgumentError: the later events begin before this stream ends, have other columns, or name nodes otherwise.
         """
         if len(self) and len(later) and later.t[0] < self.t[-1]:
             raise ArgumentError(f"later: expected events from time {self.t[-1].item()} on, got {later.t[0].item()}")
@@ -269,7 +274,7 @@ class EventStream:
             columns[name] = None if parts[0] is None else torch.cat(parts)
         if later.num_nodes > self.num_nodes and self.node_features is not None:
             raise ArgumentError(f"later: expected {self.num_nodes} nodes, those with features, got {later.num_nodes}")
-        names = max((self.node_names, later.node_names), key=lambda one: 0 if one is None else len(one))
+        names = longer_names(self.node_names, later.node_names)
         alone = [events for stream in (self, later) if (events := stream.node_events) is not None]
         columns["node_events"] = alone[0].extend(alone[1]) if len(alone) == 2 else alone[0] if alone else None
         return replace(self, **columns, num_nodes=max(self.num_nodes, later.num_nodes), node_names=names)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from graphmem.errors import ArgumentError
 from graphmem.ops import _check
+
+Names = Sequence[Any] | npt.NDArray[Any]
 
 _ENDS = ("src", "dst")
 _WHOLE = (*_ENDS, "edge_type")
@@ -80,4 +83,34 @@ def _fields(columns: dict[str, Tensor], num_nodes: int | None) -> dict[str, Any]
     return {"num_nodes": num_nodes, **out}
 
 
-__all__ = ["of_temporal_data", "of_tgb"]
+def longer_names(names: Names | None, others: Names | None) -> Names | None:
+    """The longer of the names of two streams, of which one begins with the other; ``None`` where both have none.
+
+    Raises:
+        ArgumentError: they differ, or are in one of the streams only.
+    """
+    if names is None or others is None:
+        if names is not others:
+            which = "this stream" if others is None else "the later events"
+            raise ArgumentError(f"later: node_names are those of {which} only; give both the same names, or none")
+        return None
+    if names is not others:
+        count = min(len(names), len(others))
+        own, later = _array(names)[:count], _array(others)[:count]
+        different = np.flatnonzero(own != later)
+        if different.size:
+            node = int(different[0])
+            one, other = (column[[node]].tolist()[0] for column in (own, later))
+            raise ArgumentError(
+                f"later: expected the same names of nodes, got {one!r} in this stream and {other!r} in the later "
+                f"events for node {node} ({different.size} such nodes); read both with one numbering"
+            )
+    return others if len(others) > len(names) else names
+
+
+def _array(names: Names) -> npt.NDArray[Any]:
+    """Names as they are: numpy would make text of numbers beside text."""
+    return np.fromiter(names, dtype=object, count=len(names)) if isinstance(names, list | tuple) else np.asarray(names)
+
+
+__all__ = ["longer_names", "of_temporal_data", "of_tgb"]

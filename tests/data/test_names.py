@@ -153,3 +153,24 @@ def test_names_of_a_stream_that_are_not_of_one_kind() -> None:
     one = torch.tensor([0])
     with pytest.raises(ArgumentError, match="not both, got 'a' and 5"):
         NodeNames.of(EventStream(one, one + 1, one, 2, node_names=["a", 5]))
+
+
+@pytest.mark.parametrize("names", [["100", "7", "100", "9"], ["u", "v", "p", "q"]])
+def test_ends_of_a_slice_are_named_apart_as_those_of_the_whole(names: list[str]) -> None:
+    whole = EventStream(
+        torch.tensor([0, 1, 0]), torch.tensor([2, 3, 3]), torch.arange(3), 4, node_names=names, dst_range=(2, 4)
+    )
+    want = NodeNames.of(whole).to_plain()
+    assert want["is_dst"] == [False, False, True, True]
+    for part in (whole[:1], whole[:0], whole[1:][:0], whole.between(7, 9), whole.select(whole.t < 0), whole.to("cpu")):
+        assert part.is_bipartite
+        assert NodeNames.of(part).to_plain() == want
+
+
+def test_ends_are_not_named_apart_where_a_destination_is_a_source() -> None:
+    ends = torch.tensor([0, 1, 2]), torch.tensor([2, 3, 3])
+    for dst_range in ((2, 4), (0, 4), None):
+        whole = EventStream(*ends, torch.arange(3), 4, node_names=["a", "b", "c", "d"], dst_range=dst_range)
+        for part in (whole, whole[:1], whole[:0]):
+            assert not part.is_bipartite
+            assert not NodeNames.of(part).bipartite

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -204,3 +205,55 @@ def test_extend() -> None:
         stream.extend(stream)
     with pytest.raises(ArgumentError, match="msg is in one of the streams only"):
         stream[:2].extend(make(msg=None)[2:])
+
+
+def named(names: Any, first: int = 0) -> EventStream:
+    nodes = 2 if names is None else len(names)
+    return EventStream(T([0, 1]), T([1, nodes - 1]), T([first, first + 1]), nodes, node_names=names)
+
+
+NAMES = ["ada", "bob", "eve"]
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [
+        (NAMES, NAMES),
+        (NAMES[:2], NAMES),
+        (NAMES, NAMES[:2]),
+        (np.array(NAMES), tuple(NAMES[:2])),
+        (np.array(NAMES[:2], dtype=object), pd.Series(NAMES, dtype="string")),
+        (np.array([7, 8]), [7, 8, 9]),
+        (None, None),
+    ],
+)
+def test_extend_keeps_the_longer_names(names: Any, others: Any) -> None:
+    whole = named(names).extend(named(others, 2))
+    assert len(whole) == 4
+    if names is None:
+        assert whole.node_names is None
+    else:
+        longer = max(names, others, key=len)
+        assert whole.node_names is longer
+        assert whole.num_nodes == len(longer)
+
+
+@pytest.mark.parametrize(
+    ("names", "others", "message"),
+    [
+        (["ada", "bob"], ["eve", "zoe"], "'ada' in this stream and 'eve' in the later events for node 0 .2 such"),
+        (np.array(NAMES), NAMES[:1] + ["zoe"], "got 'bob' in this stream and 'zoe' in the later events for node 1"),
+        ([1, 2], ["1", "2"], "got 1 in this stream and '1' in the later events for node 0"),
+        (np.array([1, 2]), np.array(["1", "2"]), "got 1 in this stream and '1' in the later events for node 0"),
+        (["ada", "bob"], None, "those of this stream only; give both the same names, or none"),
+        (None, ["ada", "bob"], "those of the later events only; give both"),
+    ],
+)
+def test_extend_refuses_nodes_of_other_names(names: Any, others: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"later: .*{message}"):
+        named(names).extend(named(others, 2))
+
+
+def test_extend_takes_slices_of_one_stream() -> None:
+    whole = named(NAMES)
+    assert whole[:1].extend(whole[1:]).node_names is whole.node_names
