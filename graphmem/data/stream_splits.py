@@ -16,6 +16,7 @@ Protocols, all by quantiles of the time, with the default ratios :math:`t \le q_
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 
@@ -90,7 +91,8 @@ def split_stream(
         seed: of the nodes that "masked" and "inductive" hide.
 
     Raises:
-        ArgumentError: an unknown protocol, ratios that leave a period empty, or a stream that begins after event 0.
+        ArgumentError: an unknown protocol, ratios that leave a period empty, a stream that begins after event 0, or so
+            few nodes that a protocol would hide none: fewer than 10 in all or, for "dyglib", with events.
     """
     _check.choice("protocol", protocol, PROTOCOLS)
     _check.seed("seed", seed)
@@ -160,7 +162,7 @@ def _bounds(stream: EventStream, val_ratio: float, test_ratio: float) -> tuple[i
 def _masked(stream: EventStream, first_valid: int, seed: int) -> Tensor:
     """Nodes that "masked" hides."""
     later = torch.unique(torch.cat((stream.src[first_valid:], stream.dst[first_valid:])))
-    count = min(int(MASKED_SHARE * stream.num_nodes), later.numel())
+    count = min(_num_hidden(stream.num_nodes, "nodes"), later.numel())
     chosen: Tensor = later[torch.from_numpy(permutation(seed, 0, later.numel())[:count]).to(later.device)]
     return chosen
 
@@ -170,8 +172,17 @@ def _dyglib_masked(stream: EventStream, first_valid: int) -> Tensor:
     num_active = torch.unique(torch.cat((stream.src, stream.dst))).numel()
     src, dst = ((end[first_valid:] + 1).tolist() for end in (stream.src, stream.dst))
     later = tuple(set(src) | set(dst))
-    count = min(int(MASKED_SHARE * num_active), len(later))
+    count = min(_num_hidden(num_active, "nodes with events"), len(later))
     return torch.tensor(random.Random(DYGLIB_SEED).sample(later, count), dtype=torch.int64, device=stream.device) - 1
+
+
+def _num_hidden(count: int, what: str) -> int:
+    """A tenth of the nodes, rounded down."""
+    hidden = int(MASKED_SHARE * count)
+    if hidden == 0:
+        least = math.ceil(1 / MASKED_SHARE)
+        raise ArgumentError(f"stream: expected at least {least} {what}, of which a tenth is hidden, got {count}")
+    return hidden
 
 
 def _without(stream: EventStream, hidden: Tensor, keep: Tensor, until: int) -> EventStream:

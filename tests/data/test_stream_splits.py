@@ -92,6 +92,17 @@ def test_time_is_pygs_split(steps: list[int], ratios: tuple[float, float]) -> No
     assert split.new_nodes.tolist() == [node not in known for node in range(9)]
 
 
+@pytest.mark.parametrize("protocol", ["masked", "inductive", "dyglib"])
+def test_too_few_nodes_to_hide_one_of_them(protocol: str) -> None:
+    few = make([1] * 200)
+    expected = "at least 10 nodes with events" if protocol == "dyglib" else "at least 10 nodes"
+    with pytest.raises(ArgumentError, match=f"stream: expected {expected}, of which a tenth is hidden, got 9"):
+        split_stream(few, protocol=protocol)
+    more = EventStream(few.src, few.dst + few.dst // 8, few.t, 10)
+    split = split_stream(more, protocol=protocol)
+    assert int(split.new_nodes.sum()) == 1
+
+
 def test_masked_nodes_are_new() -> None:
     g = torch.Generator().manual_seed(0)
     src, dst = torch.randint(100, (2, 3000), generator=g)
