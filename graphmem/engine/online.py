@@ -64,9 +64,9 @@ class StreamPredictor:
         >>> from graphmem.models import Recency
         >>> predictor = StreamPredictor(Recency(3))
         >>> predictor.step(([0, 1], [2, 2], [10, 11])).tolist()
-        [0.0, 0.0]
+        [-4.611686018427388e+18, -4.611686018427388e+18]
         >>> predictor.predict(0, [1, 2], 12).tolist()
-        [0.0, 1.3333333333333333]
+        [-4.611686018427388e+18, 0.3333333333333333]
     """
 
     def __init__(

@@ -69,7 +69,9 @@ class _NodeActivity(StateModule):
 
     def __init__(self, num_nodes: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_state("last", (num_nodes,), dtype=dtype)
+        # Below any time: times may be negative.
+        least = torch.iinfo(dtype).min if dtype == torch.int64 else -torch.inf
+        self.register_state("last", (num_nodes,), dtype=dtype, fill=least)
         self.register_state("count", (num_nodes,), dtype=torch.int64)
 
     def insert(self, nodes: Tensor, t: Tensor) -> None:
@@ -83,12 +85,14 @@ class Recency(TemporalLinkModel):
     r"""Ranks candidates by when they were last met, by the source itself first.
 
     .. math::
-        s_{uv}(t) = \begin{cases} 2 - \rho(t - t_{uv}) & \text{if u has met v} \\
-                                  1 - \rho(t - t_v)    & \text{if anybody has met v} \\ 0 & \text{else} \end{cases},
-        \qquad \rho(d) = \frac{d}{d + 1}
+        s_{uv}(t) = \begin{cases} 1 / (1 + t - t_{uv}) & \text{if u has met v} \\
+                                  -1 - (t - t_v)       & \text{if anybody has met v} \\
+                                  -2^{62}              & \text{else} \end{cases}
 
-    with :math:`t_{uv}` and :math:`t_v` the last times of pair and destination. With ``kind="popularity"``
-    :math:`s_{uv} = 1 - 1 / (1 + n_v)`, :math:`n_v` the number of events of v.
+    with :math:`t_{uv}` and :math:`t_v` the last times of pair and destination. Whole ages differ in their scores up to
+    :math:`2^{52}`, which is 52 days in nanoseconds, and beyond as far as float64 resolves them; for a time before the
+    last event the age is 0. With ``kind="popularity"`` :math:`s_{uv} = 1 - 1 / (1 + n_v)`, :math:`n_v` the number of
+    events of v.
 
     Heuristics of this kind lead several tables of TGB (see docs/temporal_models.md); the formula is ours.
 
@@ -115,14 +119,15 @@ class Recency(TemporalLinkModel):
         return self.nodes.last.dtype
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
-        """A rank in [0, 2] for every candidate, float64 [B, C]."""
+        """For every candidate, float64 [B, C]: positive if the source has met it, negative if not; or popularity."""
         count = self.nodes.count[dst]
         if self.pairs is None:
             return 1 - 1 / (1 + count.double())
         now = t.unsqueeze(1)
         met = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
-        anybody = torch.where(count > 0, 1 / (1 + (now - self.nodes.last[dst]).double()), 0.0)
-        return torch.where(met.times > 0, 1 + 1 / (1 + (now - met.last).double()), anybody)
+        pair_age, age = ((now - last).double().clamp(min=0) for last in (met.last, self.nodes.last[dst]))
+        anybody = torch.where(count > 0, (-1 - age).clamp(min=_NOBODY / 2), _NOBODY)
+        return torch.where(met.times > 0, 1 / (1 + pair_age), anybody)
 
     def update(self, events: EventStream) -> None:
         """Remember destinations and pairs."""
