@@ -29,7 +29,8 @@ class EventStream:
     Args:
         src: int64 [E].
         dst: int64 [E].
-        t: int64 or float64 [E], ascending. Float32 resolves 128 s at today's Unix time and is refused.
+        t: int64 or float64 [E], ascending and finite; they may be negative. Float32 resolves 128 s at today's Unix time
+            and is refused.
         num_nodes: N; ids are in [0, N).
         msg: float32 [E, D], features of the events.
         weight: float32 [E]; its sign is the sign of the event.

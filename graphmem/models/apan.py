@@ -127,7 +127,7 @@ class APAN(Correctable, EmbeddingLinkModel):
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
         """Store the embeddings of the events' ends, and mail the events."""
-        self._take_links_only(events)
+        self._check_links(events)
         src, dst, t = events.src, events.dst, events.t
         _check.in_range("events", torch.cat((src, dst)), self.num_nodes)
         ends = torch.stack((src, dst), 1).view(-1)  # event by event: a letter for each half

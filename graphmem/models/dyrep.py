@@ -65,6 +65,7 @@ class DyRep(TGN):
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
         """Give the events to neighbours, whom messages read, and to the memory."""
+        self._check_times(events)
         self.memory.check_events(events.src, events.dst, events.t, events.msg)
         if events.node_events is not None:
             self.memory.check_node_events(events.node_events)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
 from graphmem.models.temporal import TemporalLinkModel
-from graphmem.nn.pair_memory import PairMemory
+from graphmem.nn.pair_memory import MAX_NODES, PairMemory
 from graphmem.nn.state import StateModule
 from graphmem.ops import _check
 
@@ -39,6 +41,10 @@ class EdgeBank(TemporalLinkModel):
         if window is not None and not window >= 0:
             raise ArgumentError(f"window: expected a length of time from 0 on, or None, got {window!r}")
         self.window = window
+        # Ages of whole times are whole, and torch would take a fraction from them in float32.
+        self._length: float | None = None
+        if window is not None and window < -_NOBODY:
+            self._length = math.floor(window) if dtype == torch.int64 else float(window)
         self.pairs = PairMemory(directed=directed, dtype=dtype)
 
     @property
@@ -46,17 +52,22 @@ class EdgeBank(TemporalLinkModel):
         """Of times."""
         return self.pairs.last.dtype
 
+    @property
+    def _num_ids(self) -> int:
+        return MAX_NODES
+
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """0 or 1 for every candidate, float64 [B, C]."""
+        src, dst, t = self._checked(src, dst, t)
         known = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
         seen = known.times > 0
-        if self.window is not None:
-            seen &= known.last >= (t - self.window).unsqueeze(1)
+        if self._length is not None:
+            seen &= known.last >= (t - self._length).unsqueeze(1)
         return seen.double()
 
     def update(self, events: EventStream) -> None:
         """Remember the pairs."""
-        self._take_links_only(events)
+        self._check_links(events)
         self.pairs.insert(events.src, events.dst, events.t)
         self._advance(events)
 
@@ -120,6 +131,7 @@ class Recency(TemporalLinkModel):
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """For every candidate, float64 [B, C]: positive if the source has met it, negative if not; or popularity."""
+        src, dst, t = self._checked(src, dst, t)
         count = self.nodes.count[dst]
         if self.pairs is None:
             return 1 - 1 / (1 + count.double())
@@ -131,7 +143,7 @@ class Recency(TemporalLinkModel):
 
     def update(self, events: EventStream) -> None:
         """Remember destinations and pairs."""
-        self._take_links_only(events)
+        self._check_links(events)
         self.nodes.insert(events.dst, events.t)
         if self.pairs is not None:
             self.pairs.insert(events.src, events.dst, events.t)
@@ -186,6 +198,7 @@ class LocalGlobal(TemporalLinkModel):
 
     def score(self, src: Tensor, dst: Tensor, t: Tensor) -> Tensor:
         """For every candidate, float64 [B, C]: positive if the source has met it, negative if not."""
+        src, dst, t = self._checked(src, dst, t)
         met = self.pairs.find(src.unsqueeze(1).expand_as(dst), dst)
         count = self.nodes.count[dst].double()
         pair_age, age = ((self.clock - last).double() for last in (met.last, self.nodes.last[dst]))
@@ -195,7 +208,7 @@ class LocalGlobal(TemporalLinkModel):
 
     def update(self, events: EventStream) -> None:
         """Remember destinations and pairs."""
-        self._take_links_only(events)
+        self._check_links(events)
         times = torch.cat((self.now.view(1), events.t.to(self.now.dtype)))
         stamps = self.clock + (times[1:] != times[:-1]).cumsum(0)
         self.nodes.insert(events.dst, stamps)

@@ -296,7 +296,7 @@ class NAT(NATAtOnce):
     @torch.no_grad()
     def update(self, events: EventStream) -> None:
         """Take in events that happened: caches, and the last event of each node, its state with the one before."""
-        self._take_links_only(events)
+        self._check_links(events)
         if len(events) == 0:
             return
         read, self._last_read = self._last_read, None

@@ -63,7 +63,7 @@ class Reputation(TemporalLinkModel):
         Raises:
             ArgumentError: no weights, or weights of 0.
         """
-        self._take_links_only(events)
+        self._check_links(events)
         _check.in_range("events", torch.cat((events.src, events.dst)), self.num_nodes)
         negative = is_negative("events.sign", events.sign, len(events))
         self.degree = counted(self.degree, events.src, events.dst, negative)

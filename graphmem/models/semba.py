@@ -190,7 +190,7 @@ class SEMBA(TemporalLinkModel):
         Raises:
             ArgumentError: no weights, weights that are 0, or messages that do not fit.
         """
-        self._take_links_only(events)
+        self._check_links(events)
         weight, sign = events.weight, events.sign
         if weight is None or sign is None:
             raise ArgumentError("events: expected weights, whose signs are those of the events, got None")

@@ -149,11 +149,26 @@ class TemporalLinkModel(StateModule):
         src = _check.tensor("src", src, shape=(None,), dtypes=(torch.int64,), device=device)
         dst = _check.tensor("dst", dst, shape=(src.numel(), None), dtypes=(torch.int64,), device=device)
         t = _check.tensor("t", t, shape=(src.numel(),), dtypes=(self.time_dtype,), device=device)
-        _check.in_range("src and dst", torch.cat((src, dst.view(-1))), self.num_nodes)
+        _check.in_range("src and dst", torch.cat((src, dst.view(-1))), self._num_ids)
         return src, dst, t
 
-    def _take_links_only(self, events: EventStream) -> None:
-        """Raise for events of single nodes. Call this before anything is written."""
+    @property
+    def _num_ids(self) -> int:
+        """Ids of nodes that :meth:`score` takes are below this."""
+        return self.num_nodes
+
+    def _check_times(self, events: EventStream) -> None:
+        """Raise for times of another dtype than the model's, which are neither cast nor rounded."""
+        if events.t.dtype != self.time_dtype:
+            wanted = str(self.time_dtype).removeprefix("torch.")
+            raise ArgumentError(
+                f"t: expected {wanted}, the dtype of times that {type(self).__name__} was built for, got "
+                f"{_check.describe(events.t)}"
+            )
+
+    def _check_links(self, events: EventStream) -> None:
+        """Raise for times that do not fit and for events of single nodes. Call this before anything is written."""
+        self._check_times(events)
         if events.node_events is not None:
             raise ArgumentError(
                 f"events: {type(self).__name__} takes links only, and got events of single nodes; take "
@@ -250,6 +265,7 @@ class MemoryLinkModel(EmbeddingLinkModel):
 
     def update(self, events: EventStream) -> None:
         """Give the events to the memory."""
+        self._check_times(events)
         kinds = event_kinds(events, self.memory.pres)
         state = self.memory.update_state
         state(events.src, events.dst, events.t, events.msg, events.eid, kinds, events.node_events)

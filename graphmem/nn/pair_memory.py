@@ -13,6 +13,9 @@ from graphmem.nn.state import StateModule
 # Times of pairs that never met.
 NEVER = torch.iinfo(torch.int64).min
 
+# Ids are below.
+MAX_NODES = 2**31
+
 # Recent events are kept apart and merged when they are so many, or so large a share of what is known: a merge sorts
 # everything, so that it has to be rare, and a lookup searches both, so that the second must stay small.
 _MERGE_EVENTS, _MERGE_SHARE = 4096, 64
