@@ -301,7 +301,7 @@ BAD = {
     "lengths": (([0, 1], [13], [5]), ArgumentError, r"columns \[E\] of one length, got \[2\], \[1\], \[1\]"),
     "table": (([[0]], [[13]], [[5]]), ArgumentError, "one length"),
     "text among numbers": ((["a"], [13], [5]), ArgumentError, "named by whole numbers, got text"),
-    "fraction as a name": (([0.5], [13], [5]), ArgumentError, "expected whole numbers or text, got float64"),
+    "fraction as a name": (([0.5], [13], [5]), ArgumentError, "expected whole numbers or text, got 0.5"),
     "negative number": (([-1], [13], [5]), ArgumentError, "numbers of nodes from 0 on, got -1"),
     "fraction as a time": (([0], [13], [5.5]), ArgumentError, "expected whole times"),
     "float32 as a time": (([0], [13], np.float32([5])), ArgumentError, "float32"),
