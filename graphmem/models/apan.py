@@ -130,6 +130,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         self._check_links(events)
         src, dst, t = events.src, events.dst, events.t
         _check.in_range("events", torch.cat((src, dst)), self.num_nodes)
+        kinds = event_kinds(events, self.pres)
         ends = torch.stack((src, dst), 1).view(-1)  # event by event: a letter for each half
         twice = t.repeat_interleave(2)
         with evaluating(self):
@@ -143,7 +144,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         last = last_of(place, nodes.numel())
         self._store(nodes, z[last], twice[last], raw[last])
         if self.pres is not None:
-            self.pres.waiting.mark_mail(src, dst, owner, letter // 2, event_kinds(events, self.pres))
+            self.pres.waiting.mark_mail(src, dst, owner, letter // 2, kinds)
         self.neighbors.insert(src, dst, t, events.eid)
         self._advance(events)
 

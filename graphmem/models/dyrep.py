@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
-from graphmem.models.temporal import MemoryLinkModel
+from graphmem.models.temporal import MemoryLinkModel, event_kinds
 from graphmem.models.tgn import TGN
 from graphmem.nn.functional import gather_rows
 from graphmem.nn.temporal_neighbors import TemporalNeighbors
@@ -69,6 +69,7 @@ class DyRep(TGN):
         self.memory.check_events(events.src, events.dst, events.t, events.msg)
         if events.node_events is not None:
             self.memory.check_node_events(events.node_events)
+        event_kinds(events, self.memory.pres)
         self._remember(events)
         MemoryLinkModel.update(self, events)
 

@@ -200,10 +200,10 @@ class SEMBA(TemporalLinkModel):
             parts.append(_check.tensor("events.msg", events.msg, shape=dim, dtypes=kinds, device=weight.device))
         # Whoever checks most comes first: events that do not fit change nothing.
         is_negative("events.sign", sign, len(events))
+        types = None if self.memory is None else event_kinds(events, self.memory.pres)
         if self.neighbors is not None:
             self._remember(self.neighbors, events, sign, parts)
         if self.memory is not None:
-            types = event_kinds(events, self.memory.pres)
             self.memory.update_state(events.src, events.dst, events.t, torch.cat(parts, 1), sign, types)
         if self.history is not None:
             self.history.insert(events.src, events.dst, sign)

@@ -275,13 +275,18 @@ class MemoryLinkModel(EmbeddingLinkModel):
 def event_kinds(events: EventStream, pres: PRES | None) -> Tensor | None:
     """Kinds of events, int64 [E], for a PRES that tells kinds apart: their types, or 1 for negative weights, else 0.
 
+    Call this before anything is written.
+
     Raises:
-        ArgumentError: the events have neither types nor weights.
+        ArgumentError: the events have neither types nor weights, or types that PRES has no moments for.
     """
     if pres is None or pres.num_types == 1:
         return None
     if events.edge_type is not None:
-        return events.edge_type
-    if events.weight is None:
+        kinds = events.edge_type
+    elif events.weight is not None:
+        kinds = (events.weight < 0).long()
+    else:
         raise ArgumentError(f"num_types: expected events with types or weights for {pres.num_types} kinds, got neither")
-    return (events.weight < 0).long()
+    pres.waiting.check_kinds(kinds, len(events))
+    return kinds

@@ -93,6 +93,15 @@ class Correctable(nn.Module):
         """Tables and weights that :meth:`corrected` reads, besides the memory."""
         return ((), ()) if self.pres is None else self.pres.sources()
 
+    def check_kinds(self, types: Tensor | None, count: int) -> None:
+        """See whether :meth:`mark` takes these kinds of events; call this before anything is written.
+
+        Raises:
+            ArgumentError: PRES tells kinds apart, and these do not fit it.
+        """
+        if self.pres is not None:
+            self.pres.waiting.check_kinds(types, count)
+
     def mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
         """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""
         self._forget_read()

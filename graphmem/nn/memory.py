@@ -221,6 +221,7 @@ class NodeMemory(MailReader, StateModule):
             self.check_node_events(node_events)
             _check.ascending("t", t, t[:1])
         checked = self.check_events(src, dst, t, raw_msg, event)
+        self.check_kinds(types, src.numel())
         if not self.t_batches:
             self._take(*checked, types=types, lone=node_events)
             return

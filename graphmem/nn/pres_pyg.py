@@ -90,6 +90,7 @@ class CorrectedTGNMemory(Correctable):
             raw_msg: [E, D].
             types: kinds of the events, int64 [E], where ``pres`` tells kinds apart.
         """
+        self.check_kinds(types, src.numel())
         if not self.training:  # mail is read when it comes
             self.mark(src, dst, types)
         self.tgn.update_state(src, dst, t, raw_msg)

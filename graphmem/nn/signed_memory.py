@@ -217,6 +217,7 @@ class SignedMemory(Correctable, StateModule):
             msg = self.memory.new_empty(count, 0)
         msg = _check.tensor("msg", msg, shape=(count, self.raw_msg_dim), dtypes=(self.memory.dtype,), device=device)
         negative = is_negative("sign", sign, count)
+        self.check_kinds(types, count)
         self.flush()
         self.mark(src, dst, types)
         self.src, self.dst, self.t = src.clone(), dst.clone(), t.clone()

@@ -51,6 +51,7 @@ class WaitingEvents(StateModule):
         if self.num_types > 1:
             # A self-loop counts once.
             once = torch.stack((torch.ones_like(src, dtype=torch.bool), src != dst), 1).view(-1).nonzero().view(-1)
+            self.check_kinds(types, src.numel())
             kinds = self._count_kinds(found.place[once], once // 2, types, found.nodes.numel())
         self._note(found.nodes, found.events, found.affected, kinds)
 
@@ -70,13 +71,23 @@ class WaitingEvents(StateModule):
         nodes, place = distinct(pair // src.numel())
         affected = torch.zeros_like(nodes, dtype=torch.bool)
         affected[place[mask[event]]] = True
+        self.check_kinds(types, src.numel())
         kinds = self._count_kinds(place, event, types, nodes.numel()) if self.num_types > 1 else None
         self._note(nodes, torch.bincount(place, minlength=nodes.numel()), affected, kinds)
 
+    def check_kinds(self, types: Tensor | None, count: int) -> None:
+        """See whether :meth:`mark` takes these kinds of events, int64 [count], before anything is written.
+
+        Raises:
+            ArgumentError: wrong shape, dtype, device or range, where there are several kinds.
+        """
+        if self.num_types > 1:
+            types = _check.tensor("types", types, shape=(count,), dtypes=(torch.int64,), device=self.count.device)
+            _check.in_range("types", types, self.num_types)
+
     def _count_kinds(self, place: Tensor, event: Tensor, types: Tensor | None, num: int) -> Tensor:
         """Events of each kind [num, C], of entries each of which has a place and an event."""
-        types = _check.tensor("types", types, shape=(None,), dtypes=(torch.int64,), device=place.device)
-        _check.in_range("types", types, self.num_types)
+        assert types is not None
         at = place * self.num_types + types[event]
         return torch.bincount(at, minlength=num * self.num_types).view(num, self.num_types)
 

@@ -20,7 +20,7 @@ class Events:
     msg: Tensor
     first: int = 0
     weight: Tensor | None = None
-    edge_type: None = None
+    edge_type: Tensor | None = None
     node_events: None = None
 
     @property

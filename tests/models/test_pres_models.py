@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from graphmem.data.stream_splits import split_stream
 from graphmem.engine.event_task import TemporalLinkTask
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models import APAN, JODIE, NAT, SEMBA, TGN, TNCN, DyRep, TemporalLinkModel
-from graphmem.nn import PRES, NodeMemory, wrap_memory
+from graphmem.nn import PRES, NodeMemory, SignedMemory, wrap_memory
 from graphmem.ops import t_batches
 
 NODES, MSG, DIM = 14, 3, 6
@@ -166,6 +167,39 @@ def test_kinds_of_signed_events_are_their_signs() -> None:
     assert torch.equal(model.correctable.pres.waiting.kinds, kinds)
     with pytest.raises(ArgumentError, match="^pres"):
         SEMBA(NODES, features="history").correct_by(PRES(NODES, DIM))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_kinds_that_pres_does_not_know_change_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = FAMILIES[name]()
+    model.correct_by(PRES(NODES, DIM, 2, rate="per_event"))
+    events = random_events(8, 60, NODES, MSG, torch.float32)
+    model.prepare(events)
+    first, second, third = events.batches(20)
+    for batch in (first, second):
+        model.update(dataclasses.replace(batch, edge_type=torch.arange(20) % 2))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for kinds in (torch.arange(20) % 2 + 7 * (torch.arange(20) == 19), torch.zeros(19, dtype=torch.int64)):
+        with pytest.raises(ArgumentError, match="^types: expected"):
+            model.update(dataclasses.replace(third, edge_type=kinds))
+        assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_memories_check_kinds_first_too() -> None:
+    events = random_events(8, 40, NODES, MSG, torch.float32)
+    signed = SignedMemory(NODES, MSG, DIM // 2, 4)
+    signed.correct_by(PRES(NODES, DIM, 2, rate="per_event"))
+    memories: list[Any] = [NodeMemory(NODES, MSG, DIM, 4, t_batches=True), pyg_memory({"num_types": 2}), signed]
+    memories[0].correct_by(PRES(NODES, DIM, 2, rate="per_event"))
+    for memory in memories:
+        more = {"sign": events.sign} if memory is signed else {}
+        columns, kinds = (events.src, events.dst, events.t, events.msg), torch.arange(40) % 2
+        memory.update_state(*columns, types=kinds, **more)
+        before = {key: value.clone() for key, value in memory.state_dict().items()}
+        with pytest.raises(ArgumentError, match="^types: expected"):
+            memory.update_state(*columns, types=kinds + 1, **more)
+        assert all(torch.equal(before[key], value) for key, value in memory.state_dict().items())
 
 
 def test_a_model_without_memory_is_refused() -> None:
