@@ -144,7 +144,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         last = last_of(place, nodes.numel())
         self._store(nodes, z[last], twice[last], raw[last])
         if self.pres is not None:
-            self.pres.waiting.mark_mail(src, dst, owner, letter // 2, kinds)
+            self.pres.mark_mail(src, dst, owner, letter // 2, kinds)
         self.neighbors.insert(src, dst, t, events.eid)
         self._advance(events)
 
@@ -152,6 +152,7 @@ class APAN(Correctable, EmbeddingLinkModel):
         self.z[nodes] = self.committed(nodes, z, t, raw)
         if self.pres is not None:
             self.z_time[nodes] = t
+            self.pres.learn_times(nodes)  # the first event's is stored before its mail is
 
     def _receivers(self, ends: Tensor) -> tuple[Tensor, Tensor]:
         """Who gets which letter: the ends, and the latest neighbours that they had before the batch."""

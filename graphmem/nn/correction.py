@@ -33,7 +33,7 @@ class Correctable(nn.Module):
         raise NotImplementedError
 
     def _since(self, nodes: Tensor) -> Tensor:
-        """Times [n] of the memory's rows of nodes int64 [n]."""
+        """Times [n] of the memory's rows of nodes int64 [n]; anything where there was no event."""
         raise NotImplementedError
 
     def _read(self, nodes: Tensor) -> Tensor:
@@ -103,10 +103,10 @@ class Correctable(nn.Module):
             self.pres.waiting.check_kinds(types, count)
 
     def mark(self, src: Tensor, dst: Tensor, types: Tensor | None) -> None:
-        """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""
+        """Note the events of a batch whose mail waits now; see :meth:`graphmem.nn.PRES.mark`."""
         self._forget_read()
         if self.pres is not None:
-            self.pres.waiting.mark(src, dst, types)
+            self.pres.mark(src, dst, types)
 
     def _forget_read(self) -> None:
         self._seen = self._asked = None

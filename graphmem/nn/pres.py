@@ -33,7 +33,9 @@ class PRES(StateModule):
 
     :math:`\bar s` takes the place of s' in everything that reads or stores the memory, for the nodes whose update had
     pending events; with batches of one event there are none, and nothing changes. The moments of x are running ones of
-    each node and kind of event (:class:`~graphmem.nn.rates.RateTracker`). :meth:`aux_loss`, to be added to one's own,
+    each node and kind of event (:class:`~graphmem.nn.rates.RateTracker`). A rate per time needs a time that the update
+    spans: the first one of a node that had no event before spans none, is not observed, and is not corrected, so that
+    no rate depends on where the clock's zero is. :meth:`aux_loss`, to be added to one's own,
     is :math:`\beta\, \overline{1 - \cos(\bar s, s)}` over those nodes: memory that does not jump across a batch.
 
     Source: J. Su, D. Zou, C. Wu, "PRES: Toward Scalable Memory-Based Dynamic Graph Neural Networks", ICLR 2024 (arXiv
@@ -76,6 +78,7 @@ class PRES(StateModule):
         >>> loss = my_loss + memory.aux_loss()
     """
 
+    known: Tensor
     scale: Tensor
     tau: Tensor
     max_dt: Tensor
@@ -103,6 +106,8 @@ class PRES(StateModule):
         persist: bool = True,
     ) -> None:
         super().__init__()
+        for name, value, low in (("num_nodes", num_nodes, 0), ("dim", dim, 0), ("num_types", num_types, 1)):
+            _check.integer(name, value, low)
         self.gate = _check.choice("gate", gate, GATES)
         self.rate = _check.choice("rate", rate, ("per_time", "per_event"))
         self.observes_raw = _check.choice("observe", observe, ("raw", "corrected")) == "raw"
@@ -128,6 +133,8 @@ class PRES(StateModule):
         width = {"scalar": 1, "per_dim": dim, "kalman": 1}.get(gate)
         self.logit = None if width is None else nn.Parameter(torch.empty(1, width))
         self.register_state("scale", (), per_node=False, exact=True)
+        if rate == "per_time":  # nodes whose stored state has the time of an event
+            self.register_state("known", (num_nodes,), dtype=torch.bool)
         # Not state: facts about the data, which a new epoch does not forget. 0: not known yet.
         self.register_buffer("tau", torch.tensor(0.0 if tau == "auto" else float(tau), dtype=torch.float64))
         self.register_buffer("max_dt", torch.tensor(math.inf, dtype=torch.float64))
@@ -169,6 +176,23 @@ class PRES(StateModule):
         self.max_dt.copy_(gaps[(99 * (gaps.numel() - 1)) // 100])
         self.rates.choose(torch.bincount(torch.cat((src, dst)), minlength=self.waiting.count.numel()))
 
+    def mark(self, src: Tensor, dst: Tensor, types: Tensor | None = None) -> None:
+        """Note a batch that left mail at its ends; see :meth:`graphmem.nn.waiting.WaitingEvents.mark`."""
+        self.waiting.mark(src, dst, types, self._known())
+
+    def mark_mail(self, src: Tensor, dst: Tensor, owner: Tensor, event: Tensor, types: Tensor | None = None) -> None:
+        """:meth:`mark` where others get mail, too; see :meth:`graphmem.nn.waiting.WaitingEvents.mark_mail`."""
+        self.waiting.mark_mail(src, dst, owner, event, types, self._known())
+
+    def learn_times(self, nodes: Tensor, there: Tensor | None = None) -> None:
+        """Note that the states of distinct nodes int64 [n], or of those ``there`` (bool [n]), have an event's time."""
+        if self.rate == "per_time":
+            there = torch.ones_like(nodes, dtype=torch.bool) if there is None else there
+            self.known.index_copy_(0, nodes, there | self.known.index_select(0, nodes))
+
+    def _known(self) -> Tensor | None:
+        return self.known if self.rate == "per_time" else None
+
     def forward(self, nodes: Tensor, new: Tensor, t: Tensor, memory: Tensor, since: Tensor) -> Tensor:
         """Correct what updates made of memories, for those of the nodes whose waiting mail had pending events.
 
@@ -177,7 +201,7 @@ class PRES(StateModule):
             new: [M, d], states behind the updates.
             t: [M], times of the last events in the updates.
             memory: [N, d], states before them.
-            since: [M], times of the states of ``nodes``.
+            since: [M], times of the states of ``nodes``; not read for nodes without an earlier event.
 
         Returns:
             [M, d]; ``new`` itself where no node is affected.
@@ -284,12 +308,15 @@ class PRES(StateModule):
             What to store [M, d].
         """
         prev, dt = memory.index_select(0, nodes), t - since
+        waits = self.waiting.count.index_select(0, nodes) > 0
         if self.training or self.eval_update:
             some, seen = nodes, new if self.observes_raw else corrected
-            rows = self.waiting.count.index_select(0, nodes).nonzero().view(-1)
+            spans = waits if self.rate == "per_event" else waits & self.known.index_select(0, nodes)
+            rows = spans.nonzero().view(-1)
             if rows.numel() < nodes.numel():
                 some, prev, seen, dt = (x.index_select(0, rows) for x in (some, prev, seen, dt))
             self.observe(some, prev, seen, dt, self.waiting.kinds_of(some))
+        self.learn_times(nodes, waits)
         self.waiting.clear(nodes)
         return corrected if self.persist else new
 

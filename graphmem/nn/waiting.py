@@ -35,13 +35,14 @@ class WaitingEvents(StateModule):
         # The affected nodes of the last batch.
         self.register_state("recent", (0,), dtype=torch.int64, per_node=False)
 
-    def mark(self, src: Tensor, dst: Tensor, types: Tensor | None = None) -> None:
+    def mark(self, src: Tensor, dst: Tensor, types: Tensor | None = None, known: Tensor | None = None) -> None:
         """Note the events of a batch at their ends; affected are the ends of events that have a pending event.
 
         Args:
             src: int64 [E].
             dst: int64 [E].
             types: int64 [E] in [0, C), kinds of the events; may be left out where C is 1.
+            known: bool [N], nodes that may be affected; ``None``: all. ``recent`` has the others, too.
 
         Raises:
             ArgumentError: wrong shape, dtype or range.
@@ -53,9 +54,17 @@ class WaitingEvents(StateModule):
             once = torch.stack((torch.ones_like(src, dtype=torch.bool), src != dst), 1).view(-1).nonzero().view(-1)
             self.check_kinds(types, src.numel())
             kinds = self._count_kinds(found.place[once], once // 2, types, found.nodes.numel())
-        self._note(found.nodes, found.events, found.affected, kinds)
+        self._note(found.nodes, found.events, found.affected, kinds, known)
 
-    def mark_mail(self, src: Tensor, dst: Tensor, owner: Tensor, event: Tensor, types: Tensor | None = None) -> None:
+    def mark_mail(
+        self,
+        src: Tensor,
+        dst: Tensor,
+        owner: Tensor,
+        event: Tensor,
+        types: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> None:
         """:meth:`mark` where events leave mail at others than their ends: all who get it are affected by it.
 
         Args:
@@ -64,6 +73,7 @@ class WaitingEvents(StateModule):
             owner: int64 [H], who got mail.
             event: int64 [H], of which event; a pair may come more than once.
             types: int64 [E].
+            known: bool [N].
         """
         mask = pending_events(src, dst).mask
         pair = (owner * src.numel() + event).unique()
@@ -73,7 +83,7 @@ class WaitingEvents(StateModule):
         affected[place[mask[event]]] = True
         self.check_kinds(types, src.numel())
         kinds = self._count_kinds(place, event, types, nodes.numel()) if self.num_types > 1 else None
-        self._note(nodes, torch.bincount(place, minlength=nodes.numel()), affected, kinds)
+        self._note(nodes, torch.bincount(place, minlength=nodes.numel()), affected, kinds, known)
 
     def check_kinds(self, types: Tensor | None, count: int) -> None:
         """See whether :meth:`mark` takes these kinds of events, int64 [count], before anything is written.
@@ -92,15 +102,19 @@ class WaitingEvents(StateModule):
         return torch.bincount(at, minlength=num * self.num_types).view(num, self.num_types)
 
     @torch.no_grad()
-    def _note(self, nodes: Tensor, count: Tensor, affected: Tensor, kinds: Tensor | None) -> None:
+    def _note(
+        self, nodes: Tensor, count: Tensor, affected: Tensor, kinds: Tensor | None, known: Tensor | None
+    ) -> None:
         if self.every:
             affected = torch.ones_like(affected)
+        with torch.inference_mode(False):  # the next step's autograd will meet it
+            self.recent = nodes[affected]
+        if known is not None:
+            affected = affected & known.index_select(0, nodes)
         self.count.index_copy_(0, nodes, count)
         self.affected.index_copy_(0, nodes, affected)
         if kinds is not None:
             self.kinds.index_copy_(0, nodes, kinds)
-        with torch.inference_mode(False):  # the next step's autograd will meet it
-            self.recent = nodes[affected]
 
     def kinds_of(self, nodes: Tensor) -> Tensor | None:
         """Events of each kind of nodes int64 [n], [n, C]; ``None`` where there is one kind."""

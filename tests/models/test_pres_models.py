@@ -155,6 +155,45 @@ def test_evaluation_batches_of_their_own_size() -> None:
         TemporalLinkTask(split, eval_batch_size=0)
 
 
+@pytest.mark.parametrize("clock", ["sign", "node"])
+def test_semba_does_not_know_where_times_begin(clock: str) -> None:
+    """Scores, states and rates with PRES per time are the same for times that all are shifted."""
+    events = random_events(9, 160, NODES, MSG, torch.float32)
+    found = []
+    for shift in (0, 10, 10**9, -(10**6)):
+        torch.manual_seed(0)
+        options: dict[str, Any] = {"memory_dim": DIM // 2, "time_dim": 4, "embedding_dim": 8, "heads": 2}
+        model = SEMBA(NODES, MSG, num_neighbors=3, clock=clock, **options)
+        model.correct_by(PRES(NODES, DIM, alpha=0.3))
+        times = events.t + shift
+        model.correctable.fit_pres(events.src, events.dst, times)
+        one = []
+        for batch in dataclasses.replace(events, t=times).batches(20):
+            model.train(batch.first < 120)
+            torch.manual_seed(batch.first)  # dropout
+            one.append(model.score(batch.src, batch.dst.unsqueeze(1), batch.t).detach())
+            more = model.aux_loss()
+            one.append(torch.zeros(()) if more is None else more.detach())
+            model.update(batch)
+        pres = model.correctable.pres
+        assert pres is not None
+        assert pres.rates.n.sum() > 0
+        found.append([*one, pres.rates.mean.clone(), pres.rates.n.clone(), pres.scale.clone()])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+def test_apan_observes_the_time_since_a_first_event() -> None:
+    """There the first event is stored before its mail is read: the next update spans the time between the two."""
+    torch.manual_seed(0)
+    model = APAN(NODES, 0, embedding_dim=DIM, time_dim=4, num_neighbors=3, time_scale=3.0)
+    model.correct_by(PRES(NODES, DIM, tau=1.0))
+    pair = torch.tensor([0]), torch.tensor([1])
+    for k, wanted in enumerate((0, 1, 2)):
+        model.update(Events(*pair, torch.tensor([10**9 + k]), torch.empty(1, 0), first=k))
+        assert model.pres is not None
+        assert model.pres.rates.n[:2].flatten().tolist() == [wanted, wanted]
+
+
 def test_kinds_of_signed_events_are_their_signs() -> None:
     model = FAMILIES["semba"]()
     model.correct_by(PRES(NODES, DIM, 2, rate="per_event"))
@@ -263,6 +302,22 @@ def test_pygs_memory_is_corrected() -> None:
     assert torch.equal(again.pres.rates.mean, memory.pres.rates.mean)
     memory.reset_state()
     assert not memory.pres.rates.n.any()
+
+
+def test_mail_that_pyg_does_not_save_is_not_waited_for() -> None:
+    memory = pyg_memory({"alpha": 0.5, "only_pending": False})
+    first, second, third = random_events(4, 60, NODES, MSG, torch.float32).batches(20)
+    for batch in (first, second):
+        memory.update_state(batch.src, batch.dst, batch.t, batch.msg)
+        memory.detach()
+    assert memory.pres.waiting.count.any()
+    again = pyg_memory({"alpha": 0.5, "only_pending": False})
+    again.load_state_dict({name: value.clone() for name, value in memory.state_dict().items()})
+    assert not again.pres.waiting.count.any()
+    assert again.aux_loss() is None
+    before = again.pres.rates.n.clone()
+    again.update_state(third.src, third.dst, third.t, third.msg)
+    assert torch.equal(again.pres.rates.n, before)  # what was lost is not observed
 
 
 # Rivals

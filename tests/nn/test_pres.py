@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from memory_cases import DIM, MSG, NODES, TIME, stream, update
 from torch import Tensor
 
-from graphmem.errors import ArgumentError
+from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.nn import PRES, NodeMemory
 from graphmem.nn.state import grow_state, reset_state, restore_state, snapshot_state
 
@@ -188,7 +188,7 @@ def test_a_correction_by_hand(seed: int, size: int, rate: str) -> None:
     memory = corrected_memory(seed, gate="fixed", alpha=0.25, rate=rate, max_shift=None, eps=0.1).eval()
     hand = corrected_memory(seed).eval()
     hand.pres = None
-    mean, n = torch.zeros(NODES, DIM), torch.zeros(NODES)
+    mean, n, met = torch.zeros(NODES, DIM), torch.zeros(NODES), torch.zeros(NODES, dtype=torch.bool)
     with torch.no_grad():
         for batch in stream(seed, 10, size=size):
             hand.memory.copy_(memory.memory)
@@ -204,8 +204,41 @@ def test_a_correction_by_hand(seed: int, size: int, rate: str) -> None:
                 if n[node] >= 2 and any(hit and node in pair for pair, hit in zip(ends, late, strict=True)):
                     want = 0.75 * (prev[node] + predicted * mean[node]) + 0.25 * raw
                 torch.testing.assert_close(memory.memory[node], want, rtol=1e-4, atol=1e-5)
+                first, met[node] = not bool(met[node]), True
+                if first and rate == "per_time":
+                    continue  # there was no event from which it could span a time
                 n[node] += 1
                 mean[node] += ((raw - prev[node]) / learned - mean[node]) / n[node]
+
+
+@pytest.mark.parametrize("rate", ["per_time", "per_event"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_first_update_spans_no_time(rate: str, training: bool) -> None:
+    """It is neither observed nor corrected, by what all nodes did either; a rate by events has it."""
+    options = {"gate": "fixed", "alpha": 0.0, "rate": rate, "min_count": 1}
+    memory = corrected_memory(anchors=torch.tensor([0]), backoff="type_mean", **options).train(training)
+    plain = corrected_memory().train(training)
+    for _ in range(3):
+        for batch in stream(5, 1, nodes=4):
+            update(memory, batch)
+            update(plain, batch)
+    for each in (memory, plain):
+        each.flush()
+    assert memory.pres is not None
+    before = memory.pres.rates.n.clone()
+    assert bool((before > 0).all())
+    plain.memory.copy_(memory.memory)
+    plain.last_update.copy_(memory.last_update)
+    plain.pres = None
+    new = torch.tensor([NODES - 1, NODES - 2]), torch.tensor([NODES - 1, NODES - 2]).flip(0)
+    for each in (memory, plain):
+        each.update_state(*new, torch.tensor([10**9, 10**9]), torch.ones(2, MSG))
+        each.flush()
+    assert torch.equal(memory.memory, plain.memory) == (rate == "per_time")
+    assert torch.equal(memory.pres.rates.n, before) == (rate == "per_time")
+    memory.update_state(*new, torch.tensor([10**9 + 1, 10**9 + 1]), torch.ones(2, MSG))
+    memory.flush()
+    assert not torch.equal(memory.pres.rates.n, before)
 
 
 def test_nodes_that_nothing_happens_to_are_left_alone() -> None:
@@ -273,6 +306,8 @@ def test_state_goes_through_state_dict_and_snapshots() -> None:
     reset_state(memory)
     assert not memory.pres.rates.n.any()
     assert memory.pres.waiting.recent.numel() == 0
+    assert not memory.pres.known.any()
+    assert memory.pres.known.numel() == NODES + 3
     assert float(memory.pres.tau) == 3
 
 
@@ -285,6 +320,8 @@ def test_forgetting() -> None:
         part.forget(nodes=nodes)
     assert not memory.pres.rates.n[nodes].any()
     assert not memory.pres.waiting.count[nodes].any()
+    assert not memory.pres.known[nodes].any()
+    assert memory.pres.known.any()
     assert not torch.isin(nodes, memory.pres.waiting.recent).any()
 
 
@@ -339,14 +376,17 @@ def test_empty_batches_change_nothing() -> None:
         ("eps", {"eps": 0.0}),
         ("max_shift", {"max_shift": 0.0}),
         ("min_count", {"min_count": 0}),
+        ("num_nodes", {"num_nodes": 8.0}),
+        ("dim", {"dim": 6.5}),
+        ("num_types", {"num_types": 0}),
         ("backoff", {"backoff": "mean"}),
         ("observe", {"observe": "both"}),
         ("persist", {"persist": "maybe"}),
     ],
 )
 def test_bad_options_are_named(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match=f"^{name}"):
-        PRES(NODES, DIM, **options)
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"^{name}"):
+        PRES(**{"num_nodes": NODES, "dim": DIM, **options})
 
 
 def test_a_memory_of_another_size_is_refused() -> None:
