@@ -46,6 +46,9 @@ class CorrectedTGNMemory(Correctable):
     Nodes without waiting mail are left alone, though PyG's module runs its updater for them, too; so is mail that it
     reads a second time (it empties only one of a node's two stores).
 
+    PyG's module does not save its mail: what waited is lost with ``state_dict()``. Behind ``load_state_dict`` no node
+    waits therefore, and mail that the module still has from before is left alone, too.
+
     Args:
         memory: its method ``_get_updated_memory``, through which it reads and writes, is replaced.
         pres: for its nodes and width.
@@ -63,6 +66,7 @@ class CorrectedTGNMemory(Correctable):
         self._write_of_tgn = memory._update_memory
         memory._update_memory = self._update_memory
         self.correct_by(pres)
+        self.register_load_state_dict_post_hook(_nobody_waits)
 
     def _stored(self) -> Tensor:
         out: Tensor = self.tgn.memory
@@ -128,6 +132,13 @@ class CorrectedTGNMemory(Correctable):
         """Set the mode. As with ``TGNMemory``, all mail is read when evaluation begins."""
         super().train(mode)
         return self
+
+
+def _nobody_waits(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, CorrectedTGNMemory)
+    assert module.pres is not None
+    module.pres.waiting.reset()
+    module._forget_read()
 
 
 __all__ = ["CorrectedTGNMemory", "wrap_memory"]
