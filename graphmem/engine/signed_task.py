@@ -16,6 +16,7 @@ from graphmem.data.stream_splits import StreamSplit
 from graphmem.engine.signed_metrics import best_threshold, class_metrics, sign_metrics, weight_metrics
 from graphmem.engine.stream_task import StreamTask, event_groups, temporal_model
 from graphmem.errors import ArgumentError
+from graphmem.models.signs import signed_weights
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.ops import _check
 
@@ -98,9 +99,7 @@ class SignedTask(StreamTask):
             _check.choice("metrics", metric, SIGNED_METRICS[kind])
         self.groups = tuple(groups)
         event_groups(split, split.valid[:0], self.groups)
-        weight = split.stream.weight
-        if weight is None or bool((weight == 0).any()):
-            raise ArgumentError("split: expected a stream with weights other than 0, whose signs are the events'")
+        weight = signed_weights(split.stream, "split")[0]
         self._range = (float(weight.min()), float(weight.max()))
         self._seeds = {"train": seed, "valid": eval_seed, "test": eval_seed}
         self._nulls: dict[int, EventNegatives] = {}

@@ -43,6 +43,7 @@ from graphmem.models import (
     Reputation,
     TemporalLinkModel,
 )
+from graphmem.models.signs import signed_weights
 from graphmem.nn import PRES, TemporalNeighbors
 from graphmem.presets import StreamTrainSettings
 
@@ -97,6 +98,8 @@ def build_stream(
             'nodes; take stream.with_node_events(None), or options={"node_message_module": "concat"} where the model '
             "has a node memory, without PRES"
         )
+    if model.reads_signs:
+        signed_weights(stream, "stream")  # what a model of signs cannot take is better known before training
     model.fit_times(split.train)
     if settings.pres is not None:
         model.correctable.fit_pres(split.train.src, split.train.dst, split.train.t)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
+from graphmem.models.signs import signed_weights
 from graphmem.models.temporal import TemporalLinkModel
 from graphmem.nn.signed_history import counted, log_odds
-from graphmem.nn.signed_memory import is_negative
 from graphmem.ops import _check
 
 
@@ -65,8 +65,8 @@ class Reputation(TemporalLinkModel):
         """
         self._check_links(events)
         _check.in_range("events", torch.cat((events.src, events.dst)), self.num_nodes)
-        negative = is_negative("events.sign", events.sign, len(events))
-        self.degree = counted(self.degree, events.src, events.dst, negative)
+        _, sign = signed_weights(events)
+        self.degree = counted(self.degree, events.src, events.dst, sign < 0)
         self._advance(events)
 
 

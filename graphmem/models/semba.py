@@ -14,12 +14,13 @@ from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
+from graphmem.models.signs import signed_weights
 from graphmem.models.temporal import TemporalLinkModel, event_kinds
 from graphmem.nn.correction import Correctable
 from graphmem.nn.edge_neighbors import EdgeNeighbors
 from graphmem.nn.signed_decoder import SignedDecoder
 from graphmem.nn.signed_history import SignedHistoryFeatures
-from graphmem.nn.signed_memory import SignedMemory, is_negative, scaled
+from graphmem.nn.signed_memory import SignedMemory, scaled
 from graphmem.nn.temporal_attention import TemporalAttention
 from graphmem.ops import _check, distinct
 
@@ -191,15 +192,12 @@ class SEMBA(TemporalLinkModel):
             ArgumentError: no weights, weights that are 0, or messages that do not fit.
         """
         self._check_links(events)
-        weight, sign = events.weight, events.sign
-        if weight is None or sign is None:
-            raise ArgumentError("events: expected weights, whose signs are those of the events, got None")
+        # Whoever checks most comes first: events that do not fit change nothing.
+        weight, sign = signed_weights(events)
         parts = [weight.abs().log1p().unsqueeze(1)]
         if self.msg_dim:
             dim, kinds = (len(events), self.msg_dim), (torch.float32,)
             parts.append(_check.tensor("events.msg", events.msg, shape=dim, dtypes=kinds, device=weight.device))
-        # Whoever checks most comes first: events that do not fit change nothing.
-        is_negative("events.sign", sign, len(events))
         types = None if self.memory is None else event_kinds(events, self.memory.pres)
         if self.neighbors is not None:
             self._remember(self.neighbors, events, sign, parts)

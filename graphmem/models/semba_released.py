@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphmem.data.stream import EventStream
 from graphmem.errors import ArgumentError
+from graphmem.models.signs import signed_weights
 from graphmem.nn.cells import GRUCell
 from graphmem.nn.functional import Linear, gather_rows, gather_sum
 from graphmem.nn.state import StateModule
@@ -140,12 +141,10 @@ class ReleasedSEMBA(StateModule):
             events: that follow those so far, with weights, whose signs are theirs.
 
         Raises:
-            ArgumentError: no weights, ids that are out of range, or times of another dtype.
+            ArgumentError: no weights, weights of 0, ids that are out of range, or times of another dtype.
         """
         src, dst = _check.ends(events.src, events.dst, self.num_nodes, self.memory.device)
-        weight, sign = events.weight, events.sign
-        if weight is None or sign is None:
-            raise ArgumentError("events: expected weights, whose signs are those of the events, got None")
+        weight, sign = signed_weights(events)
         dtypes = (self.last_update.dtype,)
         t = _check.tensor("events.t", events.t, shape=(src.numel(),), dtypes=dtypes, device=self.memory.device)
         negative = sign < 0

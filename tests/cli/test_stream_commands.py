@@ -130,6 +130,12 @@ def test_signed_tasks(command: Command, signed_events: str, model: str, task: st
 
 def test_signed_tasks_that_do_not_fit(command: Command, events: str, signed_events: str) -> None:
     assert "weights other than 0" in command.error("train", "semba", "--data", events, "--batch_size", 20)
+    lines = Path(signed_events).read_text().replace(",-2", ",0").splitlines()
+    Path("classes.csv").write_text("\n".join(lines))
+    for model, task in (("semba", "existence"), ("semba", "sign"), ("reputation", "sign"), ("tgn", "sign")):
+        error = command.error("train", model, "--data", "classes.csv", "--task", task)
+        assert "weights other than 0" in error
+        assert "write -1 and 1" in error
     assert "task" in command.error("train", "semba", "--data", signed_events, "--task", "signs")
     assert "metrics" in command.error("train", "semba", "--data", signed_events, "--metrics", "[r2]")
     words = ("--data", signed_events, "--keep_ties", "false")

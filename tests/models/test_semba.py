@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from graphmem.errors import ArgumentError, ArgumentTypeError
 from graphmem.models import SEMBA, Reputation
+from graphmem.models.semba_released import ReleasedSEMBA
 
 NODES, MSG = 9, 2
 
@@ -171,6 +173,19 @@ def test_events_that_do_not_fit_change_nothing(features: str, spoil: str) -> Non
         with pytest.raises((ArgumentError, ArgumentTypeError)):
             model.update(dataclasses.replace(second, **changed))
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make_model", [make, lambda: Reputation(NODES), lambda: ReleasedSEMBA(NODES)])
+@pytest.mark.parametrize("weights", [[0.0, 5.0], [0.0, 0.0], [1.0, 0.0]])
+def test_a_weight_of_0_has_no_sign(make_model: Callable[[], Any], weights: list[float]) -> None:
+    """0 and 1 are no coding of signs in a column of weights."""
+    model = make_model()
+    ends = torch.tensor([0, 1]), torch.tensor([1, 2])
+    part = Events(*ends, torch.tensor([3, 4]), torch.zeros(2, MSG), first=40, weight=torch.tensor(weights))
+    take = "forward" if isinstance(model, ReleasedSEMBA) else "update"
+    first = 40 + weights.index(0.0)
+    with pytest.raises(ArgumentError, match=rf"^events: expected weights other than 0.* event {first};.*drop_neutral"):
+        getattr(model, take)(part)
 
 
 @pytest.mark.parametrize("ends", ["both", "target"])
