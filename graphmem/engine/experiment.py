@@ -23,7 +23,7 @@ import torch
 
 from graphmem import info
 from graphmem.engine.callbacks import Callback, CSVLogger, JSONLLogger, LearningCurve, TensorBoardLogger
-from graphmem.engine.checkpoint import save_checkpoint
+from graphmem.engine.checkpoint import plain_copy, save_checkpoint
 from graphmem.engine.distributed import DistributedTrainer, Group, connected, local_device, num_processes
 from graphmem.engine.evaluation import evaluate, plain_names
 from graphmem.engine.families import (
@@ -35,7 +35,7 @@ from graphmem.engine.families import (
     measure_selected,
     resolve_any,
 )
-from graphmem.engine.result import FitResult
+from graphmem.engine.result import BestEpoch, FitResult
 from graphmem.engine.run_base import RunBase, Settings
 from graphmem.engine.run_config import RunConfig
 from graphmem.engine.trainer import Trainer
@@ -187,9 +187,9 @@ def _run_seed(
         if fit.interrupted:
             return None
         best = {name: _best(fit, name) for name in settings.train.metrics}
-        selected = dict(fit.best[f"valid/{settings.train.metrics[0]}"].metrics)
+        selected = dict(_chosen(fit, settings.train.metrics[0]).metrics)
         facts = _times(fit)
-        weights = trainer.best_state or experiment.model.state_dict()
+        weights = trainer.best_state or _last_state(trainer)
     measured = time.perf_counter()
     final, protocol = measure_selected(experiment, weights, seed, group)
     epoch = best[settings.train.metrics[0]]["epoch"]
@@ -269,8 +269,26 @@ def _pair(record: Mapping[str, float], metric: str) -> dict[str, float]:
     return {split: record[f"{split}/{metric}"] for split in ("valid", "test")}
 
 
+def _chosen(fit: FitResult, metric: str) -> BestEpoch:
+    """The best epoch by a metric of validation; where that is NaN in all of them, the last one."""
+    key = f"valid/{metric}"
+    if key not in fit.best:
+        last = [record for record in fit.history if key in record][-1]
+        logger.warning("%s: NaN in every epoch, so that it chooses none; epoch %d, the last one", key, last["epoch"])
+        values = {name: value for name, value in last.items() if "/" in name}
+        return BestEpoch(key, int(last["epoch"]), last[key], values)
+    return fit.best[key]
+
+
+def _last_state(trainer: Trainer) -> dict[str, Any]:
+    """What the last evaluation saw."""
+    with trainer._average.applied():
+        state: dict[str, Any] = plain_copy(trainer.model.state_dict(), "model")
+    return state
+
+
 def _best(fit: FitResult, metric: str) -> dict[str, Any]:
-    chosen = fit.best[f"valid/{metric}"]
+    chosen = _chosen(fit, metric)
     return {"epoch": chosen.epoch, **_pair(chosen.metrics, metric)}
 
 

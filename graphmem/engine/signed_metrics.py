@@ -51,6 +51,8 @@ def class_metrics(called: Tensor, truth: Tensor, names: tuple[str, ...]) -> dict
 def weight_metrics(predicted: Tensor, truth: Tensor, low: float, high: float, bins: int = 20) -> dict[str, float]:
     """Metrics of real predictions [E]; NaN without events, R2 and Spearman also where the truth is constant.
 
+    KL is NaN where the histogram has no width.
+
     Args:
         predicted: what was predicted.
         truth: what happened.
@@ -66,7 +68,7 @@ def weight_metrics(predicted: Tensor, truth: Tensor, low: float, high: float, bi
         "r2": float(1 - error.sum() / spread) if spread > 0 else NAN,
         "spearman": _correlation(_mean_ranks(p), _mean_ranks(y)),
         "rmse": float(error.mean().sqrt()),
-        "kl": _divergence(_histogram(y, low, high, bins), _histogram(p, low, high, bins)),
+        "kl": _divergence(_histogram(y, low, high, bins), _histogram(p, low, high, bins)) if low < high else NAN,
     }
 
 

@@ -27,6 +27,9 @@ SIGNED_METRICS = {
 }
 """What may choose an epoch, larger being better, of each task; more is reported."""
 
+# NaN where all labels are equal.
+_TWO_VALUES = ("auc", "ap_neg", "spearman", "r2")
+
 CLASSES = ("pos", "neg", "none")
 REDUCTIONS = ("class_mean", "mean")
 
@@ -112,6 +115,24 @@ class SignedTask(StreamTask):
     def num_outputs(self) -> int:
         """Outputs of a pair that a model has to have."""
         return len(CLASSES) if self.kind == "signed-existence" else 1
+
+    def check_selection(self) -> None:
+        """See whether the first metric can choose an epoch: the labels of the validation period have to define it.
+
+        Raises:
+            ArgumentError: it is NaN whatever a model predicts.
+        """
+        weight = self.split.valid.weight
+        assert weight is not None
+        values = {"sign": weight.sign(), "weight": weight}.get(self.kind)
+        usable = [name for name in SIGNED_METRICS[self.kind] if name not in _TWO_VALUES]
+        if values is not None and self.metrics[0] in _TWO_VALUES and values.unique().numel() < 2:
+            what = "signs" if self.kind == "sign" else "weights"
+            other = f"choose by {' or '.join(usable)}, or take" if usable else "take"
+            raise ArgumentError(
+                f"metrics: expected two different {what} in the validation period, by which {self.metrics[0]!r} "
+                f"chooses an epoch, got {values.unique().tolist()} only; {other} another split"
+            )
 
     @property
     def protocol(self) -> Mapping[str, str | int | float | bool]:

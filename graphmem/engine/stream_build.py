@@ -106,6 +106,8 @@ def build_stream(
     model, task = model.to(device), task.to(device)
     optimizer = None
     if settings.model in LEARNED:
+        if isinstance(task, SignedTask):
+            task.check_selection()
         optimizer = torch.optim.Adam(model.parameters(), lr=train.lr, fused=True)
     experiment = StreamExperiment(model, task, optimizer, settings, stream)
     if train.num_ranking_negatives is not None:

@@ -66,7 +66,7 @@ class CorrectedTGNMemory(Correctable):
         self._write_of_tgn = memory._update_memory
         memory._update_memory = self._update_memory
         self.correct_by(pres)
-        self.register_load_state_dict_post_hook(_nobody_waits)
+        self.register_load_state_dict_post_hook(_nobody_waits)  # type: ignore[no-untyped-call]
 
     def _stored(self) -> Tensor:
         out: Tensor = self.tgn.memory

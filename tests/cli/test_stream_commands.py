@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import time
@@ -141,6 +142,22 @@ def test_signed_tasks_that_do_not_fit(command: Command, events: str, signed_even
     words = ("--data", signed_events, "--keep_ties", "false")
     assert "keep_ties: expected true" in command.error("train", "semba", *words)
     assert "outputs" in command.error("train", "tgn", "--data", signed_events, "--task", "signed-existence")
+
+
+def test_labels_that_leave_a_metric_without_a_value(command: Command, signed_events: str) -> None:
+    """NaN chooses no epoch: an error before training where the labels say so, the last epoch where training does."""
+    lines = Path(signed_events).read_text().splitlines()
+    Path("ones.csv").write_text("\n".join([lines[0], *(line.rpartition(",")[0] + ",1" for line in lines[1:])]))
+    words = ("train", "semba", "--data", "ones.csv", "--epochs", 2, "--batch_size", 20)
+    assert "choose by macro_f1 or f1_neg" in command.error(*words, "--task", "sign", "--out", "first")
+    assert "'spearman' chooses an epoch" in command.error(*words, "--task", "weight", "--out", "second")
+    command(*words, "--task", "sign", "--metrics", "[macro_f1, auc]", "--out", "run")
+    result = json.loads(Path("run/result.json").read_text())
+    assert math.isnan(result["summary"]["auc"]["test"]["mean"])
+    assert result["seeds"][0]["best"]["auc"]["epoch"] == 2
+    assert result["summary"]["macro_f1"]["test"]["mean"] > 0
+    command("train", "reputation", "--data", "ones.csv", "--task", "sign", "--out", "counted")
+    command("train", "semba", "--data", "ones.csv", "--task", "signed-existence", "--epochs", 1, "--out", "classes")
 
 
 def test_what_a_model_takes_depends_on_it(command: Command, events: str) -> None:

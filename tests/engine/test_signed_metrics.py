@@ -102,4 +102,5 @@ def test_weights_without_spread() -> None:
     assert math.isnan(found["r2"])
     assert math.isnan(found["spearman"])
     assert found["rmse"] == pytest.approx(math.sqrt(2.5))
+    assert math.isnan(weight_metrics(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 3.0]), 3.0, 3.0)["kl"])
     assert all(math.isnan(value) for value in weight_metrics(torch.empty(0), torch.empty(0), -1.0, 1.0).values())

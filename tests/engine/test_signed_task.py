@@ -260,6 +260,23 @@ def test_same_numbers_for_every_number_of_threads(restore_threads: None) -> None
     assert all(value == other[key] or value != value for other in records[1:] for key, value in records[0].items())
 
 
+@pytest.mark.parametrize("kind", ["sign", "weight"])
+def test_a_validation_period_of_one_label(kind: str) -> None:
+    stream = make_stream()
+    assert stream.weight is not None
+    split = SPLIT.valid
+    weight = stream.weight.clone()
+    weight[split.first : split.first + len(split)] = 2.0
+    task = make_task(kind, EventStream(stream.src, stream.dst, stream.t, NODES, weight=weight))
+    with pytest.raises(ArgumentError, match="^metrics: expected two different .* validation period"):
+        task.check_selection()
+    for fine in (make_task(kind), make_task("signed-existence", task.split.stream)):
+        fine.check_selection()
+    record = evaluate(semba(), task)
+    assert math.isnan(record[f"valid/{task.metrics[0]}"])
+    assert not math.isnan(record[f"test/{task.metrics[0]}"])
+
+
 def test_bad_input() -> None:
     stream = make_stream()
     assert stream.weight is not None
