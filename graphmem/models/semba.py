@@ -194,10 +194,12 @@ class SEMBA(TemporalLinkModel):
         self._check_links(events)
         # Whoever checks most comes first: events that do not fit change nothing.
         weight, sign = signed_weights(events)
-        parts = [weight.abs().log1p().unsqueeze(1)]
+        dtype = self.decoder.lin_final.weight.dtype
+        parts = [weight.to(dtype).abs().log1p().unsqueeze(1)]
         if self.msg_dim:
-            dim, kinds = (len(events), self.msg_dim), (torch.float32,)
-            parts.append(_check.tensor("events.msg", events.msg, shape=dim, dtypes=kinds, device=weight.device))
+            dim, kinds = (len(events), self.msg_dim), tuple(dict.fromkeys((torch.float32, dtype)))
+            msg = _check.tensor("events.msg", events.msg, shape=dim, dtypes=kinds, device=weight.device)
+            parts.append(msg.to(dtype))
         types = None if self.memory is None else event_kinds(events, self.memory.pres)
         if self.neighbors is not None:
             self._remember(self.neighbors, events, sign, parts)
@@ -208,8 +210,8 @@ class SEMBA(TemporalLinkModel):
         self._advance(events)
 
     def _remember(self, neighbors: EdgeNeighbors, events: EventStream, sign: Tensor, parts: list[Tensor]) -> None:
-        direction = torch.tensor((1.0, -1.0), device=sign.device).repeat(len(events)).unsqueeze(1)
-        columns = [*parts, *([sign.unsqueeze(1).float()] if self.sign_in_edge else [])]
+        direction = parts[0].new_tensor((1.0, -1.0)).repeat(len(events)).unsqueeze(1)
+        columns = [*parts, *([sign.unsqueeze(1).to(parts[0].dtype)] if self.sign_in_edge else [])]
         edge = torch.cat((direction, torch.cat(columns, 1).repeat_interleave(2, 0)), 1)
         neighbors.insert_edges(events.src, events.dst, events.t, edge, events.eid)
 

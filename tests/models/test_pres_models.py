@@ -194,6 +194,28 @@ def test_apan_observes_the_time_since_a_first_event() -> None:
         assert model.pres.rates.n[:2].flatten().tolist() == [wanted, wanted]
 
 
+def test_all_who_get_mail_of_an_affected_event_are_affected() -> None:
+    """In APAN: neighbours of its ends, too, of which the batch has no event."""
+    torch.manual_seed(0)
+    model = APAN(NODES, 0, embedding_dim=DIM, time_dim=4, num_neighbors=3, time_scale=3.0)
+    model.correct_by(PRES(NODES, DIM, rate="per_event"))
+    assert model.pres is not None
+    waiting = model.pres.waiting
+
+    def show(first: int, *pairs: tuple[int, int]) -> None:
+        src, dst = torch.tensor(pairs).unbind(1)
+        count = len(pairs)
+        model.update(Events(src, dst, torch.arange(count) + first, torch.empty(count, 0), first=first))
+
+    show(0, (0, 5), (1, 6), (2, 7))  # no common ends
+    assert not waiting.affected.any()
+    show(3, (0, 1), (0, 2))  # the second has a pending event
+    # Mail of the second: 0, 2 and their neighbours 5 and 7; of the first alone: 1 and its neighbour 6.
+    assert waiting.affected.nonzero().view(-1).tolist() == [0, 2, 5, 7]
+    assert waiting.recent.tolist() == [0, 2, 5, 7]
+    assert waiting.count[:8].tolist() == [2, 1, 1, 0, 0, 2, 1, 1]
+
+
 def test_kinds_of_signed_events_are_their_signs() -> None:
     model = FAMILIES["semba"]()
     model.correct_by(PRES(NODES, DIM, 2, rate="per_event"))

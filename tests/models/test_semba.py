@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections import Counter
@@ -78,6 +79,21 @@ def test_scores_are_those_of_the_equations() -> None:
     wanted = decoder.lin_final(decoder.lin_hidden(x).relu()) + decoder.lin_history(f)
     found = model.score(src, dst.unsqueeze(1), torch.full_like(src, 99))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("features", ["memory", "history", "both"])
+def test_double_precision(features: str) -> None:
+    single = make(features=features).eval()
+    double = copy.deepcopy(single).double()
+    for batch in events().batches(10):
+        one, other = (model.score(batch.src, batch.dst.unsqueeze(1), batch.t) for model in (single, double))
+        assert other.dtype == torch.float64
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+        other.sum().backward()
+        single.update(batch)
+        double.update(dataclasses.replace(batch, msg=batch.msg.double()) if batch.first == 20 else batch)
+    with pytest.raises(ArgumentError, match=r"^events.msg: expected float32 of"):
+        make().update(dataclasses.replace(events(), msg=events().msg.double()))
 
 
 def test_three_classes_score_a_link_of_either_sign() -> None:

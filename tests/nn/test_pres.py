@@ -241,6 +241,52 @@ def test_a_first_update_spans_no_time(rate: str, training: bool) -> None:
     assert not torch.equal(memory.pres.rates.n, before)
 
 
+def walked(memory: NodeMemory, seed: int = 12) -> NodeMemory:
+    for batch in stream(seed, 6):
+        update(memory, batch)
+    return memory
+
+
+def test_moments_stay_in_evaluation_where_that_is_asked_for() -> None:
+    """The mail of the training is read and gone, the memory goes on, and what was learned still corrects it."""
+    found = []
+    for learns in (True, False):
+        memory = walked(corrected_memory(gate="fixed", alpha=0.5, rate="per_event", eval_update=learns))
+        pres = memory.pres
+        assert pres is not None
+        before = bits(pres.rates) | {"scale": pres.scale.clone()}
+        walked(memory.eval(), 13)
+        after = bits(pres.rates) | {"scale": pres.scale.clone()}
+        assert same(before, after) != learns
+        assert not pres.waiting.count.any()
+        found.append(memory.memory.clone())
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_rates_are_of_what_is_observed(training: bool) -> None:
+    """Of states before or behind the correction, for the same memory: corrections alone differ."""
+    for observe in ("raw", "corrected"):
+        options: dict[str, Any] = {"gate": "fixed", "alpha": 0.25, "rate": "per_event", "max_shift": None}
+        memory = walked(corrected_memory(observe=observe, **options).train(training))
+        memory.flush()
+        pres = memory.pres
+        assert pres is not None
+        prev, (batch,) = memory.memory.clone(), stream(14, 1)
+        n, mean = pres.rates.n.clone(), pres.rates.mean.squeeze(1).clone()
+        plain = corrected_memory().train(training)
+        plain.load_state_dict(memory.state_dict(), strict=False)
+        plain.pres = None
+        for each in (memory, plain):
+            update(each, batch)
+            each.flush()
+        seen = memory.memory if observe == "corrected" else plain.memory
+        wanted = mean + (seen - prev - mean) / (n + 1)
+        ends = torch.cat((batch.src, batch.dst)).unique()
+        torch.testing.assert_close(pres.rates.mean.squeeze(1)[ends], wanted[ends], rtol=1e-4, atol=1e-6)
+        assert not torch.equal(memory.memory, plain.memory)
+
+
 def test_nodes_that_nothing_happens_to_are_left_alone() -> None:
     memory = corrected_memory(rate="per_time", gate="fixed", alpha=0)
     for batch in stream(6, 6, nodes=NODES - 3):
