@@ -353,7 +353,7 @@ _FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("split", "negatives", "multi_edges", "metric", "source", "model", "take"), str),
     **dict.fromkeys(("ranking_negatives", "visibility", "task", "reduction"), str),
     **dict.fromkeys(("epochs", "eval_batch_size", "num_negatives", "num_ranking_negatives"), int),
-    **dict.fromkeys(("metrics", "eval_negatives", "groups"), tuple),
+    **dict.fromkeys(("metrics", "final_metrics", "eval_negatives", "groups"), tuple),
 }
 
 Train = TypeVar("Train", TrainSettings, StreamTrainSettings)
