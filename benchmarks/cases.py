@@ -23,14 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)  # the case of a process of its own
 
 
-def run_cases(args: argparse.Namespace, notes: str, keys: Iterable[str], measure: Callable[[str], Rows]) -> None:
+def run_cases(args: argparse.Namespace, notes: str, keys: Iterable[str], measure: Callable[[str], Rows]) -> list[str]:
     """Call `measure(key)` in a process of its own for every key that is not in `results/<name>.json`, and write that.
 
     A case that fails or takes longer than `--timeout` leaves a row that says so; delete the row to try again.
+
+    Returns the keys of those that failed, now or before.
     """
     if args.one is not None:
         print(json.dumps(measure(args.one)))
-        return
+        return []
+    keys = list(keys)
     document: dict[str, Any] = {**provenance(), "notes": notes, "rows": []}
     path = common.RESULTS / f"{args.name}.json"
     if path.exists():
@@ -45,6 +48,8 @@ def run_cases(args: argparse.Namespace, notes: str, keys: Iterable[str], measure
             document["rows"].append({"key": key, **row, **where})
             print(key, {k: v for k, v in row.items() if not k.endswith("_seconds")}, flush=True)
         write_json(args.name, document)
+    failed = {row["key"] for row in document["rows"] if "failed" in row}
+    return [key for key in keys if key in failed]
 
 
 def _rows(command: list[str], timeout: float) -> Rows:

@@ -1,13 +1,20 @@
 """AP against the size of temporal batches: plain, with PRES, and with what else is done about large batches.
 
+For a model of signs, AUROC of the sign of each event.
+
 python benchmarks/pres.py [--data collegemsg] [--model tgn] [--base 200] [--epochs 10] [--seeds 5] [--arms ...]
-    [--factors 1 4 16] [--plot]
+    [--factors 1 4 16] [--lr 1e-4] [--plot]
 
 Training batches of 1/4 to 16 times the base, the same number of epochs (so fewer steps the larger the batch), split
-70/15/15 by time, PyG's settings of TGN (Adam at 1e-4), one random negative an event, the same ones for all arms. The
-epoch is selected by the validation AP with batches of the base size. Its weights are tested twice: "ap_base" with
-batches of the base size, "ap_train" with batches as in training, which is what serves whoever cannot update faster.
-Neighbours are as old as the memory: those before the batch. AP is pooled over the period.
+70/15/15 by time, PyG's settings of TGN (Adam at 1e-4) or those of the stream's preset, one random negative an event,
+the same ones for all arms. The epoch is selected by the validation AP with batches of the base size. Its weights are
+tested twice: "ap_base" with batches of the base size, "ap_train" with batches as in training, which is what serves
+whoever cannot update faster. Neighbours are as old as the memory: those before the batch. AP is pooled over the period.
+SEMBA predicts signs and is selected and tested by AUROC, "auc_base" and "auc_train".
+
+What the file has, of the same stream, model, base batch, learning rate, epochs, arm, factor and seed, is not measured
+again; were it there twice, the later row counts. Behind the measurements the figure of the stream is drawn. The exit
+status is 1 where a case failed, now or before.
 
 Arms: "linear" and "sqrt" scale the learning rate with the size of the batch or its root. "sequence": an update for each
 event of a node in the batch, in turn, the other ends as before the batch. "t-batches": events are applied in parts
@@ -28,8 +35,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from cases import Rows, add_arguments, run_cases
@@ -71,7 +79,39 @@ PLANNED = {
     ("email-eu", "tgn"): ((1, 4), 3),
     ("mathoverflow", "tgn"): ((1, 4), 3),
 }
-TESTS = {"ap_base": "tested with batches of the base size", "ap_train": "tested with batches as in training"}
+TESTS = {"base": "tested with batches of the base size", "train": "tested with batches as in training"}
+SIGNED = ("semba",)
+
+
+class Case(NamedTuple):
+    """What the curves of one figure have in common."""
+
+    data: str
+    model: str
+    base: int = 200
+    lr: float = 1e-4
+    epochs: int = 10
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The first selects and is drawn."""
+        return ("auc", "ap_neg") if self.model in SIGNED else ("ap", "auc")
+
+    @property
+    def measure(self) -> str:
+        return {"ap": "AP", "auc": "AUROC"}[self.metrics[0]]
+
+    @property
+    def changes(self) -> list[str]:
+        """Settings that are not the usual ones, in words; keys of usual cases have none of them."""
+        usual, names = Case._field_defaults, ("base", "lr", "epochs")
+        return [f"{name} {getattr(self, name):g}" for name in names if getattr(self, name) != usual[name]]
+
+
+def case_of(row: dict[str, Any]) -> Case:
+    """The case of a row; the oldest rows do not say their settings, which were the usual ones."""
+    usual, names = Case._field_defaults, {"base": "base", "lr": "base_lr", "epochs": "epochs"}
+    return Case(row["data"], row["model"], *(row.get(key, usual[name]) for name, key in names.items()))
 
 
 def factors(arm: str) -> list[float]:
@@ -81,8 +121,8 @@ def factors(arm: str) -> list[float]:
 
 
 def arms_of(model: str) -> list[str]:
-    """All that the model can do: embeddings of APAN are not updated in turn."""
-    return [arm for arm in (*ARMS, *MORE_ARMS) if model != "apan" or not arm.startswith(IN_TURN)]
+    """All that the model can do: embeddings of APAN and the two states of SEMBA are not updated in turn."""
+    return [arm for arm in (*ARMS, *MORE_ARMS) if model not in ("apan", *SIGNED) or not arm.startswith(IN_TURN)]
 
 
 def batches_of(data: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -108,8 +148,9 @@ def config(args: argparse.Namespace, arm: str, factor: float, seed: int, out: st
         batch_size=size,
         eval_batch_size=args.base,
         lr=args.lr * RULES[rule](factor),
-        epochs=1 if args.smoke else args.epochs,
-        metrics=("ap", "auc"),
+        epochs=args.epochs,
+        task="sign" if args.model in SIGNED else "existence",
+        metrics=asked(args).metrics,
         final_metrics=(),
         options=options,
         pres="pres" in what,
@@ -127,34 +168,58 @@ def measure_one(args: argparse.Namespace, arm: str, factor: float, seed: int) ->
     again = build_stream(replace(chosen, eval_batch_size=None), seed)
     again.model.load_state_dict(weights)
     large = evaluate(again.model, again.task)
-    found = {**result["selected"], **{f"train_batch.{name}": value for name, value in large.items()}}
+    case = asked(args)
+    metric = case.metrics[0]
     return {
-        "data": args.data,
-        "model": args.model,
+        "data": case.data,
+        "model": case.model,
+        "base": case.base,
+        "base_lr": case.lr,
+        "epochs": case.epochs,
         "arm": arm,
         "factor": factor,
         "batch_size": chosen.batch_size,
         "lr": chosen.lr,
         "seed": seed,
-        "epoch": result["best"]["ap"]["epoch"],
-        "ap_base": found["test/ap"],
-        "ap_train": found["train_batch.test/ap"],
-        "valid_ap_base": found["valid/ap"],
-        "valid_ap_train": found["train_batch.valid/ap"],
+        "epoch": result["best"][metric]["epoch"],
+        f"{metric}_base": result["selected"][f"test/{metric}"],
+        f"{metric}_train": large[f"test/{metric}"],
+        f"valid_{metric}_base": result["selected"][f"valid/{metric}"],
+        f"valid_{metric}_train": large[f"valid/{metric}"],
         "epoch_seconds": result["train_seconds_per_epoch"],
     }
 
 
-def key_of(args: argparse.Namespace, arm: str, seed: int) -> str:
-    """A case of the result file; where not all factors are measured, it says which."""
-    some = [] if tuple(args.factors) == FACTORS else [f"{factor:g}" for factor in args.factors]
-    return ", ".join([args.data, args.model, arm, str(seed), *some])
+def asked(args: argparse.Namespace) -> Case:
+    return Case(*(getattr(args, name) for name in Case._fields))
+
+
+def key_of(case: Case, arm: str, seed: int, some: Sequence[float]) -> str:
+    """A case of the result file; it says which factors where not all are measured, and settings that are not usual."""
+    named = [] if tuple(some) == FACTORS else [f"{factor:g}" for factor in some]
+    return ", ".join([case.data, case.model, arm, str(seed), *named, *case.changes])
+
+
+def keys_of(args: argparse.Namespace) -> list[str]:
+    """What is asked for and not in the file."""
+    case = asked(args)
+    there = {(row["arm"], row["seed"], row["factor"]) for row in rows_for(args.name, case)}
+    keys = []
+    for seed in range(args.seeds):
+        for arm in args.arms or arms_of(args.model):
+            of_arm = [factor for factor in args.factors if factor in factors(arm)]
+            left = [factor for factor in of_arm if (arm, seed, factor) not in there]
+            if left:
+                # An arm that has not all factors is called by those that were asked for, as it always was.
+                keys.append(key_of(case, arm, seed, args.factors if left == of_arm else left))
+    return keys
 
 
 def measure(key: str, args: argparse.Namespace) -> Rows:
-    _, _, arm, seed, *_ = key.split(", ")
+    _, _, arm, seed, *more = key.split(", ")
     torch.set_num_threads(args.threads)
-    return [measure_one(args, arm, factor, int(seed)) for factor in args.factors if factor in factors(arm)]
+    some = [float(word) for word in more if " " not in word] or FACTORS
+    return [measure_one(args, arm, factor, int(seed)) for factor in some if factor in factors(arm)]
 
 
 def overhead(key: str, args: argparse.Namespace) -> Rows:
@@ -169,9 +234,9 @@ def overhead(key: str, args: argparse.Namespace) -> Rows:
         task.reset(model)
         sides.append((model, task, optimizer, task.batches("train", 1)))
     seconds: list[list[float]] = [[] for _ in sides]
-    for _ in range(3 if args.smoke else len(sides[0][1].split.train) // size):
-        for mine, (model, task, optimizer, batches) in zip(seconds, sides, strict=True):
-            batch = next(batches)
+    steps = 3 if args.smoke else len(sides[0][1].split.train) // size
+    for batches in islice(zip(*(side[3] for side in sides), strict=True), steps):
+        for mine, batch, (model, task, optimizer, _) in zip(seconds, batches, sides, strict=True):
             start = time.process_time()
             optimizer.zero_grad()
             task.loss(model, batch).backward()
@@ -188,9 +253,13 @@ def overhead(key: str, args: argparse.Namespace) -> Rows:
 
 
 def curves(rows: Rows, column: str) -> dict[str, dict[float, list[float]]]:
-    """Values of each arm by the factor; where the learning rate is scaled, the plain rate's at the base size."""
+    """Values of each arm by the factor; where the learning rate is scaled, the plain rate's at the base size.
+
+    Each seed counts once: of rows of the same arm, factor and seed, the last one.
+    """
+    once = {(row["arm"], row["factor"], row["seed"]): row for row in rows}
     found: dict[str, dict[float, list[float]]] = {}
-    for row in sorted(rows, key=lambda row: row["seed"]):
+    for row in sorted(once.values(), key=lambda row: row["seed"]):
         found.setdefault(row["arm"], {}).setdefault(row["factor"], []).append(row[column])
     for arm, values in found.items():
         same = found.get(arm.partition(" ")[0], {})
@@ -199,30 +268,31 @@ def curves(rows: Rows, column: str) -> dict[str, dict[float, list[float]]]:
     return found
 
 
-def cases(name: str) -> list[tuple[str, str]]:
-    """Streams and models that the file has finished rows of."""
-    return list(dict.fromkeys((row["data"], row["model"]) for row in rows_of(name) if "arm" in row))
+def cases(name: str) -> list[Case]:
+    """What the file has finished rows of."""
+    return list(dict.fromkeys(case_of(row) for row in rows_of(name) if "arm" in row))
 
 
-def rows_for(name: str, data: str, model: str) -> Rows:
-    return [row for row in rows_of(name) if "arm" in row and (row["data"], row["model"]) == (data, model)]
+def rows_for(name: str, case: Case) -> Rows:
+    return [row for row in rows_of(name) if "arm" in row and case_of(row) == case]
 
 
-def figure_name(data: str, model: str) -> str:
-    return f"pres_{Path(data).stem}_{model}.png"
+def figure_name(name: str, case: Case) -> str:
+    words = [name, Path(case.data).stem, case.model, *(change.replace(" ", "") for change in case.changes)]
+    return f"{'_'.join(words)}.png"
 
 
-def plot(name: str, data: str, model: str) -> Path:
+def plot(name: str, case: Case) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = rows_for(name, data, model)
+    rows = rows_for(name, case)
     size = {row["factor"]: row["batch_size"] for row in rows}
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for axis, (column, title) in zip(axes, TESTS.items(), strict=True):
-        for number, (arm, values) in enumerate(curves(rows, column).items()):
+    for axis, (tested, title) in zip(axes, TESTS.items(), strict=True):
+        for number, (arm, values) in enumerate(curves(rows, f"{case.metrics[0]}_{tested}").items()):
             at = sorted(values)
             means = [100 * statistics.fmean(values[f]) for f in at]
             deviations = [100 * statistics.pstdev(values[f]) for f in at]
@@ -233,14 +303,24 @@ def plot(name: str, data: str, model: str) -> Path:
         axis.set_xticks(list(size.values()), [str(one) for one in size.values()])
         axis.set_xlabel("events in a training batch")
         axis.set_title(title, fontsize=9)
-    axes[0].set_ylabel("test AP, %")
+    axes[0].set_ylabel(f"test {case.measure}, %")
     axes[1].legend(fontsize=7)
     figure.tight_layout()
     FIGURES.mkdir(parents=True, exist_ok=True)
-    path = FIGURES / figure_name(data, model)
+    path = FIGURES / figure_name(name, case)
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
+
+
+def draw(name: str, some: Sequence[Case]) -> None:
+    """Draw what the file has; without matplotlib, say so."""
+    try:
+        for case in some:
+            if rows_for(name, case):
+                print(plot(name, case))
+    except ImportError as error:
+        print(f"no figure: {error}; it takes matplotlib")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -258,16 +338,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--overhead", action="store_true", help="what PRES costs")
     add_arguments(parser, "pres")
     args = parser.parse_args(argv)
+    if args.smoke:
+        args.epochs = 1
     if args.plot:
-        for case in cases(args.name):
-            print(plot(args.name, *case))
+        draw(args.name, cases(args.name))
         return
     if args.overhead:
         costs = [f"overhead, {args.data}, {args.model} {size}" for size in (50, 200, 800, 3200)]
-        run_cases(args, __doc__ or "", costs, lambda key: overhead(key, args))
-        return
-    keys = [key_of(args, arm, seed) for seed in range(args.seeds) for arm in args.arms or arms_of(args.model)]
-    run_cases(args, __doc__ or "", keys, lambda key: measure(key, args))
+        failed = run_cases(args, __doc__ or "", costs, lambda key: overhead(key, args))
+    else:
+        failed = run_cases(args, __doc__ or "", keys_of(args), lambda key: measure(key, args))
+        if args.one is None:
+            draw(args.name, [asked(args)])
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -364,7 +364,7 @@ def main() -> None:
         plot_speed()
         plot_overlap()
         for case in batch_cases("pres"):
-            plot_batch_sizes("pres", *case)
+            plot_batch_sizes("pres", case)
     except ImportError as error:
         print(f"no plots: {error}; pip install 'graphmem[plot]'")
 

@@ -7,7 +7,7 @@ import statistics
 from typing import Any
 
 from dyglib import PUBLISHED
-from pres import ARMS, PLANNED, TESTS, cases, curves, figure_name, rows_for
+from pres import ARMS, PLANNED, TESTS, Case, cases, curves, figure_name, rows_for
 from pres import factors as factors_of
 from streams import DATA
 from streams import configs as every_stream
@@ -142,17 +142,17 @@ def _training(run: dict[str, Any]) -> list[str]:
 
 
 def batch_sizes() -> list[str]:
-    """AP against the size of the training batches, and what of the loss each arm wins back."""
+    """AP, or AUROC of signs, against the size of the training batches, and what of the loss each arm wins back."""
     parts = []
-    for data, model in cases("pres"):
-        rows = rows_for("pres", data, model)
+    for case in cases("pres"):
+        rows, name = rows_for("pres", case), ", ".join([case.model.upper(), case.data, *case.changes])
         size = {row["factor"]: row["batch_size"] for row in sorted(rows, key=lambda row: row["factor"])}
-        for column, title in TESTS.items():
-            found = curves(rows, column)
+        for tested, title in TESTS.items():
+            found = curves(rows, f"{case.metrics[0]}_{tested}")
             lines = [[arm, *(_cell(values.get(f)) for f in size)] for arm, values in found.items()]
-            parts += [f"{model.upper()}, {data}, test AP, {title}:", table(["batch", *map(str, size.values())], lines)]
+            parts += [f"{name}, test {case.measure}, {title}:", table(["batch", *map(str, size.values())], lines)]
             parts += [f"Share of the plain model's loss that is won back, {title}:", _won_back(found, size)]
-        parts.append(f"![AP against batch size](figures/{figure_name(data, model)})")
+        parts.append(f"![{case.measure} against batch size](figures/{figure_name('pres', case)})")
     parts += _missing_batch_sizes()
     costs = [row for row in rows_of("pres") if "ratio_pres" in row]
     if costs:
@@ -175,7 +175,7 @@ def _missing_batch_sizes() -> list[str]:
     """What is planned and not in the file, of the arms that every case has."""
     missing = []
     for (data, model), (factors, seeds) in PLANNED.items():
-        found = {(row["arm"], row["factor"], row["seed"]) for row in rows_for("pres", data, model)}
+        found = {(row["arm"], row["factor"], row["seed"]) for row in rows_for("pres", Case(data, model))}
         cells = [(arm, f) for arm in ARMS for f in factors if f in factors_of(arm)]
         lacking = [sum((*cell, seed) not in found for seed in range(seeds)) for cell in cells]
         if sum(lacking):
