@@ -102,9 +102,7 @@ class WaitingEvents(StateModule):
         return torch.bincount(at, minlength=num * self.num_types).view(num, self.num_types)
 
     @torch.no_grad()
-    def _note(
-        self, nodes: Tensor, count: Tensor, affected: Tensor, kinds: Tensor | None, known: Tensor | None
-    ) -> None:
+    def _note(self, nodes: Tensor, count: Tensor, affected: Tensor, kinds: Tensor | None, known: Tensor | None) -> None:
         if self.every:
             affected = torch.ones_like(affected)
         with torch.inference_mode(False):  # the next step's autograd will meet it
