@@ -31,7 +31,7 @@ FIGURES = ROOT / "docs" / "figures"
 ORDER = ("cn", "aa", "ra", "jaccard", "katz", "ppr", "gae", "ncn", "ncn-diff", "ncn2", "ncnc")
 # Whose code, the file that holds the ratios to it, and which of its cases are shown.
 PEERS = (
-    ("PyG's TGN example:", "speed_tgn", {"train": "training", "evaluate": "evaluation"}),
+    ("PyG's TGN example, by processor:", "speed_tgn*", {"train": "training", "evaluate": "evaluation"}),
     ("NAT's authors:", "speed_nat", {"train": "training", "evaluate": "evaluation"}),
     ("SEMBA's authors, training:", "speed_semba", {"otc": "Bitcoin OTC", "otc-released": "the same with equal losses"}),
 )
@@ -334,12 +334,18 @@ def readme_section() -> str:
     return "\n\n".join(parts)
 
 
-def speed_words(title: str, file: str, cases: dict[str, str]) -> str:
-    """Median paired ratios of the cases that are in a file; empty where none is."""
-    rows = [row for row in rows_of(file) if "median_paired_ratio" in row]
-    found = {row["case"]: row["median_paired_ratio"] for row in rows if row["threads"] == 2}
-    words = [f"{name} {found[key]:.1f}x" for key, name in cases.items() if key in found]
+def speed_words(title: str, files: str, cases: dict[str, str]) -> str:
+    """Median paired ratios of the cases that are in files, each of another processor; empty where none is."""
+    found: dict[str, list[float]] = {}
+    for row in rows_of(files):
+        if "median_paired_ratio" in row and row["threads"] == 2:
+            found.setdefault(row["case"], []).append(row["median_paired_ratio"])
+    words = [f"{name} {_span(found[key])}x" for key, name in cases.items() if key in found]
     return f"{title} {', '.join(words)}" if words else ""
+
+
+def _span(values: list[float]) -> str:
+    return " to ".join(f"{value:.1f}" for value in sorted({min(values), max(values)}))
 
 
 def beyond_words() -> str:

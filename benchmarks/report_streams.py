@@ -253,17 +253,18 @@ def nat_accuracy() -> list[str]:
 
 def stream_speeds() -> list[str]:
     rows, parts_of_tgn = [], []
-    for row in rows_of("speed_tgn"):
+    for row in rows_of("speed_tgn*"):
         rates = [f"{row[f'events_per_second_{who}']:,.0f}" for who in ("ours", "peer")]
-        cells = [str(row["threads"]), *rates, *ratio_cells(row)[2:]]
+        cells = [row["machine"]["instruction_sets"], str(row["threads"]), *rates, *ratio_cells(row)[2:]]
         if "ours" in row:
             parts_of_tgn.append([row["case"].removesuffix(" parts"), row["ours"], *cells])
         else:
             rows.append([f"TGN, {row['case']}", *cells])
-    head = ["what", "threads", "ours, events/s", "PyG's, events/s", "median paired ratio", "their best / our median"]
+    ratios = ["median paired ratio", "their best / our median"]
+    head = ["what", "processor", "threads", "ours, events/s", "PyG's, events/s", *ratios]
     parts = rows_of("speed_sampler") + rows_of("speed_temporal_ops")
     cells = [[row["key"], row.get("stage", ""), *ratio_cells(row)] for row in parts if "median_ours" in row]
-    small = ["what, threads", "stage", "ours, ms", "PyG's, ms", *head[-2:]]
+    small = ["what, threads", "stage", "ours, ms", "PyG's, ms", *ratios]
     return [
         "## Streams of events against PyG's TGN example",
         "`benchmarks/speed_tgn.py`: Wikipedia edits, batches of 200, the same events and negatives, no metrics in the "
