@@ -54,6 +54,8 @@ def _as_tensor(label: str, column: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value.is_complex() or (value.dtype == torch.bool and "b" not in kinds):
             raise ArgumentError(f"{label}: expected {wanted}, got {_check.describe(value)}")
+        if value.dtype == torch.uint64:  # torch compares none of these
+            return _as_tensor(label, column, value.numpy(force=True)).to(value.device)
         return value
     found = np.asarray(value)
     if found.dtype.kind not in kinds or found.dtype.itemsize > 8:

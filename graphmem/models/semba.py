@@ -210,8 +210,9 @@ class SEMBA(TemporalLinkModel):
         self._advance(events)
 
     def _remember(self, neighbors: EdgeNeighbors, events: EventStream, sign: Tensor, parts: list[Tensor]) -> None:
-        direction = parts[0].new_tensor((1.0, -1.0)).repeat(len(events)).unsqueeze(1)
-        columns = [*parts, *([sign.unsqueeze(1).to(parts[0].dtype)] if self.sign_in_edge else [])]
+        dtype, device = parts[0].dtype, parts[0].device
+        direction = torch.tensor((1.0, -1.0), dtype=dtype, device=device).repeat(len(events)).unsqueeze(1)
+        columns = [*parts, *([sign.unsqueeze(1).to(dtype)] if self.sign_in_edge else [])]
         edge = torch.cat((direction, torch.cat(columns, 1).repeat_interleave(2, 0)), 1)
         neighbors.insert_edges(events.src, events.dst, events.t, edge, events.eid)
 

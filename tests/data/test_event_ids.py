@@ -128,7 +128,7 @@ def test_what_goes_by_names() -> None:
     assert read_node_events(alone, stream).node.tolist() == [2, 0]
     with pytest.raises(DatasetIntegrityError, match="the stream has no node '2'"):
         read_node_events(pandas.DataFrame({"u": ["2"], "t": [0]}), stream)
-    with pytest.raises(ArgumentError, match="names: nodes are named by whole numbers, got text, e.g. '1'"):
+    with pytest.raises(ArgumentError, match="names: expected whole numbers or text, not both, got 1 and '1'"):
         NodeNames.of(stream)
     with pytest.raises(ArgumentError, match=r"names: expected whole numbers or text, got \(1, 2\) \(tuple\)"):
         NodeNames.of(read_events(frame([(1, 2)], [(2, 3)])))
