@@ -35,7 +35,7 @@ class JODIE(MemoryLinkModel):
         time_dim: of the time code in messages.
         drift: "log" as above; "linear" for :math:`a_i(t) = (t - t_i) / \tau`, as in the paper, with which the embedding
             of a node that comes back late is large without bounds: on CollegeMsg, in 20 epochs at a learning rate of
-            0.001 and in units of a day, a test AP of 81.8 +- 4.7 in place of 91.5 +- 0.7 (five seeds).
+            0.001 and in units of a day, a test AP of 77.2 +- 6.3 in place of 91.5 +- 0.7 (five seeds).
         time_scale: :math:`\tau`; None: that of training events. See :class:`~graphmem.nn.LogAge`.
         time_dtype: of times, int64 or float64.
         **memory_options: of :class:`~graphmem.nn.NodeMemory`.
