@@ -165,9 +165,7 @@ class EventNegatives:
                 f"{events.first + count - 1}"
             )
         src, group = events.src.cpu().numpy(), self._group[events.first : events.first + count]
-        row, met = self._destinations_met(src)
-        free = ~_contains(self._happened, group[row] * self._num_nodes + met)
-        row, met = row[free], met[free]
+        row, met = self._destinations_met(src, group)
         out, filled = np.empty((count, k), dtype=np.int64), np.zeros(count, dtype=np.int64)
         # A random order of each row's candidates, of which the first half of k are taken.
         rank = _rank_in_rows(row, self._draws_of_rows(events, epoch, 1, row), count)
@@ -185,20 +183,20 @@ class EventNegatives:
 
     def _most(self, events: EventStream) -> int:
         src, group = events.src.cpu().numpy(), self._group[events.first : events.first + len(events)]
-        row, met = self._destinations_met(src)
-        free = ~_contains(self._happened, group[row] * self._num_nodes + met)
-        historical = np.bincount(row[free], minlength=len(events))
+        historical = np.bincount(self._destinations_met(src, group)[0], minlength=len(events))
         random = self._range[1] - self._range[0] - self._num_excluded(src, group)
         # Of k negatives k // 2 are historical, or as many as there are; the others are random.
         return int((random + np.minimum(random, historical)).min())
 
-    def _destinations_met(self, src: I64) -> tuple[I64, I64]:
-        """Distinct training destinations of each event's source: rows and nodes."""
+    def _destinations_met(self, src: I64, group: I64) -> tuple[I64, I64]:
+        """Distinct training destinations of each event's source that it does not meet at that time: rows and nodes."""
         first = np.searchsorted(self._met, src * self._num_nodes)
         lengths = np.searchsorted(self._met, (src + 1) * self._num_nodes) - first
         row = np.repeat(np.arange(src.size), lengths)
         place = np.arange(row.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return row, self._met[first[row] + place] % self._num_nodes
+        met = self._met[first[row] + place] % self._num_nodes
+        free = ~_contains(self._happened, group[row] * self._num_nodes + met)
+        return row[free], met[free]
 
     def _draws_of_rows(self, events: EventStream, epoch: int, stream: int, row: I64) -> npt.NDArray[np.uint64]:
         """A draw for each entry of ragged rows: of an event's i-th entry, whatever the batch."""
